@@ -1,1 +1,39 @@
+//! The database schema of Postrider, the same for SQLite and PostgreSQL.
+//!
+//! - Times are microseconds since 1970-01-01T00:00:00Z in a `bigint` named `…_at`; in PostgreSQL,
+//!   `to_timestamp(due_at / 1e6)` shows one.
+//! - Enumerations are `smallint`s whose values `server/src/store/codes.rs` lists; CHECK constraints hold
+//!   what must be true of a row whoever writes it.
+//! - A new migration has one idea, is added at the end, and keeps to expand, deploy, contract: nodes of the previous
+//!   version go on working while it runs.
 
+use sea_orm_migration::prelude::*;
+
+mod m20261121_000001_create_tenants;
+mod m20261121_000002_create_subscriptions;
+mod m20261121_000003_create_subscription_secrets;
+mod m20261121_000004_create_secret_keys;
+mod m20261121_000005_create_events;
+mod m20261121_000006_create_payloads;
+mod m20261121_000007_create_deliveries;
+mod m20261121_000008_create_attempts;
+
+/// The list of migrations, oldest first.
+#[derive(Debug, Clone, Copy)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261121_000001_create_tenants::Migration),
+            Box::new(m20261121_000002_create_subscriptions::Migration),
+            Box::new(m20261121_000003_create_subscription_secrets::Migration),
+            Box::new(m20261121_000004_create_secret_keys::Migration),
+            Box::new(m20261121_000005_create_events::Migration),
+            Box::new(m20261121_000006_create_payloads::Migration),
+            Box::new(m20261121_000007_create_deliveries::Migration),
+            Box::new(m20261121_000008_create_attempts::Migration),
+        ]
+    }
+}

@@ -13,7 +13,7 @@ mod generated {
         clippy::pedantic,
         reason = "generated code"
     )]
-
+    #[rustfmt::skip]
     #[path = "postrider.v1.rs"]
     pub mod postrider_v1;
 }

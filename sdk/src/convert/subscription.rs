@@ -1,0 +1,42 @@
+//! Subscriptions.
+
+use postrider_proto::v1 as pb;
+
+use super::{required, time};
+use crate::{
+    Result,
+    model::{DisabledReason, Subscription, SubscriptionState},
+};
+
+pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Subscription> {
+    let subscription = required(subscription, "subscription")?;
+    Ok(Subscription {
+        state: state(subscription.state, subscription.disabled_reason),
+        name: subscription.name,
+        uid: subscription.uid,
+        description: subscription.description,
+        target_url: subscription.target_url,
+        event_types: subscription.event_types,
+        paused_at: time::optional(subscription.pause_time, "pause_time")?,
+        disabled_at: time::optional(subscription.disable_time, "disable_time")?,
+        created_at: time::from_pb(subscription.create_time, "create_time")?,
+        updated_at: time::from_pb(subscription.update_time, "update_time")?,
+        etag: subscription.etag,
+    })
+}
+
+fn state(state: i32, reason: i32) -> SubscriptionState {
+    match pb::SubscriptionState::try_from(state) {
+        Ok(pb::SubscriptionState::Active) => SubscriptionState::Active,
+        Ok(pb::SubscriptionState::Paused) => SubscriptionState::Paused,
+        Ok(pb::SubscriptionState::Disabled) => SubscriptionState::Disabled(disabled_reason(reason)),
+        Ok(pb::SubscriptionState::Unspecified) | Err(_) => SubscriptionState::Unrecognized(state),
+    }
+}
+
+fn disabled_reason(reason: i32) -> DisabledReason {
+    match pb::DisabledReason::try_from(reason) {
+        Ok(pb::DisabledReason::Gone) => DisabledReason::Gone,
+        Ok(pb::DisabledReason::Unspecified) | Err(_) => DisabledReason::Unrecognized(reason),
+    }
+}

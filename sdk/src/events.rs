@@ -1,0 +1,79 @@
+//! Reading events. Publishing them is in `publish`.
+
+use postrider_proto::v1::{self as pb, event_service_client::EventServiceClient};
+use tonic::transport::Channel;
+
+use crate::{
+    Client, List, Page, Result,
+    client::{MAX_ANSWER_BYTES, Repeat},
+    convert,
+    list::{PageFuture, Query},
+    model::StoredEvent,
+};
+
+/// What was published. Made by [`Client::events`].
+#[derive(Debug, Clone)]
+pub struct Events {
+    client: Client,
+}
+
+impl Events {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Returns an event, given by its name or id, with its data as long as that is kept.
+    ///
+    /// ```no_run
+    /// # async fn example(client: postrider_sdk::Client, published: postrider_sdk::Published) -> postrider_sdk::Result<()> {
+    /// let event = client.events().get(&published.event).await?;
+    /// println!("{} of {}", event.event_type, event.created_at);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get(&self, event: impl Into<String>) -> Result<StoredEvent> {
+        let request = pb::GetEventRequest {
+            name: self.client.name("events", event),
+        };
+        let answer = self
+            .client
+            .call(Repeat::Safe, request, async |channel, request| {
+                rpc(channel).get_event(request).await
+            })
+            .await?;
+        convert::event::stored(answer.event)
+    }
+
+    /// Lists events without their data, newest first.
+    pub fn list(&self) -> List<StoredEvent> {
+        List::new(self.client.clone(), self.client.parent(), page)
+    }
+}
+
+fn page(client: Client, query: Query) -> PageFuture<StoredEvent> {
+    let request = pb::ListEventsRequest {
+        parent: query.parent,
+        page_size: query.page_size,
+        page_token: query.page_token,
+        r#type: query.event_type,
+        request_id: query.request_id,
+        create_time_from: query.created_from.map(convert::time::to_pb),
+        create_time_until: query.created_until.map(convert::time::to_pb),
+    };
+    Box::pin(async move {
+        let answer = client
+            .call(Repeat::Safe, request, async |channel, request| {
+                rpc(channel).list_events(request).await
+            })
+            .await?;
+        let events = answer
+            .events
+            .into_iter()
+            .map(|event| convert::event::stored(Some(event)));
+        Ok(Page::new(events.collect::<Result<_>>()?, answer.next_page_token))
+    })
+}
+
+pub(crate) fn rpc(channel: Channel) -> EventServiceClient<Channel> {
+    EventServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES)
+}

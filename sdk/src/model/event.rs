@@ -1,0 +1,130 @@
+//! What is published.
+
+use std::fmt;
+
+use bytes::Bytes;
+use postrider_proto::v1 as pb;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::{Error, Result, client::new_request_id, convert};
+
+/// An event to be published.
+///
+/// ```
+/// # fn main() -> postrider_sdk::Result<()> {
+/// use postrider_sdk::Event;
+/// use serde_json::json;
+///
+/// let event = Event::new("order.created")
+///     .source("shop")
+///     .subject("orders/17")
+///     .json(&json!({"total": 42}))?
+///     .attribute("region", "eu")
+///     .request_id("order-17-created");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, PartialEq)]
+#[must_use = "an event is published by `Client::publish`"]
+pub struct Event {
+    message: pb::Event,
+    request_id: Option<String>,
+}
+
+impl Event {
+    /// An event of this type: dot-separated and hierarchical, like `order.created`. Its data is JSON `null` until
+    /// [`json`](Self::json) or [`data`](Self::data) sets it.
+    pub fn new(event_type: impl Into<String>) -> Self {
+        let message = pb::Event {
+            r#type: event_type.into(),
+            data: Bytes::from_static(b"null"),
+            ..pb::Event::default()
+        };
+        Self {
+            message,
+            request_id: None,
+        }
+    }
+
+    /// The payload, written as JSON. It reaches receivers byte for byte.
+    ///
+    /// Fails if the value cannot be written as JSON.
+    pub fn json(self, data: &(impl Serialize + ?Sized)) -> Result<Self> {
+        let json = serde_json::to_vec(data)
+            .map_err(|error| Error::invalid("event data cannot be written as JSON").with_source(error))?;
+        Ok(self.data(json, "application/json"))
+    }
+
+    /// The payload as it is, with its media type. What is not JSON reaches receivers in base64.
+    pub fn data(mut self, data: impl Into<Bytes>, content_type: impl Into<String>) -> Self {
+        self.message.data = data.into();
+        self.message.data_content_type = content_type.into();
+        self
+    }
+
+    /// The system that the event comes from.
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.message.source = source.into();
+        self
+    }
+
+    /// What the event is about within its source.
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.message.subject = subject.into();
+        self
+    }
+
+    /// When it happened; the time of publishing if not set.
+    pub fn time(mut self, time: OffsetDateTime) -> Self {
+        self.message.time = Some(convert::time::to_pb(time));
+        self
+    }
+
+    /// A further attribute for the producer's own use; receivers don't see it.
+    pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.message.attributes.insert(key.into(), value.into());
+        self
+    }
+
+    /// Several attributes.
+    pub fn attributes<K: Into<String>, V: Into<String>>(
+        mut self,
+        attributes: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let attributes = attributes
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()));
+        self.message.attributes.extend(attributes);
+        self
+    }
+
+    /// The key that makes publishing repeatable: publishing again with the same key gives the first event and creates
+    /// nothing. If not set, the client makes a random one for its own retries. Set it to something that your system
+    /// would repeat after a crash, such as the id of the row that the event tells of.
+    pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
+        self.request_id = Some(request_id.into());
+        self
+    }
+
+    /// The event as it is sent, with the `request_id` that all tries share.
+    pub(crate) fn into_item(self) -> pb::PublishItem {
+        pb::PublishItem {
+            event: Some(self.message),
+            request_id: self.request_id.unwrap_or_else(new_request_id),
+        }
+    }
+}
+
+/// Shows no payload: events end up in logs.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("type", &self.message.r#type)
+            .field("source", &self.message.source)
+            .field("subject", &self.message.subject)
+            .field("data_bytes", &self.message.data.len())
+            .field("request_id", &self.request_id)
+            .finish_non_exhaustive()
+    }
+}

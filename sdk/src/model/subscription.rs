@@ -1,0 +1,134 @@
+//! Subscriptions: where a receiver wants events, and which ones.
+
+use postrider_proto::v1 as pb;
+use time::OffsetDateTime;
+
+use super::{Secret, id_of};
+
+/// Where a receiver wants events, and which ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Subscription {
+    /// `tenants/{tenant}/subscriptions/{subscription}`.
+    pub name: String,
+    /// Tells apart subscriptions that had the same name one after another.
+    pub uid: String,
+    /// For people; may be empty.
+    pub description: String,
+    /// Where events are sent.
+    pub target_url: String,
+    /// Which event types it wants: `order.*`, `order.**`, `**`.
+    pub event_types: Vec<String>,
+    /// Whether events are matched and sent.
+    pub state: SubscriptionState,
+    /// Since when it is paused; set also while it is both paused and disabled.
+    pub paused_at: Option<OffsetDateTime>,
+    /// Since when it is disabled.
+    pub disabled_at: Option<OffsetDateTime>,
+    /// When it was created.
+    pub created_at: OffsetDateTime,
+    /// When it was last changed.
+    pub updated_at: OffsetDateTime,
+    /// Changes with every change.
+    pub etag: String,
+}
+
+impl Subscription {
+    /// Describes a new subscription to this URL, for [`create`](crate::Subscriptions::create).
+    ///
+    /// ```
+    /// use postrider_sdk::Subscription;
+    ///
+    /// let new = Subscription::to("https://example.com/hooks").event_types(["order.*"]).id("orders");
+    /// ```
+    pub fn to(target_url: impl Into<String>) -> NewSubscription {
+        let message = pb::Subscription {
+            target_url: target_url.into(),
+            ..pb::Subscription::default()
+        };
+        NewSubscription {
+            message,
+            id: String::new(),
+        }
+    }
+
+    /// The last segment of the name.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        id_of(&self.name)
+    }
+}
+
+/// Whether a subscription's events are matched and sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SubscriptionState {
+    /// Events are matched and sent.
+    Active,
+    /// Paused by a person: events are matched, and their deliveries wait.
+    Paused,
+    /// Disabled by policy: events are not matched, and deliveries that waited were cancelled.
+    Disabled(DisabledReason),
+    /// A state newer than this SDK, with its number.
+    Unrecognized(i32),
+}
+
+/// Why a subscription was disabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DisabledReason {
+    /// The receiver answered 410 Gone.
+    Gone,
+    /// A reason newer than this SDK, with its number.
+    Unrecognized(i32),
+}
+
+/// A subscription to be created. Made by [`Subscription::to`].
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "a subscription is created by `Subscriptions::create`"]
+pub struct NewSubscription {
+    pub(crate) message: pb::Subscription,
+    pub(crate) id: String,
+}
+
+impl NewSubscription {
+    /// Which event types it wants, 1 to 100 patterns: an event type in which `*` stands for one segment and `**` for any
+    /// number of segments, also none.
+    pub fn event_types<T: Into<String>>(mut self, patterns: impl IntoIterator<Item = T>) -> Self {
+        self.message.event_types = patterns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The last segment of its name: 1 to 63 lower-case letters, digits, `_` and `-`, beginning with a letter. If not
+    /// set, the server chooses one.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = id.into();
+        self
+    }
+
+    /// For people.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.message.description = description.into();
+        self
+    }
+}
+
+/// A new subscription and the secret that its callbacks are signed with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CreatedSubscription {
+    /// The subscription.
+    pub subscription: Subscription,
+    /// Its signing secret.
+    pub secret: Secret,
+}
+
+/// What [`send_test_event`](crate::Subscriptions::send_test_event) created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SentTestEvent {
+    /// The event's name.
+    pub event: String,
+    /// The name of its one delivery, whose attempts tell what came of it.
+    pub delivery: String,
+}

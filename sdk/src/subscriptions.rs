@@ -1,0 +1,199 @@
+//! Subscriptions: who gets which events.
+
+mod delete;
+mod test_event;
+mod update;
+
+use postrider_proto::v1::{self as pb, subscription_service_client::SubscriptionServiceClient};
+use tonic::transport::Channel;
+
+pub use self::{delete::DeleteSubscription, test_event::SendTestEvent, update::UpdateSubscription};
+use crate::{
+    Client, List, Page, Result,
+    client::{MAX_ANSWER_BYTES, Repeat},
+    convert,
+    list::{PageFuture, Query},
+    model::{CreatedSubscription, NewSubscription, RotatedSecret, Secret, Subscription},
+};
+
+/// Who gets which events. Made by [`Client::subscriptions`]. A subscription is given by its name or id.
+///
+/// ```no_run
+/// # async fn example(client: postrider_sdk::Client) -> postrider_sdk::Result<()> {
+/// use postrider_sdk::Subscription;
+///
+/// let new = Subscription::to("https://example.com/hooks").event_types(["order.*"]).id("orders");
+/// let created = client.subscriptions().create(new).await?;
+/// println!("hand this to the receiver: {}", created.secret.expose());
+///
+/// client.subscriptions().pause("orders").await?;
+/// client.subscriptions().update("orders").target_url("https://example.com/v2/hooks").await?;
+/// client.subscriptions().resume("orders").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Subscriptions {
+    client: Client,
+}
+
+impl Subscriptions {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Creates a subscription. An event published after this is matched against it. Not tried again by itself.
+    pub async fn create(&self, new: NewSubscription) -> Result<CreatedSubscription> {
+        let request = pb::CreateSubscriptionRequest {
+            parent: self.client.parent(),
+            subscription: Some(new.message),
+            subscription_id: new.id,
+        };
+        let answer = self
+            .client
+            .call(Repeat::Never, request, async |channel, request| {
+                rpc(channel).create_subscription(request).await
+            })
+            .await?;
+        Ok(CreatedSubscription {
+            subscription: convert::subscription::subscription(answer.subscription)?,
+            secret: Secret::new(answer.secret),
+        })
+    }
+
+    /// Returns a subscription.
+    pub async fn get(&self, subscription: impl Into<String>) -> Result<Subscription> {
+        let request = pb::GetSubscriptionRequest {
+            name: self.name(subscription),
+        };
+        let answer = self
+            .client
+            .call(Repeat::Safe, request, async |channel, request| {
+                rpc(channel).get_subscription(request).await
+            })
+            .await?;
+        convert::subscription::subscription(answer.subscription)
+    }
+
+    /// Lists subscriptions, newest first.
+    pub fn list(&self) -> List<Subscription> {
+        List::new(self.client.clone(), self.client.parent(), page)
+    }
+
+    /// Changes a subscription: `update("orders").description("…").await`. What is not set stays as it is.
+    pub fn update(&self, subscription: impl Into<String>) -> UpdateSubscription {
+        UpdateSubscription::new(self.client.clone(), self.name(subscription))
+    }
+
+    /// Deletes a subscription: `delete("orders").await`. Its waiting deliveries are cancelled.
+    pub fn delete(&self, subscription: impl Into<String>) -> DeleteSubscription {
+        DeleteSubscription::new(self.client.clone(), self.name(subscription))
+    }
+
+    /// Stops sending. Events are still matched, and their deliveries wait.
+    pub async fn pause(&self, subscription: impl Into<String>) -> Result<Subscription> {
+        let request = pb::PauseSubscriptionRequest {
+            name: self.name(subscription),
+        };
+        let answer = self
+            .client
+            .call(Repeat::Safe, request, async |channel, request| {
+                rpc(channel).pause_subscription(request).await
+            })
+            .await?;
+        convert::subscription::subscription(answer.subscription)
+    }
+
+    /// Goes on after a pause; waiting deliveries become due.
+    pub async fn resume(&self, subscription: impl Into<String>) -> Result<Subscription> {
+        let request = pb::ResumeSubscriptionRequest {
+            name: self.name(subscription),
+        };
+        let answer = self
+            .client
+            .call(Repeat::Safe, request, async |channel, request| {
+                rpc(channel).resume_subscription(request).await
+            })
+            .await?;
+        convert::subscription::subscription(answer.subscription)
+    }
+
+    /// Takes back a disabling. Deliveries that the disabling cancelled stay cancelled and can be redelivered.
+    pub async fn enable(&self, subscription: impl Into<String>) -> Result<Subscription> {
+        let request = pb::EnableSubscriptionRequest {
+            name: self.name(subscription),
+        };
+        let answer = self
+            .client
+            .call(Repeat::Safe, request, async |channel, request| {
+                rpc(channel).enable_subscription(request).await
+            })
+            .await?;
+        convert::subscription::subscription(answer.subscription)
+    }
+
+    /// Makes a new signing secret. Callbacks are signed with both until the previous one expires, so that the receiver
+    /// has time to change over. Not tried again by itself.
+    pub async fn rotate_secret(&self, subscription: impl Into<String>) -> Result<RotatedSecret> {
+        let request = pb::RotateSubscriptionSecretRequest {
+            name: self.name(subscription),
+        };
+        let answer = self
+            .client
+            .call(Repeat::Never, request, async |channel, request| {
+                rpc(channel).rotate_subscription_secret(request).await
+            })
+            .await?;
+        Ok(RotatedSecret {
+            secret: Secret::new(answer.secret),
+            previous_expires_at: convert::time::from_pb(answer.previous_expire_time, "previous_expire_time")?,
+        })
+    }
+
+    /// Returns the current signing secret.
+    pub async fn secret(&self, subscription: impl Into<String>) -> Result<Secret> {
+        let request = pb::GetSubscriptionSecretRequest {
+            name: self.name(subscription),
+        };
+        let answer = self
+            .client
+            .call(Repeat::Safe, request, async |channel, request| {
+                rpc(channel).get_subscription_secret(request).await
+            })
+            .await?;
+        Ok(Secret::new(answer.secret))
+    }
+
+    /// Publishes an event to this subscription alone, whatever its patterns say: `send_test_event("orders").await`.
+    pub fn send_test_event(&self, subscription: impl Into<String>) -> SendTestEvent {
+        SendTestEvent::new(self.client.clone(), self.name(subscription))
+    }
+
+    fn name(&self, subscription: impl Into<String>) -> String {
+        self.client.name("subscriptions", subscription)
+    }
+}
+
+fn page(client: Client, query: Query) -> PageFuture<Subscription> {
+    let request = pb::ListSubscriptionsRequest {
+        parent: query.parent,
+        page_size: query.page_size,
+        page_token: query.page_token,
+    };
+    Box::pin(async move {
+        let answer = client
+            .call(Repeat::Safe, request, async |channel, request| {
+                rpc(channel).list_subscriptions(request).await
+            })
+            .await?;
+        let items = answer
+            .subscriptions
+            .into_iter()
+            .map(|it| convert::subscription::subscription(Some(it)));
+        Ok(Page::new(items.collect::<Result<_>>()?, answer.next_page_token))
+    })
+}
+
+fn rpc(channel: Channel) -> SubscriptionServiceClient<Channel> {
+    SubscriptionServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES)
+}

@@ -1,0 +1,90 @@
+//! Changing a subscription: the setters that are called are the fields that change.
+
+use std::pin::Pin;
+
+use postrider_proto::v1 as pb;
+
+use super::rpc;
+use crate::{Client, Result, Subscription, client::Repeat, convert};
+
+/// A change of a subscription, made when it is awaited. Begun by
+/// [`Subscriptions::update`](crate::Subscriptions::update). Not tried again by itself.
+///
+/// ```no_run
+/// # async fn example(client: postrider_sdk::Client) -> postrider_sdk::Result<()> {
+/// let orders = client.subscriptions().get("orders").await?;
+/// client.subscriptions().update("orders").event_types(["order.**"]).etag(orders.etag).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing changes until this is awaited"]
+pub struct UpdateSubscription {
+    client: Client,
+    message: pb::Subscription,
+    mask: Vec<String>,
+}
+
+impl UpdateSubscription {
+    pub(super) fn new(client: Client, name: String) -> Self {
+        Self {
+            client,
+            message: pb::Subscription {
+                name,
+                ..pb::Subscription::default()
+            },
+            mask: Vec::new(),
+        }
+    }
+
+    /// Where events are sent from now on; deliveries that wait go there too.
+    pub fn target_url(mut self, target_url: impl Into<String>) -> Self {
+        self.message.target_url = target_url.into();
+        self.change("target_url")
+    }
+
+    /// Which event types it wants from now on, all of them.
+    pub fn event_types<T: Into<String>>(mut self, patterns: impl IntoIterator<Item = T>) -> Self {
+        self.message.event_types = patterns.into_iter().map(Into::into).collect();
+        self.change("event_types")
+    }
+
+    /// For people; empty removes it.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.message.description = description.into();
+        self.change("description")
+    }
+
+    /// Changes it only if this is still its `etag`; otherwise fails with
+    /// [`is_aborted`](crate::Error::is_aborted).
+    pub fn etag(mut self, etag: impl Into<String>) -> Self {
+        self.message.etag = etag.into();
+        self
+    }
+
+    fn change(mut self, field: &str) -> Self {
+        self.mask.push(field.to_owned());
+        self
+    }
+}
+
+impl IntoFuture for UpdateSubscription {
+    type Output = Result<Subscription>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let request = pb::UpdateSubscriptionRequest {
+            subscription: Some(self.message),
+            update_mask: Some(prost_types::FieldMask { paths: self.mask }),
+        };
+        Box::pin(async move {
+            let answer = self
+                .client
+                .call(Repeat::Never, request, async |channel, request| {
+                    rpc(channel).update_subscription(request).await
+                })
+                .await?;
+            convert::subscription::subscription(answer.subscription)
+        })
+    }
+}

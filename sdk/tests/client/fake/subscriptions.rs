@@ -1,0 +1,157 @@
+//! Subscriptions that exist as soon as they are asked for, until they are deleted.
+
+use postrider_proto::v1::{self as pb, subscription_service_server::SubscriptionService};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{Answer, Fake, now};
+
+fn subscription(name: String) -> pb::Subscription {
+    pb::Subscription {
+        name,
+        state: pb::SubscriptionState::Active.into(),
+        create_time: now(),
+        update_time: now(),
+        etag: "1".to_owned(),
+        ..pb::Subscription::default()
+    }
+}
+
+#[async_trait]
+impl SubscriptionService for Fake {
+    async fn create_subscription(
+        &self,
+        request: Request<pb::CreateSubscriptionRequest>,
+    ) -> Answer<pb::CreateSubscriptionResponse> {
+        self.begin("CreateSubscription", &request, Vec::new()).await?;
+        let request = request.into_inner();
+        let sent = request.subscription.unwrap_or_default();
+        let name = format!("{}/subscriptions/{}", request.parent, request.subscription_id);
+        let created = pb::Subscription {
+            target_url: sent.target_url,
+            event_types: sent.event_types,
+            description: sent.description,
+            ..subscription(name)
+        };
+        Ok(Response::new(pb::CreateSubscriptionResponse {
+            subscription: Some(created),
+            secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned(),
+        }))
+    }
+
+    async fn get_subscription(
+        &self,
+        request: Request<pb::GetSubscriptionRequest>,
+    ) -> Answer<pb::GetSubscriptionResponse> {
+        self.begin("GetSubscription", &request, Vec::new()).await?;
+        if self.is_deleted(&request.get_ref().name) {
+            return Err(Status::not_found("it is deleted"));
+        }
+        Ok(Response::new(pb::GetSubscriptionResponse {
+            subscription: Some(subscription(request.into_inner().name)),
+        }))
+    }
+
+    async fn list_subscriptions(
+        &self,
+        request: Request<pb::ListSubscriptionsRequest>,
+    ) -> Answer<pb::ListSubscriptionsResponse> {
+        self.begin("ListSubscriptions", &request, Vec::new()).await?;
+        Ok(Response::new(pb::ListSubscriptionsResponse::default()))
+    }
+
+    /// Describes in `description` what would be set.
+    async fn update_subscription(
+        &self,
+        request: Request<pb::UpdateSubscriptionRequest>,
+    ) -> Answer<pb::UpdateSubscriptionResponse> {
+        self.begin("UpdateSubscription", &request, Vec::new()).await?;
+        let request = request.into_inner();
+        let sent = request.subscription.unwrap_or_default();
+        let mask = request.update_mask.unwrap_or_default().paths.join(",");
+        let updated = pb::Subscription {
+            description: format!("mask {mask}; etag {}", sent.etag),
+            event_types: sent.event_types,
+            ..subscription(sent.name)
+        };
+        Ok(Response::new(pb::UpdateSubscriptionResponse {
+            subscription: Some(updated),
+        }))
+    }
+
+    async fn delete_subscription(
+        &self,
+        request: Request<pb::DeleteSubscriptionRequest>,
+    ) -> Answer<pb::DeleteSubscriptionResponse> {
+        self.begin("DeleteSubscription", &request, Vec::new()).await?;
+        self.delete(request.into_inner().name);
+        Ok(Response::new(pb::DeleteSubscriptionResponse {}))
+    }
+
+    async fn pause_subscription(
+        &self,
+        request: Request<pb::PauseSubscriptionRequest>,
+    ) -> Answer<pb::PauseSubscriptionResponse> {
+        self.begin("PauseSubscription", &request, Vec::new()).await?;
+        let paused = pb::Subscription {
+            state: pb::SubscriptionState::Paused.into(),
+            pause_time: now(),
+            ..subscription(request.into_inner().name)
+        };
+        Ok(Response::new(pb::PauseSubscriptionResponse {
+            subscription: Some(paused),
+        }))
+    }
+
+    async fn resume_subscription(
+        &self,
+        request: Request<pb::ResumeSubscriptionRequest>,
+    ) -> Answer<pb::ResumeSubscriptionResponse> {
+        self.begin("ResumeSubscription", &request, Vec::new()).await?;
+        Ok(Response::new(pb::ResumeSubscriptionResponse {
+            subscription: Some(subscription(request.into_inner().name)),
+        }))
+    }
+
+    async fn enable_subscription(
+        &self,
+        request: Request<pb::EnableSubscriptionRequest>,
+    ) -> Answer<pb::EnableSubscriptionResponse> {
+        self.begin("EnableSubscription", &request, Vec::new()).await?;
+        Ok(Response::new(pb::EnableSubscriptionResponse {
+            subscription: Some(subscription(request.into_inner().name)),
+        }))
+    }
+
+    async fn rotate_subscription_secret(
+        &self,
+        request: Request<pb::RotateSubscriptionSecretRequest>,
+    ) -> Answer<pb::RotateSubscriptionSecretResponse> {
+        self.begin("RotateSubscriptionSecret", &request, Vec::new())
+            .await?;
+        Ok(Response::new(pb::RotateSubscriptionSecretResponse {
+            secret: "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned(),
+            previous_expire_time: now(),
+        }))
+    }
+
+    async fn get_subscription_secret(
+        &self,
+        request: Request<pb::GetSubscriptionSecretRequest>,
+    ) -> Answer<pb::GetSubscriptionSecretResponse> {
+        self.begin("GetSubscriptionSecret", &request, Vec::new()).await?;
+        Ok(Response::new(pb::GetSubscriptionSecretResponse {
+            secret: "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned(),
+        }))
+    }
+
+    async fn send_test_event(
+        &self,
+        request: Request<pb::SendTestEventRequest>,
+    ) -> Answer<pb::SendTestEventResponse> {
+        self.begin("SendTestEvent", &request, Vec::new()).await?;
+        Ok(Response::new(pb::SendTestEventResponse {
+            event: "tenants/default/events/evt_1".to_owned(),
+            delivery: "tenants/default/deliveries/dlv_1".to_owned(),
+        }))
+    }
+}

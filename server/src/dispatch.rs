@@ -1,0 +1,299 @@
+//! Takes due deliveries over, makes attempts, and settles them.
+//!
+//! ```text
+//!   publish ── start ──┐                          ┌─> Sender: one HTTP request ─> Outcome
+//!                      ├─> flight (holds a permit)─┤
+//!   tick ── claim ─────┘        ^                 └─> settle (pure) ─> Settler: batched write ─> permit back
+//!     ^  as many as there       │
+//!     └─ are free permits ──────┘
+//! ```
+//!
+//! - **Permits before claims.** A [`permits::Permits`] bounds the attempts under way, on the node and for each subscription. The
+//!   claim asks for no more than is free, so that a lease is never spent in a local queue.
+//! - **A lease is only a due date in the future.** A claimed delivery is due again when its lease runs out. If this node dies,
+//!   any node claims it then. Settling names the attempt's number; if that is no longer the latest, somebody else
+//!   owns the delivery and our settlement is dropped.
+//! - **The poll is the truth, the wake-up a hint** ([`poll`]).
+//! - A permit is held until the settlement is committed. While the database is away, claiming stops by itself.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::SharedClock,
+    domain::{
+        attempt::Attempt,
+        claim::{Claim, Target},
+        delivery::Settlement,
+        id::{DeliveryId, SubscriptionUid},
+        invalid::Invalid,
+        retry::RetryPolicy,
+        timestamp::Timestamp,
+        trace_context::TraceContext,
+    },
+    telemetry::metrics::Metrics,
+};
+
+mod flight;
+mod permits;
+mod poll;
+mod settler;
+
+pub use permits::Permit;
+use permits::Permits;
+
+/// How deliveries are taken over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How long a delivery belongs to the node that claimed it. Must outlast the longest possible attempt.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    /// How often the node looks for due deliveries when nothing wakes it.
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+    /// The most attempts under way on this node.
+    pub max_in_flight: usize,
+    /// The most attempts under way from this node to one subscription.
+    pub max_in_flight_per_subscription: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_mins(1),
+            poll_interval: Duration::from_secs(1),
+            max_in_flight: 1_024,
+            max_in_flight_per_subscription: 128,
+        }
+    }
+}
+
+impl Config {
+    /// Checks each field, and that a lease outlasts an attempt of `timeout` and its settlement.
+    pub fn validate(&self, timeout: Duration) -> Result<(), Invalid> {
+        /// For recording the outcome after the longest possible attempt.
+        const MARGIN: Duration = Duration::from_secs(10);
+        if self.lease < timeout + MARGIN {
+            let least = humantime(timeout + MARGIN);
+            return Err(Invalid::new(
+                "dispatch.lease",
+                format!(
+                    "is {}, but must outlast `sender.timeout` by 10s: at least {least}",
+                    humantime(self.lease)
+                ),
+            ));
+        }
+        if !(Duration::from_millis(10)..=Duration::from_mins(1)).contains(&self.poll_interval) {
+            return Err(Invalid::new("dispatch.poll_interval", "must be from 10ms to 1m"));
+        }
+        if !(1..=100_000).contains(&self.max_in_flight) {
+            return Err(Invalid::new("dispatch.max_in_flight", "must be from 1 to 100000"));
+        }
+        if !(1..=self.max_in_flight).contains(&self.max_in_flight_per_subscription) {
+            let field = "dispatch.max_in_flight_per_subscription";
+            return Err(Invalid::new(field, "must be from 1 to `dispatch.max_in_flight`"));
+        }
+        Ok(())
+    }
+}
+
+fn humantime(span: Duration) -> String {
+    humantime_serde::re::humantime::format_duration(span).to_string()
+}
+
+/// Where due deliveries are found and settlements are written.
+pub trait Queue: Send + Sync + 'static {
+    /// Takes due deliveries over, fairly spread over subscriptions.
+    fn claim(&self, ask: &Ask) -> impl Future<Output = Result<Vec<Claim>, QueueError>> + Send;
+
+    /// Records attempts and what follows from them, in one transaction.
+    fn settle(&self, batch: &[Settled]) -> impl Future<Output = Result<Settling, QueueError>> + Send;
+}
+
+/// How much a node can take over.
+#[derive(Debug)]
+pub struct Ask {
+    /// Deliveries that are due at this time.
+    pub now: Timestamp,
+    /// When they are due again.
+    pub leased_until: Timestamp,
+    /// At most this many.
+    pub max: usize,
+    /// At most this many of one subscription, less those under way.
+    pub max_per_subscription: usize,
+    /// How many attempts are under way, for each subscription that has any.
+    pub in_flight: Vec<(SubscriptionUid, usize)>,
+}
+
+/// An attempt and what follows from it.
+#[derive(Debug)]
+pub struct Settled {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Where the attempt went.
+    pub target: Arc<Target>,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What follows.
+    pub settlement: Settlement,
+    /// When that was decided.
+    pub at: Timestamp,
+}
+
+/// What became of a batch of settlements.
+#[derive(Debug, Default)]
+pub struct Settling {
+    /// Deliveries that were no longer ours, or no longer pending: nothing followed from the attempt.
+    pub lost: Vec<DeliveryId>,
+    /// Whether a subscription was disabled.
+    pub disabled: bool,
+}
+
+/// The queue did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// For reasons that pass.
+    #[error("the queue is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// For reasons that do not.
+    #[error("the queue is broken")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Makes the attempt that a claim calls for.
+pub trait Sender: Send + Sync + 'static {
+    /// Always comes to an attempt with an outcome: what the receiver or the network does is no error of ours.
+    ///
+    /// `trace` is what the receiver gets as its trace context. The attempt's `span` is left for the caller to fill in.
+    fn send(
+        &self,
+        claim: &Claim,
+        trace: Option<&TraceContext>,
+        now: Timestamp,
+    ) -> impl Future<Output = Attempt> + Send;
+}
+
+/// What the parts of the dispatcher share.
+struct Shared<Q, S> {
+    config: Config,
+    retry: RetryPolicy,
+    queue: Q,
+    sender: S,
+    permits: Arc<Permits>,
+    wakeup: Arc<poll::Wakeup>,
+    settled: settler::Inbox,
+    clock: SharedClock,
+    metrics: Metrics,
+    flights: TaskTracker,
+}
+
+/// Takes deliveries over and sends them. Cheap to clone.
+pub struct Dispatcher<Q, S>(Arc<Shared<Q, S>>);
+
+impl<Q, S> Clone for Dispatcher<Q, S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
+    /// Makes a dispatcher. Nothing moves before [`tick`](Self::tick) or [`run`](Self::run), and nothing is
+    /// settled before [`settle`](Self::settle).
+    pub fn new(
+        config: Config,
+        retry: RetryPolicy,
+        queue: Q,
+        sender: S,
+        clock: SharedClock,
+        metrics: Metrics,
+    ) -> Self {
+        let wakeup = Arc::new(poll::Wakeup::default());
+        let permits =
+            Permits::new(config.max_in_flight, config.max_in_flight_per_subscription, Arc::clone(&wakeup));
+        Self(Arc::new(Shared {
+            permits,
+            wakeup,
+            settled: settler::Inbox::default(),
+            flights: TaskTracker::new(),
+            config,
+            retry,
+            queue,
+            sender,
+            clock,
+            metrics,
+        }))
+    }
+
+    /// How long a claimed delivery belongs to this node.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.0.config.lease
+    }
+
+    /// Takes room for one attempt, if there is any.
+    #[must_use]
+    pub fn reserve(&self, target: &Target) -> Option<Permit> {
+        Permits::take(&self.0.permits, target.uid)
+    }
+
+    /// Makes one attempt in the background, in the room that was taken for it.
+    pub fn start(&self, permit: Permit, claim: Claim) {
+        self.0.flights.spawn(flight::fly(Arc::clone(&self.0), permit, claim));
+    }
+
+    /// Says that there may be something to claim.
+    pub fn wake(&self) {
+        self.0.wakeup.now();
+    }
+
+    /// Claims as many due deliveries as there is room for and starts them. Returns how many.
+    pub async fn tick(&self) -> Result<usize, QueueError> {
+        let shared = &self.0;
+        let Some(room) = shared.permits.take_room() else {
+            shared.wakeup.set_backlog(true);
+            return Ok(0);
+        };
+        let asked = room.size();
+        let now = shared.clock.now();
+        let ask = Ask {
+            now,
+            leased_until: now + shared.config.lease,
+            max: asked,
+            max_per_subscription: shared.config.max_in_flight_per_subscription,
+            in_flight: shared.permits.in_flight(),
+        };
+        let claims = shared.queue.claim(&ask).await?;
+        let claimed = claims.len();
+        for (place, claim) in room.places().zip(claims) {
+            self.start(place.at(claim.target.uid), claim);
+        }
+        shared.wakeup.ticked(now);
+        // Whatever is due beyond this is claimed as permits come back.
+        shared.wakeup.set_backlog(claimed == asked || shared.permits.any_saturated());
+        Ok(claimed)
+    }
+
+    /// Waits until nothing is under way and everything is settled.
+    pub async fn drain(&self) {
+        self.0.permits.all_back().await;
+    }
+
+    /// Claims until `stop`; then leaves what is under way to [`drain`](Self::drain).
+    pub async fn run(&self, stop: CancellationToken) {
+        poll::run(self, &stop).await;
+    }
+
+    /// When [`tick`](Self::tick) last asked the queue with success, on the dispatcher's clock.
+    #[must_use]
+    pub fn last_tick(&self) -> Timestamp {
+        self.0.wakeup.last_tick()
+    }
+
+    /// Writes settlements until the process ends.
+    pub async fn settle(&self) {
+        settler::run(&self.0).await;
+    }
+}

@@ -1,0 +1,34 @@
+//! One attempt, from the claim to its settlement.
+
+use std::sync::Arc;
+
+use tracing::Instrument;
+
+use super::{Permit, Queue, Sender, Settled, Shared};
+use crate::{
+    clock,
+    domain::{claim::Claim, delivery},
+    telemetry::trace_context,
+};
+
+/// Makes the attempt that `claim` calls for and hands over what follows.
+pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: Permit, claim: Claim) {
+    let now = shared.clock.now();
+    if now >= claim.leased_until {
+        // We were held up for so long that somebody else may be sending it already.
+        tracing::warn!(delivery.id = %claim.delivery, "a lease ran out before its attempt was begun");
+        return shared.metrics.lost(1);
+    }
+    let span = trace_context::attempt_span(&claim);
+    let own = trace_context::of_span(&span);
+    // Without a tracer of our own we pass on what the producer gave us (W3C Trace Context, section 2.3).
+    let trace = own.as_ref().or(claim.event.trace.as_ref());
+    let mut attempt = shared.sender.send(&claim, trace, now).instrument(span.clone()).await;
+    attempt.span = own;
+    let at = shared.clock.now();
+    let settlement = delivery::settle(attempt.number, &attempt.outcome, &shared.retry, at, clock::jitter());
+    trace_context::record_outcome(&span, &attempt, settlement);
+    shared.metrics.attempted(&attempt, settlement);
+    let settled = Settled { delivery: claim.delivery, target: claim.target, attempt, settlement, at };
+    shared.settled.put(settled, permit);
+}

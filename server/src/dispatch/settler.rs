@@ -1,0 +1,96 @@
+//! Writes what followed from attempts, many at a time.
+
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc};
+
+use super::{Permit, Queue, QueueError, Sender, Settled, Settling, Shared};
+
+/// The most settlements of one transaction.
+const MAX_BATCH: usize = 500;
+/// The first and the longest pause while the database is away.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Settlements that wait to be written. Each holds its permit, which bounds their number.
+pub(super) struct Inbox {
+    put: mpsc::UnboundedSender<(Settled, Permit)>,
+    // A mutex, so that a supervisor can start the loop again after a defect ended it.
+    take: Mutex<mpsc::UnboundedReceiver<(Settled, Permit)>>,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        let (put, take) = mpsc::unbounded_channel();
+        Self { put, take: Mutex::new(take) }
+    }
+}
+
+impl Inbox {
+    pub(super) fn put(&self, settled: Settled, permit: Permit) {
+        // The other end lives as long as this one: both are ours.
+        let _ = self.put.send((settled, permit));
+    }
+}
+
+/// Writes batch after batch; while one is written the next one gathers.
+pub(super) async fn run<Q: Queue, S: Sender>(shared: &Shared<Q, S>) {
+    let mut inbox = shared.settled.take.lock().await;
+    while let Some((settled, permit)) = inbox.recv().await {
+        let (mut batch, mut permits) = (vec![settled], vec![permit]);
+        while batch.len() < MAX_BATCH {
+            let Ok((settled, permit)) = inbox.try_recv() else {
+                break;
+            };
+            batch.push(settled);
+            permits.push(permit);
+        }
+        write(shared, &batch).await;
+    }
+}
+
+/// Writes a batch, however long the database is away. A lease may run out in the meantime; the fence sees to that.
+async fn write<Q: Queue, S: Sender>(shared: &Shared<Q, S>, batch: &[Settled]) {
+    let mut pause = PAUSES.0;
+    loop {
+        match shared.queue.settle(batch).await {
+            Ok(settling) => return written(shared, batch, &settling),
+            Err(cause @ QueueError::Unavailable(_)) => {
+                tracing::error!(
+                    cause = &cause as &dyn std::error::Error,
+                    attempts = batch.len(),
+                    "attempts could not be recorded; trying again"
+                );
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+            Err(cause @ QueueError::Broken(_)) => {
+                if let [one] = batch {
+                    // Its lease runs out, and it is attempted again.
+                    tracing::error!(
+                        cause = &cause as &dyn std::error::Error,
+                        delivery.id = %one.delivery,
+                        attempt.number = one.attempt.number.get(),
+                        "an attempt cannot be recorded"
+                    );
+                    return shared.metrics.unrecorded();
+                }
+                // One of them spoils it for all: find it by halves.
+                let (left, right) = batch.split_at(batch.len() / 2);
+                Box::pin(write(shared, left)).await;
+                return Box::pin(write(shared, right)).await;
+            }
+        }
+    }
+}
+
+fn written<Q, S>(shared: &Shared<Q, S>, batch: &[Settled], settling: &Settling) {
+    for delivery in &settling.lost {
+        tracing::warn!(delivery.id = %delivery, "an attempt ended after its delivery was taken over or called off");
+    }
+    shared.metrics.lost(settling.lost.len());
+    for settled in batch {
+        if let super::Settlement::RetryAt(due_at) = settled.settlement {
+            shared.wakeup.at(due_at);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What is true, whatever stores or sends it: the words of Postrider as types.
+//!
+//! A producer publishes an [`event::NewEvent`]. For each [`subscription::Subscription`] of its tenant whose patterns match
+//! the event's type there is a [`delivery::Delivery`]. A node takes the delivery over for a while as a [`claim::Claim`],
+//! makes one [`attempt::Attempt`], and [`delivery::settle`] says what follows from its
+//! [`attempt::Outcome`] under the [`retry::RetryPolicy`].
+//!
+//! Here is no I/O, no `async`, no clock and no chance: `now` and jitter are arguments. Nothing in here knows gRPC, SQL or HTTP
+//! libraries. Constructors refuse what may not be with an [`invalid::Invalid`]; behind them nothing is checked again.
+
+pub mod address;
+pub mod attempt;
+pub mod claim;
+pub mod delivery;
+pub mod event;
+pub mod event_type;
+pub mod id;
+pub mod invalid;
+pub mod page;
+pub mod retry;
+pub mod secret;
+pub mod subscription;
+pub mod target_url;
+pub mod timestamp;
+pub mod trace_context;

@@ -1,0 +1,45 @@
+//! A due delivery that this node has taken over for a while, with all that an attempt needs.
+
+use std::sync::Arc;
+
+use super::{
+    attempt::AttemptNumber,
+    event::Event,
+    id::{DeliveryId, SubscriptionId, SubscriptionUid, TenantId},
+    secret::SecretSet,
+    target_url::TargetUrl,
+    timestamp::Timestamp,
+    trace_context::TraceContext,
+};
+
+/// The right and the duty to make one attempt before the lease runs out.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Which attempt is to be made; also the fence when it is settled.
+    pub attempt: AttemptNumber,
+    /// What is to be sent.
+    pub event: Arc<Event>,
+    /// Where to.
+    pub target: Arc<Target>,
+    /// When the delivery is due again, unless the attempt is settled before.
+    pub leased_until: Timestamp,
+    /// The span of the attempt before.
+    pub previous_span: Option<TraceContext>,
+}
+
+/// The part of a subscription that sending needs.
+#[derive(Debug)]
+pub struct Target {
+    /// Tells the subscription apart for ever.
+    pub uid: SubscriptionUid,
+    /// Its owner.
+    pub tenant: TenantId,
+    /// The last segment of its name.
+    pub id: SubscriptionId,
+    /// Where events are sent.
+    pub url: TargetUrl,
+    /// What they are signed with.
+    pub secrets: SecretSet,
+}

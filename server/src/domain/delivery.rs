@@ -1,0 +1,199 @@
+//! The duty to bring one event to one subscription, and what follows from each attempt at it.
+//!
+//! ```text
+//!                  claim                     2xx
+//!   ┌─ pending ────────────> attempt ─────────────────────────> succeeded
+//!   │     ^                   │  │  410 / schedule used up
+//!   │     └── retry at … ─────┘  └────────────────────────────> failed
+//!   │  cancel, subscription deleted or disabled
+//!   └─────────────────────────────────────────────────────────> cancelled
+//!         ^ redeliver: back to pending, from each of the three
+//! ```
+//!
+//! "Claimed" is not a state: a claimed delivery is pending and due when its lease runs out.
+
+use super::{
+    attempt::{AttemptNumber, Outcome},
+    event_type::EventType,
+    id::{DeliveryId, EventId, SubscriptionId, TenantId},
+    retry::{Jitter, RetryPolicy},
+    subscription::DisabledReason,
+    timestamp::Timestamp,
+};
+
+/// HTTP 410 Gone: the receiver wants nothing more (Standard Webhooks, CloudEvents webhooks section 2.2).
+const GONE: u16 = 410;
+
+/// A delivery as it is shown.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Its owner.
+    pub tenant: TenantId,
+    /// What is delivered.
+    pub event: EventId,
+    /// The type of what is delivered.
+    pub event_type: EventType,
+    /// To whom.
+    pub subscription: SubscriptionId,
+    /// How it stands.
+    pub state: DeliveryState,
+    /// How many attempts were begun.
+    pub attempt_count: u32,
+    /// While pending: when the next attempt is due, or when the lease of the present one runs out.
+    pub due_at: Timestamp,
+    /// When it came into being.
+    pub created_at: Timestamp,
+}
+
+/// How a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// An attempt is due, under way or scheduled.
+    Pending,
+    /// It is over.
+    Ended {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// Which deliveries are meant, by how they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryStatus {
+    /// An attempt is due, under way or scheduled.
+    Pending,
+    /// Acknowledged by the receiver.
+    Succeeded,
+    /// Given up.
+    Failed,
+    /// Called off.
+    Cancelled,
+}
+
+/// Why a delivery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The receiver acknowledged it.
+    Acknowledged,
+    /// The schedule has no further attempt.
+    Exhausted,
+    /// The receiver answered 410 Gone.
+    Gone,
+    /// A caller cancelled it.
+    Cancelled,
+    /// Its subscription was deleted.
+    SubscriptionDeleted,
+    /// Its subscription was disabled.
+    SubscriptionDisabled,
+}
+
+impl DeliveryState {
+    /// How it stands, without when and why.
+    #[must_use]
+    pub fn status(self) -> DeliveryStatus {
+        match self {
+            Self::Pending => DeliveryStatus::Pending,
+            Self::Ended { reason, .. } => reason.status(),
+        }
+    }
+}
+
+impl EndReason {
+    /// How a delivery stands that ended for this reason.
+    #[must_use]
+    pub fn status(self) -> DeliveryStatus {
+        match self {
+            Self::Acknowledged => DeliveryStatus::Succeeded,
+            Self::Exhausted | Self::Gone => DeliveryStatus::Failed,
+            Self::Cancelled | Self::SubscriptionDeleted | Self::SubscriptionDisabled => {
+                DeliveryStatus::Cancelled
+            }
+        }
+    }
+}
+
+/// What follows from an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// The delivery is due again.
+    RetryAt(Timestamp),
+    /// The delivery is over.
+    End(EndReason),
+}
+
+impl Settlement {
+    /// Whether, and why, the subscription is to be disabled too.
+    #[must_use]
+    pub fn disables(self) -> Option<DisabledReason> {
+        match self {
+            Self::End(EndReason::Gone) => Some(DisabledReason::Gone),
+            Self::End(_) | Self::RetryAt(_) => None,
+        }
+    }
+}
+
+/// Decides what follows from an attempt that came to `outcome` at `now`.
+#[must_use]
+pub fn settle(
+    attempt: AttemptNumber,
+    outcome: &Outcome,
+    policy: &RetryPolicy,
+    now: Timestamp,
+    jitter: Jitter,
+) -> Settlement {
+    let retry_after = match outcome {
+        Outcome::Acknowledged { .. } => return Settlement::End(EndReason::Acknowledged),
+        Outcome::Rejected { status: GONE, .. } => return Settlement::End(EndReason::Gone),
+        Outcome::Rejected { retry_after, .. } => *retry_after,
+        Outcome::Failed { .. } => None,
+    };
+    match policy.pause_after(attempt, retry_after, jitter) {
+        Some(pause) => Settlement::RetryAt(now + pause),
+        None => Settlement::End(EndReason::Exhausted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::attempt::Failure;
+
+    #[test]
+    fn what_follows_from_each_outcome() {
+        let now = Timestamp::from_micros(1_000_000);
+        let in_seconds = |seconds| Settlement::RetryAt(now + Duration::from_secs(seconds));
+        let rejected = |status| Outcome::Rejected { status, retry_after: None };
+        let failed = |failure| Outcome::Failed { failure, message: String::new() };
+        let asked = Outcome::Rejected { status: 429, retry_after: Some(Duration::from_mins(1)) };
+        for (attempt, outcome, expected) in [
+            (1, Outcome::Acknowledged { status: 204 }, Settlement::End(EndReason::Acknowledged)),
+            (10, Outcome::Acknowledged { status: 200 }, Settlement::End(EndReason::Acknowledged)),
+            (1, rejected(500), in_seconds(5)),
+            (1, rejected(302), in_seconds(5)),
+            (1, rejected(404), in_seconds(5)),
+            (2, rejected(500), in_seconds(300)),
+            (1, asked, in_seconds(60)),
+            (1, failed(Failure::Timeout), in_seconds(5)),
+            (1, failed(Failure::Internal), in_seconds(5)),
+            (10, failed(Failure::Dns), Settlement::End(EndReason::Exhausted)),
+            (11, rejected(500), Settlement::End(EndReason::Exhausted)),
+            (1, rejected(410), Settlement::End(EndReason::Gone)),
+        ] {
+            let number = AttemptNumber::new(attempt).unwrap();
+            let settled = settle(number, &outcome, &RetryPolicy::default(), now, Jitter::NONE);
+            assert_eq!(settled, expected, "attempt {attempt}: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn only_gone_disables_the_subscription() {
+        assert_eq!(Settlement::End(EndReason::Gone).disables(), Some(DisabledReason::Gone));
+        assert_eq!(Settlement::End(EndReason::Exhausted).disables(), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Event types and the patterns that subscriptions match them with.
+
+use std::{fmt, sync::Arc};
+
+use super::invalid::Invalid;
+
+/// The longest event type and the longest pattern, in characters.
+pub const MAX_LENGTH: usize = 255;
+
+/// Types below this are Postrider's own.
+pub const RESERVED_PREFIX: &str = "postrider.";
+
+/// What happened: `order.created`. Dot-separated segments of letters, digits, `_` and `-`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EventType(Arc<str>);
+
+impl EventType {
+    /// Accepts 1 to 255 characters in segments separated by dots.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        check_length(text)?;
+        if text.split('.').all(is_segment) {
+            Ok(Self(text.into()))
+        } else {
+            Err(Invalid::new(
+                "",
+                "must be segments of letters, digits, `_` and `-`, separated by dots, like `order.created`",
+            ))
+        }
+    }
+
+    /// From what the database stores.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether producers may not publish it.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(RESERVED_PREFIX)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which event types a subscription wants: an event type in which `*` stands for one segment and `**` for any
+/// number of segments, also none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypePattern(String);
+
+impl TypePattern {
+    /// Accepts what [`EventType::parse`] accepts, with `*` and `**` as segments.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        check_length(text)?;
+        if text.split('.').all(|segment| matches!(segment, "*" | "**") || is_segment(segment)) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new(
+                "",
+                "must be segments of letters, digits, `_` and `-`, or `*` or `**`, separated by dots, like `order.*`",
+            ))
+        }
+    }
+
+    /// From what the database stores.
+    #[must_use]
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Whether an event of this type is wanted.
+    #[must_use]
+    pub fn matches(&self, event_type: &EventType) -> bool {
+        // As with wildcards in file names: on a mismatch only the latest `**` may take one more segment, so
+        // the work is at most the product of the two lengths, whatever the pattern.
+        let pattern: Vec<&str> = self.0.split('.').collect();
+        let segments: Vec<&str> = event_type.0.split('.').collect();
+        let (mut at, mut next) = (0, 0);
+        let mut retry = None;
+        while next < segments.len() {
+            match pattern.get(at) {
+                Some(&"**") => {
+                    retry = Some((at + 1, next));
+                    at += 1;
+                }
+                Some(wanted) if *wanted == "*" || *wanted == segments[next] => {
+                    at += 1;
+                    next += 1;
+                }
+                _ => match retry {
+                    Some((after, taken)) => {
+                        retry = Some((after, taken + 1));
+                        (at, next) = (after, taken + 1);
+                    }
+                    None => return false,
+                },
+            }
+        }
+        pattern[at..].iter().all(|rest| *rest == "**")
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn check_length(text: &str) -> Result<(), Invalid> {
+    match text.len() {
+        0 => Err(Invalid::new("", "must not be empty")),
+        length if length > MAX_LENGTH => {
+            Err(Invalid::new("", format!("has {length} characters; at most {MAX_LENGTH} are allowed")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_segment(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matches(pattern: &str, event_type: &str) -> bool {
+        TypePattern::parse(pattern).unwrap().matches(&EventType::parse(event_type).unwrap())
+    }
+
+    #[test]
+    fn one_star_is_one_segment_and_two_are_any_number() {
+        for (pattern, event_type, expected) in [
+            ("order.created", "order.created", true),
+            ("order.created", "order.created.v2", false),
+            ("order.*", "order.created", true),
+            ("order.*", "order", false),
+            ("order.*", "order.created.v2", false),
+            ("*.created", "order.created", true),
+            ("*", "order", true),
+            ("order.**", "order", true),
+            ("order.**", "order.created.v2", true),
+            ("**", "a.b.c", true),
+            ("**.created", "created", true),
+            ("**.created", "a.created.created", true),
+            ("a.**.z", "a.z", true),
+            ("a.**.m.*.z", "a.m.m.x.z", true),
+            ("a.**.z", "a.b.c", false),
+            ("a.**.**", "a", true),
+        ] {
+            assert_eq!(matches(pattern, event_type), expected, "{pattern} on {event_type}");
+        }
+    }
+
+    /// The definition, straight: slow, and obviously right.
+    fn by_definition(pattern: &[&str], segments: &[&str]) -> bool {
+        match (pattern.split_first(), segments.split_first()) {
+            (None, None) => true,
+            (Some((&"**", rest)), _) => (0..=segments.len()).any(|n| by_definition(rest, &segments[n..])),
+            (Some((wanted, rest)), Some((segment, left))) => {
+                (*wanted == "*" || wanted == segment) && by_definition(rest, left)
+            }
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn matching_does_what_its_definition_says(
+            pattern in prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "**"]), 1..7),
+            segments in prop::collection::vec(prop::sample::select(vec!["a", "b"]), 1..7),
+        ) {
+            prop_assert_eq!(matches(&pattern.join("."), &segments.join(".")), by_definition(&pattern, &segments));
+        }
+    }
+
+    #[test]
+    fn malformed_types_and_patterns_are_refused() {
+        for bad in ["", ".", "a.", ".a", "a..b", "a b", "ä", "a/b", &"a".repeat(256)] {
+            assert!(EventType::parse(bad).is_err(), "{bad}");
+            assert!(TypePattern::parse(bad).is_err(), "{bad}");
+        }
+        assert!(EventType::parse("order.*").is_err());
+        assert!(TypePattern::parse("order.***").is_err());
+        assert!(TypePattern::parse("order.a*").is_err());
+    }
+}

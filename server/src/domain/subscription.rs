@@ -1,0 +1,158 @@
+//! Where a receiver wants events, and which ones.
+
+use super::{
+    event_type::{EventType, TypePattern},
+    id::{SubscriptionId, SubscriptionUid, TenantId},
+    invalid::Invalid,
+    target_url::TargetUrl,
+    timestamp::Timestamp,
+};
+
+/// The most patterns a subscription has.
+pub const MAX_PATTERNS: usize = 100;
+/// The longest description, in characters.
+pub const MAX_DESCRIPTION: usize = 1_024;
+
+/// What a caller says of a subscription.
+#[derive(Debug, Clone)]
+pub struct SubscriptionSpec {
+    /// For people.
+    pub description: Description,
+    /// Where events are sent.
+    pub target_url: TargetUrl,
+    /// Which events are sent.
+    pub filter: Filter,
+}
+
+/// A subscription as it is stored.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// Tells it apart for ever.
+    pub uid: SubscriptionUid,
+    /// Its owner.
+    pub tenant: TenantId,
+    /// The last segment of its name.
+    pub id: SubscriptionId,
+    /// What its owner says of it.
+    pub spec: SubscriptionSpec,
+    /// Since when a person has paused it.
+    pub paused_at: Option<Timestamp>,
+    /// Since when and why policy has disabled it.
+    pub disabled: Option<(Timestamp, DisabledReason)>,
+    /// Counts its changes.
+    pub revision: i64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Subscription {
+    /// Whether events are matched and sent.
+    #[must_use]
+    pub fn state(&self) -> SubscriptionState {
+        match (self.disabled, self.paused_at) {
+            (Some(_), _) => SubscriptionState::Disabled,
+            (None, Some(_)) => SubscriptionState::Paused,
+            (None, None) => SubscriptionState::Active,
+        }
+    }
+
+    /// Names this revision of it; other for every change and every subscription.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        // The random end of the uid tells apart subscriptions that had the same name one after another.
+        format!("{:08x}-{}", self.uid.uuid().as_u128() & 0xffff_ffff, self.revision)
+    }
+}
+
+/// Whether a subscription's events are matched and sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionState {
+    /// They are.
+    Active,
+    /// They are matched, and their deliveries wait.
+    Paused,
+    /// They are not matched, and what waited was cancelled.
+    Disabled,
+}
+
+/// Why policy disabled a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisabledReason {
+    /// The receiver answered 410 Gone.
+    Gone,
+}
+
+/// Which event types a subscription wants: those that any of its patterns matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter(Vec<TypePattern>);
+
+impl Filter {
+    /// Accepts 1 to 100 patterns.
+    pub fn parse<T: AsRef<str>>(patterns: &[T]) -> Result<Self, Invalid> {
+        if patterns.is_empty() {
+            return Err(Invalid::new(
+                "event_types",
+                "must hold at least one pattern; `**` matches every event",
+            ));
+        }
+        if patterns.len() > MAX_PATTERNS {
+            let reason = format!("holds {} patterns; at most {MAX_PATTERNS} are allowed", patterns.len());
+            return Err(Invalid::new("event_types", reason));
+        }
+        let parse = |(index, text): (usize, &T)| {
+            TypePattern::parse(text.as_ref())
+                .map_err(|invalid| Invalid::new(format!("event_types[{index}]"), invalid.reason))
+        };
+        patterns.iter().enumerate().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// From what the database stores.
+    #[must_use]
+    pub fn from_stored(patterns: Vec<String>) -> Self {
+        Self(patterns.into_iter().map(TypePattern::from_stored).collect())
+    }
+
+    /// Whether an event of this type is wanted.
+    #[must_use]
+    pub fn matches(&self, event_type: &EventType) -> bool {
+        self.0.iter().any(|pattern| pattern.matches(event_type))
+    }
+
+    /// The patterns.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(TypePattern::as_str)
+    }
+}
+
+/// A text for people, of at most 1,024 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description(String);
+
+impl Description {
+    /// Accepts up to 1,024 characters without control characters other than line breaks and tabs.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let length = text.chars().count();
+        if length > MAX_DESCRIPTION {
+            let reason = format!("has {length} characters; at most {MAX_DESCRIPTION} are allowed");
+            return Err(Invalid::new("description", reason));
+        }
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+            return Err(Invalid::new("description", "must not hold control characters"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// From what the database stores.
+    #[must_use]
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

@@ -1,0 +1,244 @@
+//! Takes events in: matches them with subscriptions and commits them together with their deliveries.
+//!
+//! Concurrent publishes are gathered into one transaction and answered together (group commit). There is no timer: the first
+//! publish goes at once, and while its commit is under way the next batch gathers by itself.
+//!
+//! ```text
+//!  Publisher::publish ──queue──> Writer: match (MatchTables) ─> reserve (Outlet) ─> commit (Journal) ─> answer
+//!                                                                                       └─> start (Outlet)
+//! ```
+//!
+//! A delivery for which the [`Outlet`] has room is committed already leased to this node and started from memory as
+//! soon as the commit stands; nobody polls for it. The others are found by the dispatcher's poll.
+//!
+//! Whether the match tables are current is checked inside the transaction, by a version that every change of a
+//! tenant's subscriptions raises: an event published after a subscription was created finds it, on every node.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::{
+    claim::{Claim, Target},
+    event::{Event, Fingerprint, NewEvent},
+    id::{DeliveryId, EventId, SubscriptionUid, TenantId},
+    subscription::Filter,
+    timestamp::Timestamp,
+};
+
+mod match_table;
+mod writer;
+
+pub use writer::Writer;
+
+/// How many publishes may wait for the writer; beyond that callers wait to get in line.
+const QUEUE_LENGTH: usize = 4_096;
+
+/// Which subscriptions an event goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// All whose patterns match.
+    Matching,
+    /// This one, whatever its patterns say.
+    Only(SubscriptionUid),
+}
+
+/// What a successful publish leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The event.
+    pub event: EventId,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// How many deliveries it has.
+    pub delivery_count: u32,
+    /// The first of them; unknown for a duplicate.
+    pub first_delivery: Option<DeliveryId>,
+    /// Whether an earlier publish with the same request id had stored it.
+    pub duplicate: bool,
+}
+
+/// Why an event was not published.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Its request id stands for another event.
+    #[error("the request id was used before for an event with other content")]
+    RequestIdReused,
+    /// The database cannot be reached or cannot take writes at the moment.
+    #[error("the database cannot be reached or cannot take writes at the moment")]
+    Unavailable(#[source] Arc<JournalError>),
+    /// The database does not do what it should.
+    #[error("the event could not be stored")]
+    Broken(#[source] Arc<JournalError>),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// Why a batch could not be committed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// For reasons that pass.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// For reasons that do not.
+    #[error("the database is broken")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Where events are kept.
+pub trait Journal: Send + Sync + 'static {
+    /// Reads what matching needs to know of a tenant.
+    fn interests(&self, tenant: &TenantId) -> impl Future<Output = Result<Interests, JournalError>> + Send;
+
+    /// Stores a batch in one transaction, or nothing of it if its match tables are not current.
+    fn commit(&self, batch: &Batch) -> impl Future<Output = Result<Commit, JournalError>> + Send;
+}
+
+/// Who wants what in one tenant.
+#[derive(Debug)]
+pub struct Interests {
+    /// Changes with every change of the tenant's subscriptions; `None` if the tenant does not exist yet.
+    pub version: Option<i64>,
+    /// Subscriptions that events are matched with.
+    pub subscriptions: Vec<Interest>,
+}
+
+/// What one subscription wants.
+#[derive(Debug)]
+pub struct Interest {
+    /// Where to.
+    pub target: Arc<Target>,
+    /// Which events.
+    pub filter: Filter,
+    /// Whether its deliveries are to wait.
+    pub paused: bool,
+}
+
+/// Events and deliveries for one transaction.
+#[derive(Debug)]
+pub struct Batch {
+    /// The versions of the match tables that the deliveries were made with.
+    pub versions: Vec<(TenantId, Option<i64>)>,
+    /// The events.
+    pub entries: Vec<Entry>,
+    /// When a delivery is due again that is committed as claimed.
+    pub leased_until: Timestamp,
+}
+
+/// One event with its deliveries.
+#[derive(Debug)]
+pub struct Entry {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Identifies its content; `None` if it has no request id.
+    pub fingerprint: Option<Fingerprint>,
+    /// One for each subscription that it goes to.
+    pub deliveries: Vec<NewDelivery>,
+}
+
+/// One delivery of a new event.
+#[derive(Debug)]
+pub struct NewDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Where to.
+    pub target: Arc<Target>,
+    /// Whether this node makes the first attempt at once.
+    pub claimed: bool,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Commit {
+    /// Nothing was stored: the match tables of these tenants are not current.
+    Stale(Vec<TenantId>),
+    /// Everything was stored that was to be; an answer for each entry, in order.
+    Done(Vec<Fate>),
+}
+
+/// What became of one event of a committed batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It was stored.
+    Stored,
+    /// An event with this request id and content is stored already.
+    Repeated {
+        /// The first event.
+        event: EventId,
+        /// When that was accepted.
+        created_at: Timestamp,
+        /// How many deliveries it has.
+        delivery_count: u32,
+    },
+    /// Another event has this request id.
+    RequestIdReused,
+}
+
+/// Where deliveries go out.
+pub trait Outlet: Send + Sync + 'static {
+    /// Room for one attempt; given back when dropped.
+    type Permit: Send;
+
+    /// For how long a delivery is committed as claimed.
+    fn lease(&self) -> Duration;
+
+    /// Takes room for an attempt at this target, if there is any.
+    fn reserve(&self, target: &Target) -> Option<Self::Permit>;
+
+    /// Makes the attempt.
+    fn start(&self, permit: Self::Permit, claim: Claim);
+
+    /// Says that there are deliveries that nobody has claimed.
+    fn wake(&self);
+}
+
+/// One publish on its way to the writer.
+struct Pending {
+    event: NewEvent,
+    route: Route,
+    answer: oneshot::Sender<Result<Published, Error>>,
+}
+
+/// The way in, for handlers. Cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    queue: mpsc::Sender<Pending>,
+}
+
+impl Publisher {
+    /// Makes the way in and the writer behind it.
+    pub fn new<J: Journal, O: Outlet>(
+        journal: J,
+        outlet: O,
+        clock: crate::clock::SharedClock,
+    ) -> (Self, Writer<J, O>) {
+        let (queue, pending) = mpsc::channel(QUEUE_LENGTH);
+        (Self { queue }, Writer::new(pending, journal, outlet, clock))
+    }
+
+    /// Publishes one event; returns after its commit.
+    pub async fn publish(&self, event: NewEvent, route: Route) -> Result<Published, Error> {
+        self.submit(event, route).await?.published().await
+    }
+
+    /// Hands one event to the writer, waiting for a place in line; its commit is awaited separately.
+    pub async fn submit(&self, event: NewEvent, route: Route) -> Result<Submitted, Error> {
+        let (answer, answered) = oneshot::channel();
+        let pending = Pending { event, route, answer };
+        self.queue.send(pending).await.map_err(|_| Error::Stopping)?;
+        Ok(Submitted(answered))
+    }
+}
+
+/// An event that the writer has in hand.
+#[derive(Debug)]
+pub struct Submitted(oneshot::Receiver<Result<Published, Error>>);
+
+impl Submitted {
+    /// Waits for the commit.
+    pub async fn published(self) -> Result<Published, Error> {
+        // The writer drops an answer only if it ends first.
+        self.0.await.unwrap_or(Err(Error::Stopping))
+    }
+}

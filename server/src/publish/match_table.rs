@@ -1,0 +1,63 @@
+//! Which subscriptions an event goes to, kept in memory for each tenant that publishes.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Interest, Interests, Journal, JournalError, Route};
+use crate::domain::{event_type::EventType, id::TenantId};
+
+/// Beyond this many tenants the tables are dropped and made anew as they are needed, to bound the memory.
+const MAX_TENANTS: usize = 10_000;
+
+/// The tables of all tenants that have published lately.
+#[derive(Default)]
+pub(super) struct MatchTables {
+    by_tenant: HashMap<TenantId, Arc<MatchTable>>,
+}
+
+/// The subscriptions of one tenant at one version.
+pub(super) struct MatchTable {
+    pub(super) version: Option<i64>,
+    subscriptions: Vec<Interest>,
+}
+
+impl MatchTables {
+    /// Returns a tenant's table, reading it if it is not at hand. It may be out of date; the commit finds out.
+    pub(super) async fn of<J: Journal>(
+        &mut self,
+        tenant: &TenantId,
+        journal: &J,
+    ) -> Result<Arc<MatchTable>, JournalError> {
+        if let Some(table) = self.by_tenant.get(tenant) {
+            return Ok(Arc::clone(table));
+        }
+        let table = Arc::new(MatchTable::new(journal.interests(tenant).await?));
+        if self.by_tenant.len() >= MAX_TENANTS {
+            self.by_tenant.clear();
+        }
+        self.by_tenant.insert(tenant.clone(), Arc::clone(&table));
+        Ok(table)
+    }
+
+    /// Drops a table that is out of date.
+    pub(super) fn forget(&mut self, tenant: &TenantId) {
+        self.by_tenant.remove(tenant);
+    }
+}
+
+impl MatchTable {
+    fn new(interests: Interests) -> Self {
+        Self { version: interests.version, subscriptions: interests.subscriptions }
+    }
+
+    /// The subscriptions that an event of this type goes to.
+    pub(super) fn select<'a>(
+        &'a self,
+        event_type: &'a EventType,
+        route: Route,
+    ) -> impl Iterator<Item = &'a Interest> {
+        self.subscriptions.iter().filter(move |interest| match route {
+            Route::Matching => interest.filter.matches(event_type),
+            Route::Only(uid) => interest.target.uid == uid,
+        })
+    }
+}

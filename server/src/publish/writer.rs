@@ -1,0 +1,214 @@
+//! The one lane through which events are committed.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::{Mutex, mpsc};
+
+use super::{
+    Batch, Commit, Entry, Error, Fate, Journal, JournalError, NewDelivery, Outlet, Pending, Published,
+    match_table::MatchTables,
+};
+use crate::{
+    clock::SharedClock,
+    domain::{
+        attempt::AttemptNumber,
+        claim::Claim,
+        event::Event,
+        id::{DeliveryId, EventId},
+        timestamp::Timestamp,
+    },
+};
+
+/// The most events of one transaction: enough for the cost of a commit to vanish, few enough for its answer to come soon.
+const MAX_EVENTS: usize = 500;
+/// The most payload bytes of one transaction, beyond its first event.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Gathers publishes and commits them.
+pub struct Writer<J, O: Outlet> {
+    // A mutex, so that a supervisor can start the loop again after a defect ended it.
+    state: Mutex<State>,
+    journal: J,
+    outlet: O,
+    clock: SharedClock,
+}
+
+struct State {
+    queue: mpsc::Receiver<Pending>,
+    tables: MatchTables,
+    last: Timestamp,
+}
+
+/// A delivery to start once its batch is committed.
+struct Reserved<P> {
+    delivery: usize,
+    permit: P,
+}
+
+impl<J: Journal, O: Outlet> Writer<J, O> {
+    pub(super) fn new(queue: mpsc::Receiver<Pending>, journal: J, outlet: O, clock: SharedClock) -> Self {
+        let state = Mutex::new(State { queue, tables: MatchTables::default(), last: Timestamp::default() });
+        Self { state, journal, outlet, clock }
+    }
+
+    /// Commits batch after batch until the last [`Publisher`](super::Publisher) is gone and the queue is empty.
+    pub async fn run(&self) {
+        let mut state = self.state.lock().await;
+        let State { queue, tables, last } = &mut *state;
+        while let Some(first) = queue.recv().await {
+            let pending = gather(first, queue);
+            // Later than the batch before, so that ids are in the order of the queue whatever the clock does.
+            *last = self.clock.now().max(*last + Duration::from_micros(1));
+            self.publish(pending, tables, *last).await;
+        }
+    }
+
+    async fn publish(&self, pending: Vec<Pending>, tables: &mut MatchTables, now: Timestamp) {
+        // Rejected once per change of a tenant's subscriptions, and then with fresh tables.
+        loop {
+            match self.try_publish(&pending, tables, now).await {
+                Ok(Some(answers)) => {
+                    for (pending, answer) in pending.into_iter().zip(answers) {
+                        // Nobody may be waiting any more; the event is stored all the same.
+                        let _ = pending.answer.send(answer);
+                    }
+                    return;
+                }
+                Ok(None) => {}
+                Err(cause) => {
+                    tracing::error!(
+                        cause = &cause as &dyn std::error::Error,
+                        events = pending.len(),
+                        "events could not be stored"
+                    );
+                    let error = match cause {
+                        JournalError::Unavailable(_) => Error::Unavailable(Arc::new(cause)),
+                        JournalError::Broken(_) => Error::Broken(Arc::new(cause)),
+                    };
+                    for pending in pending {
+                        let _ = pending.answer.send(Err(error.clone()));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Commits the batch and starts its deliveries; `None` if the match tables were out of date.
+    async fn try_publish(
+        &self,
+        pending: &[Pending],
+        tables: &mut MatchTables,
+        now: Timestamp,
+    ) -> Result<Option<Vec<Result<Published, Error>>>, JournalError> {
+        let mut versions = BTreeMap::new();
+        let mut entries = Vec::with_capacity(pending.len());
+        let mut reserved = Vec::with_capacity(pending.len());
+        let mut delivery_number = 0;
+        for (event_number, pending) in pending.iter().enumerate() {
+            let table = tables.of(&pending.event.tenant, &self.journal).await?;
+            versions.entry(pending.event.tenant.clone()).or_insert(table.version);
+            let mut permits = Vec::new();
+            let mut deliveries = Vec::new();
+            for interest in table.select(&pending.event.content.event_type, pending.route) {
+                let permit = (!interest.paused).then(|| self.outlet.reserve(&interest.target)).flatten();
+                let id = DeliveryId::nth(now, delivery_number);
+                delivery_number += 1;
+                deliveries.push(NewDelivery {
+                    id,
+                    target: Arc::clone(&interest.target),
+                    claimed: permit.is_some(),
+                });
+                permits.extend(permit.map(|permit| Reserved { delivery: deliveries.len() - 1, permit }));
+            }
+            entries.push(Entry {
+                fingerprint: pending.event.request_id.as_ref().map(|_| pending.event.content.fingerprint()),
+                event: Arc::new(accept(pending, EventId::nth(now, event_number), now)),
+                deliveries,
+            });
+            reserved.push(permits);
+        }
+        let versions = versions.into_iter().collect();
+        let batch = Batch { versions, entries, leased_until: now + self.outlet.lease() };
+        match self.journal.commit(&batch).await? {
+            Commit::Stale(tenants) => {
+                for tenant in &tenants {
+                    tables.forget(tenant);
+                }
+                Ok(None)
+            }
+            Commit::Done(fates) => {
+                let settled = batch.entries.iter().zip(reserved).zip(fates);
+                Ok(Some(
+                    settled
+                        .map(|((entry, reserved), fate)| {
+                            self.answer(entry, reserved, fate, batch.leased_until)
+                        })
+                        .collect(),
+                ))
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        entry: &Entry,
+        reserved: Vec<Reserved<O::Permit>>,
+        fate: Fate,
+        leased_until: Timestamp,
+    ) -> Result<Published, Error> {
+        match fate {
+            Fate::Stored => {
+                if entry.deliveries.len() > reserved.len() {
+                    self.outlet.wake();
+                }
+                for Reserved { delivery, permit } in reserved {
+                    let delivery = &entry.deliveries[delivery];
+                    let claim = Claim {
+                        delivery: delivery.id,
+                        attempt: AttemptNumber::FIRST,
+                        event: Arc::clone(&entry.event),
+                        target: Arc::clone(&delivery.target),
+                        leased_until,
+                        previous_span: None,
+                    };
+                    self.outlet.start(permit, claim);
+                }
+                Ok(Published {
+                    event: entry.event.id,
+                    created_at: entry.event.created_at,
+                    delivery_count: u32::try_from(entry.deliveries.len()).unwrap_or(u32::MAX),
+                    first_delivery: entry.deliveries.first().map(|delivery| delivery.id),
+                    duplicate: false,
+                })
+            }
+            Fate::Repeated { event, created_at, delivery_count } => {
+                Ok(Published { event, created_at, delivery_count, first_delivery: None, duplicate: true })
+            }
+            Fate::RequestIdReused => Err(Error::RequestIdReused),
+        }
+    }
+}
+
+/// Takes what is waiting behind `first`, up to the limits of a batch.
+fn gather(first: Pending, queue: &mut mpsc::Receiver<Pending>) -> Vec<Pending> {
+    let mut bytes = 0;
+    let mut pending = vec![first];
+    while pending.len() < MAX_EVENTS && bytes < MAX_BYTES {
+        let Ok(next) = queue.try_recv() else { break };
+        bytes += next.event.content.payload.data.len();
+        pending.push(next);
+    }
+    pending
+}
+
+fn accept(pending: &Pending, id: EventId, now: Timestamp) -> Event {
+    Event {
+        id,
+        tenant: pending.event.tenant.clone(),
+        request_id: pending.event.request_id.clone(),
+        content: pending.event.content.clone(),
+        trace: pending.event.trace.clone(),
+        created_at: now,
+    }
+}

@@ -1,0 +1,122 @@
+//! Keeps everything, in SQLite or PostgreSQL.
+//!
+//! One function, one transaction, named after the business step: [`publish`] commits events with their deliveries, [`queue`] claims
+//! and settles, [`subscriptions`] changes what is wanted. No transaction is open while anybody waits for the network.
+//! Every change of a state checks that it changed what it meant to.
+//!
+//! Statements on the hot path are written in SQL; everything else goes through sea-orm's query builder. Both databases
+//! take the same statements but for the claim.
+//!
+//! Here is no policy: what follows from an attempt is decided in [`domain`](crate::domain) and only written down.
+
+use std::{path::Path, time::Duration};
+
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, sea_query::OnConflict};
+
+use crate::domain::timestamp::Timestamp;
+
+mod codes;
+mod database;
+pub mod deliveries;
+mod entity;
+mod error;
+pub mod events;
+pub mod keyring;
+mod page;
+pub mod publish;
+pub mod queue;
+mod retention;
+mod rows;
+pub mod secrets;
+pub mod subscriptions;
+mod sweep;
+mod tenants;
+
+pub use database::Config;
+pub use error::Error;
+pub use retention::Retention;
+
+/// How many rows one multi-row statement carries. SQLite takes 32,766 values in a statement, and no row has more than 20.
+const ROWS_PER_STATEMENT: usize = 500;
+
+/// How long a check of the database may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The database of one server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    connections: database::Connections,
+    keyring: keyring::Keyring,
+}
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database cannot be opened or migrated.
+    #[error("the database cannot be opened")]
+    Database(#[from] sea_orm::DbErr),
+    /// The database holds secrets that this node could not read.
+    #[error(
+        "the database has been used with the encryption key {0}, which this node does not have: \
+         configure the same `secrets.keys` on every node"
+    )]
+    OtherKey(String),
+}
+
+/// Runs the migrations that are missing. Several nodes may do so at once.
+pub async fn migrate(config: &Config, data_dir: &Path) -> Result<(), OpenError> {
+    Ok(database::migrate(config, data_dir).await?)
+}
+
+impl Store {
+    /// Opens a database that has been migrated.
+    pub async fn open(
+        config: &Config,
+        data_dir: &Path,
+        keyring: keyring::Keyring,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
+        let connections = database::Connections::open(config, data_dir).await?;
+        let store = Self { connections, keyring };
+        store.register_keys(now).await?;
+        Ok(store)
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        let answer =
+            tokio::time::timeout(PING_TIMEOUT, self.connections.reader.execute_unprepared("SELECT 1"));
+        match answer.await {
+            Ok(answer) => Ok(answer.map(drop)?),
+            Err(_) => {
+                Err(Error::Unavailable(sea_orm::DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout)))
+            }
+        }
+    }
+
+    /// Lets go of the connections.
+    pub async fn close(self) {
+        // Whatever cannot be closed now is closed when the process ends.
+        let _ = self.connections.reader.close().await;
+        let _ = self.connections.writer.close().await;
+    }
+
+    /// Refuses a database that other keys have been used with: it may hold secrets that we could not read.
+    async fn register_keys(&self, now: Timestamp) -> Result<(), OpenError> {
+        let ours = self.keyring.ids();
+        let transaction = self.connections.begin().await?;
+        let mine =
+            entity::secret_keys::ActiveModel { id: Set(ours[0].clone()), created_at: Set(now.as_micros()) };
+        entity::secret_keys::Entity::insert(mine)
+            .on_conflict(OnConflict::new().do_nothing().to_owned())
+            .exec_without_returning(&transaction)
+            .await?;
+        for known in entity::secret_keys::Entity::find().all(&transaction).await? {
+            if !ours.contains(&known.id) {
+                transaction.rollback().await?;
+                return Err(OpenError::OtherKey(known.id));
+            }
+        }
+        Ok(transaction.commit().await?)
+    }
+}

@@ -1,0 +1,165 @@
+//! Opens the database: SQLite in a file, or PostgreSQL.
+
+use std::{path::Path, time::Duration};
+
+use postrider_migrations::Migrator;
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
+};
+use sea_orm_migration::MigratorTrait;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::invalid::Invalid;
+
+/// How long a caller waits for a connection or a lock before it is told that the database is unavailable.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many connections read from SQLite beside the one that writes.
+const SQLITE_READERS: u32 = 4;
+/// Any number will do, as long as it is always this one: who migrates holds this advisory lock.
+const MIGRATION_LOCK: i64 = 0x706f_7374_7269_6465;
+
+/// Which database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `postgres://user:password@host/database` or `sqlite:///path/to/file`. Empty: SQLite in `data.dir`.
+    pub url: String,
+    /// The most connections to PostgreSQL.
+    pub max_connections: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { url: String::new(), max_connections: 10 }
+    }
+}
+
+impl Config {
+    /// Checks the scheme of the URL and the number of connections.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        let known = ["postgres://", "postgresql://", "sqlite:"];
+        if !self.url.is_empty() && !known.iter().any(|scheme| self.url.starts_with(scheme)) {
+            return Err(Invalid::new("database.url", "must begin with `postgres://` or `sqlite://`"));
+        }
+        if !(2..=1_000).contains(&self.max_connections) {
+            return Err(Invalid::new("database.max_connections", "must be from 2 to 1000"));
+        }
+        Ok(())
+    }
+
+    /// The URL, or that of a file in `data_dir`.
+    fn url(&self, data_dir: &Path) -> String {
+        if self.url.is_empty() {
+            format!("sqlite://{}", data_dir.join("postrider.db").display())
+        } else {
+            self.url.clone()
+        }
+    }
+}
+
+/// The connections of one server.
+#[derive(Debug, Clone)]
+pub(super) struct Connections {
+    /// For everything that changes something. On SQLite there is one, so that our own tasks never find the
+    /// database locked by one another.
+    pub(super) writer: DatabaseConnection,
+    /// For everything that only looks.
+    pub(super) reader: DatabaseConnection,
+}
+
+impl Connections {
+    pub(super) async fn open(config: &Config, data_dir: &Path) -> Result<Self, DbErr> {
+        let url = config.url(data_dir);
+        if url.starts_with("sqlite:") {
+            let writer = Database::connect(sqlite(&url, 1)).await?;
+            let reader = Database::connect(sqlite(&url, SQLITE_READERS)).await?;
+            Ok(Self { writer, reader })
+        } else {
+            let pool = Database::connect(postgres(&url, config.max_connections, PATIENCE)).await?;
+            Ok(Self { writer: pool.clone(), reader: pool })
+        }
+    }
+
+    /// Begins a transaction that writes.
+    pub(super) async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
+        // SQLite: take the write lock at once. Taking it later can fail in a way that waiting does not mend.
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        match self.backend() {
+            DbBackend::Sqlite => self.writer.begin_with_options(options).await,
+            _ => self.writer.begin().await,
+        }
+    }
+
+    pub(super) fn backend(&self) -> DbBackend {
+        self.writer.get_database_backend()
+    }
+}
+
+/// Runs the migrations that are missing. Several nodes may do so at once.
+pub(super) async fn migrate(config: &Config, data_dir: &Path) -> Result<(), DbErr> {
+    let url = config.url(data_dir);
+    if url.starts_with("sqlite:") {
+        let connection = Database::connect(sqlite(&url, 1)).await?;
+        Migrator::up(&connection, None).await?;
+        return connection.close().await;
+    }
+    // One connection holds the lock, the other one migrates. Both wait: a migration may take its time.
+    let connection = Database::connect(postgres(&url, 2, Duration::ZERO)).await?;
+    let lock = connection.begin().await?;
+    let take = Statement::from_sql_and_values(
+        DbBackend::Postgres,
+        "SELECT pg_advisory_xact_lock($1)",
+        [MIGRATION_LOCK.into()],
+    );
+    lock.execute_raw(take).await?;
+    Migrator::up(&connection, None).await?;
+    lock.commit().await?;
+    connection.close().await
+}
+
+fn options(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        .connect_timeout(PATIENCE)
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false);
+    options
+}
+
+fn sqlite(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = options(url, connections);
+    // An idle connection costs nothing, and a new one must read the schema again.
+    options.min_connections(1).idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
+    options.map_sqlx_sqlite_opts(|options| {
+        options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // With anything less a commit may be lost when the power fails, and OK means durable.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(PATIENCE)
+    });
+    options
+}
+
+/// `patience` zero: wait without an end.
+fn postgres(url: &str, connections: u32, patience: Duration) -> ConnectOptions {
+    let mut options = options(url, connections);
+    let lock_timeout = format!("{}ms", patience.as_millis());
+    let statement_timeout = format!("{}ms", patience.as_millis() * 6);
+    options.map_sqlx_postgres_opts(move |options| {
+        options.application_name("postrider").options([
+            ("lock_timeout", lock_timeout.as_str()),
+            ("statement_timeout", statement_timeout.as_str()),
+            ("idle_in_transaction_session_timeout", statement_timeout.as_str()),
+        ])
+    });
+    options
+}

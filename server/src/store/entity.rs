@@ -1,0 +1,10 @@
+//! The tables as sea-orm sees them. They never leave the store: [`rows`](super::rows) turns them into domain values.
+
+pub(super) mod attempts;
+pub(super) mod deliveries;
+pub(super) mod events;
+pub(super) mod payloads;
+pub(super) mod secret_keys;
+pub(super) mod subscription_secrets;
+pub(super) mod subscriptions;
+pub(super) mod tenants;

@@ -1,0 +1,25 @@
+//! Rows of `deliveries`, without the columns that nothing reads yet.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "deliveries")]
+pub(in crate::store) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(in crate::store) id: Uuid,
+    pub(in crate::store) event_id: Uuid,
+    pub(in crate::store) subscription_uid: Uuid,
+    pub(in crate::store) tenant_id: String,
+    pub(in crate::store) state: i16,
+    pub(in crate::store) end_reason: Option<i16>,
+    pub(in crate::store) attempt_count: i32,
+    pub(in crate::store) due_at: i64,
+    pub(in crate::store) created_at: i64,
+    pub(in crate::store) ended_at: Option<i64>,
+    pub(in crate::store) last_traceparent: Option<String>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(in crate::store) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

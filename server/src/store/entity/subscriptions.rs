@@ -1,0 +1,27 @@
+//! Rows of `subscriptions`, without the health columns that nothing reads yet.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "subscriptions")]
+pub(in crate::store) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(in crate::store) uid: Uuid,
+    pub(in crate::store) tenant_id: String,
+    pub(in crate::store) id: String,
+    pub(in crate::store) description: String,
+    pub(in crate::store) target_url: String,
+    pub(in crate::store) event_types: String,
+    pub(in crate::store) revision: i64,
+    pub(in crate::store) created_at: i64,
+    pub(in crate::store) updated_at: i64,
+    pub(in crate::store) paused_at: Option<i64>,
+    pub(in crate::store) disabled_at: Option<i64>,
+    pub(in crate::store) disabled_reason: Option<i16>,
+    pub(in crate::store) deleted_at: Option<i64>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(in crate::store) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,260 @@
+//! Commits events together with their deliveries.
+
+use std::collections::{HashMap, HashSet};
+
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Iterable, QueryFilter,
+    QuerySelect,
+    prelude::Uuid,
+    sea_query::{OnConflict, Query},
+};
+
+use super::{
+    Error, ROWS_PER_STATEMENT, Store, codes,
+    entity::{deliveries, events, payloads, subscription_secrets, subscriptions},
+    rows, tenants,
+};
+use crate::{
+    domain::{
+        event::RequestId,
+        id::{EventId, SubscriptionUid, TenantId},
+        secret::SecretSet,
+        timestamp::Timestamp,
+    },
+    publish::{Batch, Commit, Entry, Fate, Interest, Interests, Journal, JournalError},
+};
+
+impl Journal for Store {
+    async fn interests(&self, tenant: &TenantId) -> Result<Interests, JournalError> {
+        Ok(self.read_interests(tenant).await?)
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Commit, JournalError> {
+        Ok(self.commit_batch(batch).await?)
+    }
+}
+
+impl Store {
+    async fn read_interests(&self, tenant: &TenantId) -> Result<Interests, Error> {
+        let reader = &self.connections.reader;
+        // The version first. If a change comes in between, the table is newer than its version says, and the
+        // commit sends us back here; the other way round it would go unnoticed.
+        let version = tenants::versions(reader, [tenant]).await?.first().map(|(_, version)| *version);
+        let rows = subscriptions::Entity::find()
+            .filter(subscriptions::Column::TenantId.eq(tenant.as_str()))
+            .filter(subscriptions::Column::DeletedAt.is_null())
+            .filter(subscriptions::Column::DisabledAt.is_null())
+            .all(reader)
+            .await?;
+        let secrets =
+            subscription_secrets::Entity::find().inner_join_subscriptions(tenant).all(reader).await?;
+        let mut secrets = rows::secrets(secrets, &self.keyring);
+        let interest = |row: subscriptions::Model| {
+            let held = secrets.remove(&SubscriptionUid::from_uuid(row.uid));
+            Ok::<_, Error>(Interest {
+                filter: rows::wanted(&row)?,
+                target: rows::target(&row, held.unwrap_or_else(|| SecretSet::newest_first(Vec::new())))?,
+                paused: row.paused_at.is_some(),
+            })
+        };
+        Ok(Interests { version, subscriptions: rows.into_iter().map(interest).collect::<Result<_, _>>()? })
+    }
+
+    async fn commit_batch(&self, batch: &Batch) -> Result<Commit, Error> {
+        let transaction = self.connections.begin().await?;
+        let stale = check_versions(&transaction, batch).await?;
+        if !stale.is_empty() {
+            transaction.rollback().await?;
+            return Ok(Commit::Stale(stale));
+        }
+        let stored = insert_events(&transaction, &batch.entries).await?;
+        let is_stored = |entry: &&Entry| stored.contains(&entry.event.id);
+        insert_payloads(&transaction, batch.entries.iter().filter(is_stored)).await?;
+        insert_deliveries(&transaction, batch.entries.iter().filter(is_stored), batch.leased_until).await?;
+        let fates = if stored.len() == batch.entries.len() {
+            vec![Fate::Stored; stored.len()]
+        } else {
+            fates(&transaction, &batch.entries, &stored).await?
+        };
+        transaction.commit().await?;
+        Ok(Commit::Done(fates))
+    }
+}
+
+trait OfTenant {
+    fn inner_join_subscriptions(self, tenant: &TenantId) -> Self;
+}
+
+impl OfTenant for sea_orm::Select<subscription_secrets::Entity> {
+    fn inner_join_subscriptions(self, tenant: &TenantId) -> Self {
+        let of_tenant = Query::select()
+            .column(subscriptions::Column::Uid)
+            .from(subscriptions::Entity)
+            .and_where(subscriptions::Column::TenantId.eq(tenant.as_str()))
+            .and_where(subscriptions::Column::DeletedAt.is_null())
+            .to_owned();
+        self.filter(subscription_secrets::Column::SubscriptionUid.in_subquery(of_tenant))
+    }
+}
+
+/// Which of the batch's match tables are out of date. Tenants that do not exist yet come into being.
+async fn check_versions(transaction: &DatabaseTransaction, batch: &Batch) -> Result<Vec<TenantId>, DbErr> {
+    let current: HashMap<_, _> =
+        tenants::versions(transaction, batch.versions.iter().map(|(tenant, _)| tenant))
+            .await?
+            .into_iter()
+            .collect();
+    let mut stale = Vec::new();
+    for (tenant, known) in &batch.versions {
+        match (known, current.get(tenant)) {
+            (None, None) => {
+                let created_at =
+                    batch.entries.first().map(|entry| entry.event.created_at).unwrap_or_default();
+                tenants::ensure(transaction, tenant, created_at).await?;
+            }
+            (Some(known), Some(current)) if known == current => {}
+            _ => stale.push(tenant.clone()),
+        }
+    }
+    Ok(stale)
+}
+
+/// Inserts the events whose request id is new; returns which.
+async fn insert_events(
+    transaction: &DatabaseTransaction,
+    entries: &[Entry],
+) -> Result<HashSet<EventId>, DbErr> {
+    let mut rows: Vec<_> = entries.iter().map(event_row).collect();
+    // All nodes in one order, so that two that bring the same request ids wait for each other and do not deadlock.
+    rows.sort_by(|a, b| {
+        (a.tenant_id.as_ref(), a.request_id.as_ref()).cmp(&(b.tenant_id.as_ref(), b.request_id.as_ref()))
+    });
+    let mut stored = HashSet::with_capacity(entries.len());
+    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+        let mut insert = events::Entity::insert_many(chunk.to_vec())
+            .on_conflict(OnConflict::new().do_nothing().to_owned());
+        let statement = sea_orm::QueryTrait::query(&mut insert).returning_col(events::Column::Id).to_owned();
+        for row in transaction.query_all(&statement).await? {
+            stored.insert(EventId::from_uuid(row.try_get::<Uuid>("", "id")?));
+        }
+    }
+    Ok(stored)
+}
+
+fn event_row(entry: &Entry) -> events::ActiveModel {
+    let event = &entry.event;
+    let attributes = event.content.attributes.as_map();
+    events::ActiveModel {
+        id: Set(event.id.uuid()),
+        tenant_id: Set(event.tenant.as_str().to_owned()),
+        event_type: Set(event.content.event_type.as_str().to_owned()),
+        source: Set(event.content.source.clone()),
+        subject: Set(event.content.subject.clone()),
+        occurred_at: Set(event.content.time.map(Timestamp::as_micros)),
+        content_type: Set(event.content.payload.content_type.clone()),
+        // Strings always serialise.
+        attributes: Set(
+            (!attributes.is_empty()).then(|| serde_json::to_string(attributes).unwrap_or_default())
+        ),
+        request_id: Set(event.request_id.as_ref().map(|id| id.as_str().to_owned())),
+        fingerprint: Set(entry.fingerprint.map(|fingerprint| fingerprint.0.to_vec())),
+        traceparent: Set(event.trace.as_ref().map(|trace| trace.traceparent().to_owned())),
+        tracestate: Set(event.trace.as_ref().map(|trace| trace.tracestate().to_owned())),
+        delivery_count: Set(i32::try_from(entry.deliveries.len()).unwrap_or(i32::MAX)),
+        created_at: Set(event.created_at.as_micros()),
+    }
+}
+
+async fn insert_payloads<'a>(
+    transaction: &DatabaseTransaction,
+    entries: impl Iterator<Item = &'a Entry>,
+) -> Result<(), DbErr> {
+    let rows: Vec<_> = entries
+        .map(|entry| payloads::ActiveModel {
+            event_id: Set(entry.event.id.uuid()),
+            data: Set(entry.event.content.payload.data.to_vec()),
+        })
+        .collect();
+    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+        payloads::Entity::insert_many(chunk.to_vec()).exec_without_returning(transaction).await?;
+    }
+    Ok(())
+}
+
+async fn insert_deliveries<'a>(
+    transaction: &DatabaseTransaction,
+    entries: impl Iterator<Item = &'a Entry>,
+    leased_until: Timestamp,
+) -> Result<(), DbErr> {
+    let row = |entry: &'a Entry| {
+        entry.deliveries.iter().map(move |delivery| {
+            // A claimed one is already in its first attempt: due again only if this node dies.
+            let (attempt_count, due_at) =
+                if delivery.claimed { (1, leased_until) } else { (0, entry.event.created_at) };
+            deliveries::ActiveModel {
+                id: Set(delivery.id.uuid()),
+                event_id: Set(entry.event.id.uuid()),
+                subscription_uid: Set(delivery.target.uid.uuid()),
+                tenant_id: Set(entry.event.tenant.as_str().to_owned()),
+                state: Set(codes::PENDING),
+                end_reason: Set(None),
+                attempt_count: Set(attempt_count),
+                due_at: Set(due_at.as_micros()),
+                created_at: Set(entry.event.created_at.as_micros()),
+                ended_at: Set(None),
+                last_traceparent: Set(None),
+            }
+        })
+    };
+    let rows: Vec<_> = entries.flat_map(row).collect();
+    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+        deliveries::Entity::insert_many(chunk.to_vec()).exec_without_returning(transaction).await?;
+    }
+    Ok(())
+}
+
+/// Tells repeated publishes from reused request ids, by the events that were there first.
+async fn fates(
+    transaction: &DatabaseTransaction,
+    entries: &[Entry],
+    stored: &HashSet<EventId>,
+) -> Result<Vec<Fate>, Error> {
+    let mut first = HashMap::new();
+    let known: Vec<_> = entries.iter().filter(|entry| !stored.contains(&entry.event.id)).collect();
+    for chunk in known.chunks(ROWS_PER_STATEMENT) {
+        let mut any = Condition::any();
+        for entry in chunk {
+            let request_id = entry.event.request_id.as_ref().map(RequestId::as_str);
+            any = any.add(
+                Condition::all()
+                    .add(events::Column::TenantId.eq(entry.event.tenant.as_str()))
+                    .add(events::Column::RequestId.eq(request_id)),
+            );
+        }
+        let rows =
+            events::Entity::find().select_only().columns(events::Column::iter()).filter(any).all(transaction);
+        for row in rows.await? {
+            first.insert((row.tenant_id.clone(), row.request_id.clone()), row);
+        }
+    }
+    let fate = |entry: &Entry| {
+        if stored.contains(&entry.event.id) {
+            return Ok(Fate::Stored);
+        }
+        let request_id = entry.event.request_id.as_ref().map(|id| id.as_str().to_owned());
+        let Some(first) = first.get(&(entry.event.tenant.as_str().to_owned(), request_id)) else {
+            let cause = format!("{} was neither stored nor there before", entry.event.id);
+            return Err(Error::Corrupt { table: "events", cause });
+        };
+        if first.fingerprint.as_deref() != entry.fingerprint.as_ref().map(|fingerprint| &fingerprint.0[..]) {
+            return Ok(Fate::RequestIdReused);
+        }
+        Ok(Fate::Repeated {
+            event: EventId::from_uuid(first.id),
+            created_at: Timestamp::from_micros(first.created_at),
+            delivery_count: u32::try_from(first.delivery_count).unwrap_or(0),
+        })
+    };
+    entries.iter().map(fate).collect()
+}

@@ -1,0 +1,129 @@
+//! Records attempts and what follows from them.
+
+use std::collections::HashSet;
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    Statement, Value,
+    prelude::Uuid,
+    sea_query::{Expr, ExprTrait, OnConflict},
+};
+
+use crate::{
+    dispatch::{Settled, Settling},
+    domain::{
+        claim::Target, delivery::Settlement, id::DeliveryId, subscription::DisabledReason,
+        timestamp::Timestamp,
+    },
+    store::{
+        Error, ROWS_PER_STATEMENT, Store, codes,
+        entity::{attempts, subscriptions},
+        rows, tenants,
+    },
+};
+
+impl Store {
+    pub(super) async fn settle_batch(&self, batch: &[Settled]) -> Result<Settling, Error> {
+        let transaction = self.connections.begin().await?;
+        let mut settling = Settling::default();
+        for chunk in batch.chunks(ROWS_PER_STATEMENT) {
+            record_attempts(&transaction, chunk).await?;
+            settling.lost.extend(update_deliveries(&transaction, chunk).await?);
+        }
+        for settled in batch {
+            if let Some(reason) = settled.settlement.disables() {
+                settling.disabled |= disable(&transaction, &settled.target, reason, settled.at).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(settling)
+    }
+}
+
+/// The log is true also of attempts from which nothing follows any more. One that is recorded already (we did not hear of
+/// the commit and repeat it) stays as it is.
+async fn record_attempts(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<(), DbErr> {
+    let rows =
+        batch.iter().map(|settled| rows::attempt_row(settled.delivery, &settled.attempt).into_active_model());
+    attempts::Entity::insert_many(rows)
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
+        .exec_without_returning(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Moves the deliveries on; returns those that were no longer ours: taken over by somebody else or called off.
+async fn update_deliveries(
+    transaction: &DatabaseTransaction,
+    batch: &[Settled],
+) -> Result<Vec<DeliveryId>, DbErr> {
+    let backend = transaction.get_database_backend();
+    let mut values: Vec<Value> = Vec::with_capacity(batch.len() * 7);
+    for settled in batch {
+        let (state, end_reason, due_at, ended_at) = match settled.settlement {
+            Settlement::RetryAt(due_at) => (codes::PENDING, None, due_at, None),
+            Settlement::End(reason) => (
+                codes::status_code(reason.status()),
+                Some(codes::end_reason_code(reason)),
+                settled.at,
+                Some(settled.at),
+            ),
+        };
+        let number = i32::try_from(settled.attempt.number.get()).unwrap_or(i32::MAX);
+        let span = settled.attempt.span.as_ref().map(|span| span.traceparent().to_owned());
+        values.extend([
+            settled.delivery.uuid().into(),
+            number.into(),
+            state.into(),
+            end_reason.into(),
+            due_at.as_micros().into(),
+            ended_at.map(Timestamp::as_micros).into(),
+            span.into(),
+        ]);
+    }
+    let rows: Vec<_> = (0..batch.len())
+        .map(|row| {
+            let columns: Vec<_> = (1..=7).map(|column| format!("${}", row * 7 + column)).collect();
+            format!("({})", columns.join(","))
+        })
+        .collect();
+    let sql = format!(
+        "UPDATE deliveries SET state = v.column3, end_reason = v.column4, due_at = v.column5, ended_at = v.column6,
+             last_traceparent = v.column7
+         FROM (VALUES {}) AS v
+         WHERE deliveries.id = v.column1 AND deliveries.attempt_count = v.column2 AND deliveries.state = 0
+         RETURNING deliveries.id",
+        rows.join(",")
+    );
+    let mut ours = HashSet::with_capacity(batch.len());
+    for row in transaction.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
+        ours.insert(row.try_get::<Uuid>("", "id")?);
+    }
+    let deliveries = batch.iter().map(|settled| settled.delivery);
+    Ok(deliveries.filter(|delivery| !ours.contains(&delivery.uuid())).collect())
+}
+
+/// Disables a subscription, unless it has been given another target since the attempt was made.
+async fn disable(
+    transaction: &DatabaseTransaction,
+    target: &Target,
+    reason: DisabledReason,
+    now: Timestamp,
+) -> Result<bool, DbErr> {
+    let disabled = subscriptions::Entity::update_many()
+        .col_expr(subscriptions::Column::DisabledAt, Expr::value(now.as_micros()))
+        .col_expr(subscriptions::Column::DisabledReason, Expr::value(codes::disabled_reason_code(reason)))
+        .col_expr(subscriptions::Column::Revision, Expr::col(subscriptions::Column::Revision).add(1))
+        .col_expr(subscriptions::Column::UpdatedAt, Expr::value(now.as_micros()))
+        .filter(subscriptions::Column::Uid.eq(target.uid.uuid()))
+        .filter(subscriptions::Column::TargetUrl.eq(target.url.as_str()))
+        .filter(subscriptions::Column::DisabledAt.is_null())
+        .filter(subscriptions::Column::DeletedAt.is_null())
+        .exec(transaction)
+        .await?;
+    if disabled.rows_affected == 0 {
+        return Ok(false);
+    }
+    tenants::raise_version(transaction, target.tenant.as_str()).await?;
+    Ok(true)
+}

@@ -1,0 +1,225 @@
+//! Rows become domain values here, and nowhere else. A row that cannot be read is our defect and is named.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Error, codes,
+    entity::{attempts, events, subscription_secrets, subscriptions},
+    keyring::{Keyring, Sealed},
+};
+use crate::domain::{
+    attempt::{Attempt, AttemptNumber, Outcome, Response, Timings},
+    claim::Target,
+    event::{Attributes, Event, EventContent, Payload, RequestId},
+    event_type::EventType,
+    id::{EventId, SubscriptionId, SubscriptionUid, TenantId},
+    secret::{SecretInForce, SecretSet},
+    subscription::{Description, Filter, Subscription, SubscriptionSpec},
+    target_url::TargetUrl,
+    timestamp::Timestamp,
+    trace_context::TraceContext,
+};
+
+fn corrupt(table: &'static str, cause: &impl ToString) -> Error {
+    Error::Corrupt { table, cause: cause.to_string() }
+}
+
+fn timestamp(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn filter(event_types: &str) -> Result<Filter, Error> {
+    serde_json::from_str(event_types)
+        .map(Filter::from_stored)
+        .map_err(|cause| corrupt("subscriptions", &cause))
+}
+
+fn target_url(text: &str) -> Result<TargetUrl, Error> {
+    TargetUrl::parse(text).map_err(|cause| corrupt("subscriptions", &cause))
+}
+
+pub(super) fn subscription(row: subscriptions::Model) -> Result<Subscription, Error> {
+    let disabled = match (row.disabled_at, row.disabled_reason) {
+        (Some(at), Some(reason)) => Some((timestamp(at), codes::disabled_reason_of(reason)?)),
+        _ => None,
+    };
+    Ok(Subscription {
+        uid: SubscriptionUid::from_uuid(row.uid),
+        tenant: TenantId::from_stored(&row.tenant_id),
+        id: SubscriptionId::from_stored(&row.id),
+        spec: SubscriptionSpec {
+            target_url: target_url(&row.target_url)?,
+            filter: filter(&row.event_types)?,
+            description: Description::from_stored(row.description),
+        },
+        paused_at: row.paused_at.map(timestamp),
+        disabled,
+        revision: row.revision,
+        created_at: timestamp(row.created_at),
+        updated_at: timestamp(row.updated_at),
+    })
+}
+
+/// The part of a subscription that matching needs.
+pub(super) fn wanted(row: &subscriptions::Model) -> Result<Filter, Error> {
+    filter(&row.event_types)
+}
+
+/// The part of a subscription that sending needs, with its secrets.
+pub(super) fn target(row: &subscriptions::Model, secrets: SecretSet) -> Result<Arc<Target>, Error> {
+    Ok(Arc::new(Target {
+        uid: SubscriptionUid::from_uuid(row.uid),
+        tenant: TenantId::from_stored(&row.tenant_id),
+        id: SubscriptionId::from_stored(&row.id),
+        url: target_url(&row.target_url)?,
+        secrets,
+    }))
+}
+
+/// Decrypts secrets and sorts them by subscription. One that does not open is left out and logged: a
+/// subscription must not keep the others from being served.
+pub(super) fn secrets(
+    rows: Vec<subscription_secrets::Model>,
+    keyring: &Keyring,
+) -> HashMap<SubscriptionUid, SecretSet> {
+    let mut by_subscription: HashMap<_, Vec<_>> = HashMap::new();
+    for row in rows {
+        let owner = SubscriptionUid::from_uuid(row.subscription_uid);
+        let sealed = Sealed { key_id: row.key_id, ciphertext: row.ciphertext };
+        match keyring.open(&sealed, owner) {
+            Ok(secret) => {
+                let held = SecretInForce { secret, expires_at: row.expires_at.map(timestamp) };
+                by_subscription.entry(owner).or_default().push(held);
+            }
+            Err(cause) => tracing::error!(
+                cause = &cause as &dyn std::error::Error,
+                subscription.uid = %owner,
+                "a signing secret cannot be used"
+            ),
+        }
+    }
+    let newest_first = |mut held: Vec<SecretInForce>| {
+        // The current one has no end, and whoever ends later was replaced later.
+        held.sort_by_key(|held| {
+            std::cmp::Reverse(held.expires_at.unwrap_or(Timestamp::from_micros(i64::MAX)))
+        });
+        SecretSet::newest_first(held)
+    };
+    by_subscription.into_iter().map(|(owner, held)| (owner, newest_first(held))).collect()
+}
+
+/// An event with its data, or without where that is not wanted or no longer kept.
+pub(super) fn event(row: events::Model, data: Option<Vec<u8>>) -> Result<Event, Error> {
+    let attributes = match &row.attributes {
+        Some(json) => serde_json::from_str(json).map_err(|cause| corrupt("events", &cause))?,
+        None => BTreeMap::default(),
+    };
+    let trace = row
+        .traceparent
+        .map(|traceparent| TraceContext::from_stored(traceparent, row.tracestate.unwrap_or_default()));
+    Ok(Event {
+        id: EventId::from_uuid(row.id),
+        tenant: TenantId::from_stored(&row.tenant_id),
+        request_id: row.request_id.map(RequestId::from_stored),
+        content: EventContent {
+            event_type: EventType::from_stored(&row.event_type),
+            source: row.source,
+            subject: row.subject,
+            time: row.occurred_at.map(timestamp),
+            payload: Payload { data: Bytes::from(data.unwrap_or_default()), content_type: row.content_type },
+            attributes: Attributes::from_stored(attributes),
+        },
+        trace,
+        created_at: timestamp(row.created_at),
+    })
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn span(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+pub(super) fn attempt(row: attempts::Model) -> Result<Attempt, Error> {
+    let number = u32::try_from(row.number).ok().and_then(AttemptNumber::new);
+    let status = |status: i16| u16::try_from(status).map_err(|cause| corrupt("attempts", &cause));
+    let response = match row.status {
+        None => None,
+        Some(code) => Some(Response {
+            status: status(code)?,
+            headers: serde_json::from_str(row.response_headers.as_deref().unwrap_or("[]"))
+                .map_err(|cause| corrupt("attempts", &cause))?,
+            body: Bytes::from(row.response_body.unwrap_or_default()),
+            truncated: row.response_truncated.unwrap_or_default(),
+        }),
+    };
+    let answered =
+        || response.as_ref().map(|response| response.status).ok_or_else(|| corrupt("attempts", &"no status"));
+    let outcome = match (row.outcome, row.failure) {
+        (codes::ACKNOWLEDGED, None) => Outcome::Acknowledged { status: answered()? },
+        (codes::REJECTED, None) => Outcome::Rejected { status: answered()?, retry_after: None },
+        (codes::FAILED, Some(failure)) => Outcome::Failed {
+            failure: codes::failure_of(failure)?,
+            message: row.failure_message.unwrap_or_default(),
+        },
+        (outcome, failure) => {
+            return Err(corrupt("attempts", &format!("outcome {outcome}, failure {failure:?}")));
+        }
+    };
+    Ok(Attempt {
+        number: number.ok_or_else(|| corrupt("attempts", &"the number is not positive"))?,
+        started_at: timestamp(row.started_at),
+        target_url: row.target_url,
+        outcome,
+        response,
+        timings: Timings {
+            total: span(row.total_duration),
+            dns: row.dns_duration.map(span),
+            connect: row.connect_duration.map(span),
+            tls: row.tls_duration.map(span),
+            first_byte: row.first_byte_duration.map(span),
+        },
+        span: None,
+    })
+}
+
+/// The other way round: an attempt as it is stored.
+pub(super) fn attempt_row(delivery: crate::domain::id::DeliveryId, attempt: &Attempt) -> attempts::Model {
+    let (outcome, failure) = match &attempt.outcome {
+        Outcome::Acknowledged { .. } => (codes::ACKNOWLEDGED, None),
+        Outcome::Rejected { .. } => (codes::REJECTED, None),
+        Outcome::Failed { failure, message } => {
+            (codes::FAILED, Some((codes::failure_code(*failure), message)))
+        }
+    };
+    let response = attempt.response.as_ref();
+    let timings = &attempt.timings;
+    attempts::Model {
+        delivery_id: delivery.uuid(),
+        number: i32::try_from(attempt.number.get()).unwrap_or(i32::MAX),
+        started_at: attempt.started_at.as_micros(),
+        target_url: attempt.target_url.clone(),
+        outcome,
+        failure: failure.map(|(code, _)| code),
+        // The one character that PostgreSQL cannot store.
+        failure_message: failure.map(|(_, message)| message.replace('\0', "\u{fffd}")),
+        status: response.and_then(|response| i16::try_from(response.status).ok()),
+        // Strings always serialise.
+        response_headers: response.and_then(|response| serde_json::to_string(&response.headers).ok()),
+        response_body: response.map(|response| response.body.to_vec()),
+        response_truncated: response.map(|response| response.truncated),
+        total_duration: micros(timings.total),
+        dns_duration: timings.dns.map(micros),
+        connect_duration: timings.connect.map(micros),
+        tls_duration: timings.tls.map(micros),
+        first_byte_duration: timings.first_byte.map(micros),
+    }
+}

@@ -1,0 +1,236 @@
+//! What is wanted: subscriptions and their secrets.
+
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
+    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict,
+};
+
+use super::{Error, Store, entity::subscriptions, page, rows, secrets, tenants};
+use crate::domain::{
+    id::{SubscriptionId, SubscriptionUid, TenantId},
+    page::{Page, PageRequest},
+    secret::SigningSecret,
+    subscription::{Subscription, SubscriptionSpec},
+    timestamp::Timestamp,
+};
+
+/// What became of a change.
+#[derive(Debug)]
+pub enum Change<T> {
+    /// It was made, or there was nothing to change.
+    Done(T),
+    /// There is no such subscription.
+    NotFound,
+    /// It was changed since the caller read it.
+    EtagMismatch,
+}
+
+impl Store {
+    /// Creates a subscription with its first secret; `None` if the id is taken.
+    pub async fn create_subscription(
+        &self,
+        tenant: &TenantId,
+        id: Option<SubscriptionId>,
+        spec: &SubscriptionSpec,
+        secret: &SigningSecret,
+        now: Timestamp,
+    ) -> Result<Option<Subscription>, Error> {
+        let uid = SubscriptionUid::new(now);
+        let row = subscriptions::Model {
+            uid: uid.uuid(),
+            tenant_id: tenant.as_str().to_owned(),
+            id: id.unwrap_or_else(|| uid.into()).as_str().to_owned(),
+            description: spec.description.as_str().to_owned(),
+            target_url: spec.target_url.as_str().to_owned(),
+            event_types: patterns(spec),
+            revision: 1,
+            created_at: now.as_micros(),
+            updated_at: now.as_micros(),
+            paused_at: None,
+            disabled_at: None,
+            disabled_reason: None,
+            deleted_at: None,
+        };
+        let transaction = self.connections.begin().await?;
+        tenants::ensure(&transaction, tenant, now).await?;
+        let inserted = subscriptions::Entity::insert(row.clone().into_active_model())
+            .on_conflict(OnConflict::new().do_nothing().to_owned())
+            .exec_without_returning(&transaction)
+            .await?;
+        if inserted != 1 {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
+        secrets::insert(&transaction, &self.keyring, uid, secret, now).await?;
+        tenants::raise_version(&transaction, tenant.as_str()).await?;
+        transaction.commit().await?;
+        rows::subscription(row).map(Some)
+    }
+
+    /// Reads a subscription.
+    pub async fn subscription(
+        &self,
+        tenant: &TenantId,
+        id: &SubscriptionId,
+    ) -> Result<Option<Subscription>, Error> {
+        let row = living(tenant, id).one(&self.connections.reader).await?;
+        row.map(rows::subscription).transpose()
+    }
+
+    /// Lists subscriptions, newest first; those of all tenants if none is given.
+    pub async fn subscriptions(
+        &self,
+        tenant: Option<&TenantId>,
+        request: PageRequest,
+    ) -> Result<Page<Subscription>, Error> {
+        let mut query = subscriptions::Entity::find().filter(subscriptions::Column::DeletedAt.is_null());
+        if let Some(tenant) = tenant {
+            query = query.filter(subscriptions::Column::TenantId.eq(tenant.as_str()));
+        }
+        if let Some(after) = request.after {
+            query = query.filter(subscriptions::Column::Uid.lt(after.0));
+        }
+        let rows = query
+            .order_by_desc(subscriptions::Column::Uid)
+            .limit(page::limit(request))
+            .all(&self.connections.reader)
+            .await?;
+        page::cut(rows, request, |row| row.uid, rows::subscription)
+    }
+
+    /// Replaces what the owner says of a subscription by what `edit` makes of it.
+    pub async fn update_subscription(
+        &self,
+        tenant: &TenantId,
+        id: &SubscriptionId,
+        etag: Option<&str>,
+        edit: impl FnOnce(&mut SubscriptionSpec),
+        now: Timestamp,
+    ) -> Result<Change<Subscription>, Error> {
+        self.change(tenant, id, etag, now, |row| {
+            let mut spec = rows::subscription(row.clone())?.spec;
+            edit(&mut spec);
+            spec.description.as_str().clone_into(&mut row.description);
+            spec.target_url.as_str().clone_into(&mut row.target_url);
+            row.event_types = patterns(&spec);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes a subscription. What waits for it is cancelled by [`sweep`](Self::sweep).
+    pub async fn delete_subscription(
+        &self,
+        tenant: &TenantId,
+        id: &SubscriptionId,
+        etag: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Change<Subscription>, Error> {
+        self.change(tenant, id, etag, now, |row| {
+            row.deleted_at = Some(now.as_micros());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Pauses a subscription; one that is paused stays as it is.
+    pub async fn pause_subscription(
+        &self,
+        tenant: &TenantId,
+        id: &SubscriptionId,
+        now: Timestamp,
+    ) -> Result<Change<Subscription>, Error> {
+        self.change(tenant, id, None, now, |row| {
+            row.paused_at.get_or_insert(now.as_micros());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends a pause, if there is one.
+    pub async fn resume_subscription(
+        &self,
+        tenant: &TenantId,
+        id: &SubscriptionId,
+        now: Timestamp,
+    ) -> Result<Change<Subscription>, Error> {
+        self.change(tenant, id, None, now, |row| {
+            row.paused_at = None;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes back a disabling, if there is one.
+    pub async fn enable_subscription(
+        &self,
+        tenant: &TenantId,
+        id: &SubscriptionId,
+        now: Timestamp,
+    ) -> Result<Change<Subscription>, Error> {
+        self.change(tenant, id, None, now, |row| {
+            (row.disabled_at, row.disabled_reason) = (None, None);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes a subscription's row in one transaction, together with its revision and its tenant's version.
+    async fn change(
+        &self,
+        tenant: &TenantId,
+        id: &SubscriptionId,
+        etag: Option<&str>,
+        now: Timestamp,
+        edit: impl FnOnce(&mut subscriptions::Model) -> Result<(), Error>,
+    ) -> Result<Change<Subscription>, Error> {
+        let transaction = self.connections.begin().await?;
+        let Some(before) = locked(&transaction, tenant, id).await? else {
+            return Ok(Change::NotFound);
+        };
+        let current = rows::subscription(before.clone())?;
+        if etag.is_some_and(|etag| etag != current.etag()) {
+            return Ok(Change::EtagMismatch);
+        }
+        let mut after = before.clone();
+        edit(&mut after)?;
+        if after == before {
+            return Ok(Change::Done(current));
+        }
+        after.revision += 1;
+        after.updated_at = now.as_micros();
+        // Fails if no row was updated. The row is locked, so it is there.
+        after.clone().into_active_model().reset_all().update(&transaction).await?;
+        tenants::raise_version(&transaction, tenant.as_str()).await?;
+        transaction.commit().await?;
+        Ok(Change::Done(rows::subscription(after)?))
+    }
+}
+
+/// The query for a subscription that is not deleted.
+pub(super) fn living(tenant: &TenantId, id: &SubscriptionId) -> sea_orm::Select<subscriptions::Entity> {
+    subscriptions::Entity::find()
+        .filter(subscriptions::Column::TenantId.eq(tenant.as_str()))
+        .filter(subscriptions::Column::Id.eq(id.as_str()))
+        .filter(subscriptions::Column::DeletedAt.is_null())
+}
+
+/// Reads a subscription's row so that nobody else changes it before the transaction ends.
+pub(super) async fn locked(
+    transaction: &DatabaseTransaction,
+    tenant: &TenantId,
+    id: &SubscriptionId,
+) -> Result<Option<subscriptions::Model>, Error> {
+    let query = living(tenant, id);
+    // A transaction of SQLite that writes is alone anyway.
+    let query = match transaction.get_database_backend() {
+        DbBackend::Sqlite => query,
+        _ => query.lock_exclusive(),
+    };
+    Ok(query.one(transaction).await?)
+}
+
+fn patterns(spec: &SubscriptionSpec) -> String {
+    // Strings always serialise.
+    serde_json::to_string(&spec.filter.patterns().collect::<Vec<_>>()).unwrap_or_default()
+}

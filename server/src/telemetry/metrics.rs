@@ -1,0 +1,187 @@
+//! Every instrument, in one place. Ids are never labels: their number has no bound.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::domain::{
+    attempt::{Attempt, Outcome},
+    delivery::{DeliveryStatus, EndReason, Settlement},
+};
+
+/// From 1 ms to 30 s: from a receiver next door to the longest timeout in use.
+const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// The instruments of one server. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Instruments>);
+
+struct Instruments {
+    registry: Registry,
+    published: Family<PublishLabels, Counter>,
+    publish_duration: Histogram,
+    attempts: Family<AttemptLabels, Counter>,
+    attempt_duration: Histogram,
+    ended: Family<EndLabels, Counter>,
+    lost: Counter,
+    unrecorded: Counter,
+    cancelled: Counter,
+    ready: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PublishLabels {
+    result: PublishResult,
+}
+
+/// What a publish came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum PublishResult {
+    /// A new event was stored.
+    Stored,
+    /// The event was stored already.
+    Duplicate,
+    /// The caller has to change something.
+    Refused,
+    /// We could not store it.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabels {
+    state: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("postrider");
+        let histogram = || Histogram::new(SECONDS);
+        let instruments = Instruments {
+            published: Family::default(),
+            publish_duration: histogram(),
+            attempts: Family::default(),
+            attempt_duration: histogram(),
+            ended: Family::default(),
+            lost: Counter::default(),
+            unrecorded: Counter::default(),
+            cancelled: Counter::default(),
+            ready: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "events_published",
+            "Publishes by what they came to",
+            instruments.published.clone(),
+        );
+        registry.register_with_unit(
+            "publish_duration",
+            "From a publish's arrival to its commit",
+            Unit::Seconds,
+            instruments.publish_duration.clone(),
+        );
+        registry.register("attempts", "Attempts by what they came to", instruments.attempts.clone());
+        registry.register_with_unit(
+            "attempt_duration",
+            "From an attempt's start to its outcome",
+            Unit::Seconds,
+            instruments.attempt_duration.clone(),
+        );
+        registry.register(
+            "deliveries_ended",
+            "Deliveries by how they ended after an attempt",
+            instruments.ended.clone(),
+        );
+        registry.register(
+            "settlements_lost",
+            "Attempts that ended after their delivery was taken over or called off",
+            instruments.lost.clone(),
+        );
+        registry.register(
+            "attempts_unrecorded",
+            "Attempts that could not be recorded and are made again",
+            instruments.unrecorded.clone(),
+        );
+        registry.register(
+            "deliveries_cancelled",
+            "Deliveries cancelled because their subscription was deleted or disabled",
+            instruments.cancelled.clone(),
+        );
+        registry.register("ready", "1 while the node is ready", instruments.ready.clone());
+        Self(Arc::new(Instruments { registry, ..instruments }))
+    }
+}
+
+impl Metrics {
+    /// A publish came to an end.
+    pub fn published(&self, result: PublishResult, took: Duration) {
+        self.0.published.get_or_create(&PublishLabels { result }).inc();
+        self.0.publish_duration.observe(took.as_secs_f64());
+    }
+
+    /// An attempt came to an outcome.
+    pub fn attempted(&self, attempt: &Attempt, settlement: Settlement) {
+        let outcome = match attempt.outcome {
+            Outcome::Acknowledged { .. } => "acknowledged",
+            Outcome::Rejected { .. } => "rejected",
+            Outcome::Failed { .. } => "failed",
+        };
+        self.0.attempts.get_or_create(&AttemptLabels { outcome }).inc();
+        self.0.attempt_duration.observe(attempt.timings.total.as_secs_f64());
+        if let Settlement::End(reason) = settlement {
+            self.0.ended.get_or_create(&EndLabels { state: state_of(reason) }).inc();
+        }
+    }
+
+    /// Settlements came too late.
+    pub fn lost(&self, count: usize) {
+        self.0.lost.inc_by(count as u64);
+    }
+
+    /// An attempt could not be recorded.
+    pub fn unrecorded(&self) {
+        self.0.unrecorded.inc();
+    }
+
+    /// Deliveries were cancelled with their subscription.
+    pub fn cancelled(&self, count: u64) {
+        self.0.cancelled.inc_by(count);
+    }
+
+    /// The node became ready, or ceased to be.
+    pub fn ready(&self, ready: bool) {
+        self.0.ready.set(i64::from(ready));
+    }
+
+    /// Everything in the OpenMetrics text format.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.0.registry);
+        text
+    }
+}
+
+fn state_of(reason: EndReason) -> &'static str {
+    match reason.status() {
+        DeliveryStatus::Pending => "pending",
+        DeliveryStatus::Succeeded => "succeeded",
+        DeliveryStatus::Failed => "failed",
+        DeliveryStatus::Cancelled => "cancelled",
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
