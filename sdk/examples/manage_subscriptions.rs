@@ -8,30 +8,21 @@ use postrider_sdk::{Client, Subscription};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    run(&std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "http://127.0.0.1:50051".to_owned()))
-    .await
+    run(&std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:50051".to_owned())).await
 }
 
 pub(crate) async fn run(url: &str) -> Result<(), Box<dyn Error>> {
     let client = Client::connect(url).await?;
     let subscriptions = client.subscriptions();
 
-    let new = Subscription::to("https://example.com/hooks")
-        .event_types(["order.*"])
-        .description("the shop");
+    let new = Subscription::to("https://example.com/hooks").event_types(["order.*"]).description("the shop");
     let created = subscriptions.create(new).await?;
     let name = created.subscription.name;
     println!("created {name}");
 
     // Nobody overwrites what somebody else changed in between.
     let current = subscriptions.get(&name).await?;
-    subscriptions
-        .update(&name)
-        .event_types(["order.**", "invoice.*"])
-        .etag(current.etag)
-        .await?;
+    subscriptions.update(&name).event_types(["order.**", "invoice.*"]).etag(current.etag).await?;
 
     // Events are kept while it is paused.
     subscriptions.pause(&name).await?;
@@ -42,10 +33,7 @@ pub(crate) async fn run(url: &str) -> Result<(), Box<dyn Error>> {
 
     let mut all = subscriptions.list().items();
     while let Some(subscription) = all.next().await? {
-        println!(
-            "{} -> {} ({:?})",
-            subscription.name, subscription.target_url, subscription.state
-        );
+        println!("{} -> {} ({:?})", subscription.name, subscription.target_url, subscription.state);
     }
 
     subscriptions.delete(&name).await?;

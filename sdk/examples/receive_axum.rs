@@ -26,9 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 pub(crate) fn app(verifier: Verifier) -> Router {
-    Router::new()
-        .route("/hooks", post(receive))
-        .with_state(Arc::new(verifier))
+    Router::new().route("/hooks", post(receive)).with_state(Arc::new(verifier))
 }
 
 /// Takes the body as bytes: the signature is over what was sent, not over what a parser makes of it.

@@ -8,17 +8,13 @@ use postrider_sdk::{Client, Subscription, verify::Verifier};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    run(&std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "http://127.0.0.1:50051".to_owned()))
-    .await
+    run(&std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:50051".to_owned())).await
 }
 
 pub(crate) async fn run(url: &str) -> Result<(), Box<dyn Error>> {
     let subscriptions = Client::connect(url).await?.subscriptions();
-    let created = subscriptions
-        .create(Subscription::to("https://example.com/hooks").event_types(["**"]))
-        .await?;
+    let created =
+        subscriptions.create(Subscription::to("https://example.com/hooks").event_types(["**"])).await?;
     let name = created.subscription.name;
 
     // From now on callbacks are signed with both secrets: a receiver that knows either of them is content.

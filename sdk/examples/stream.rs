@@ -9,10 +9,7 @@ use serde_json::json;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    run(&std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "http://127.0.0.1:50051".to_owned()))
-    .await
+    run(&std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:50051".to_owned())).await
 }
 
 pub(crate) async fn run(url: &str) -> Result<(), Box<dyn Error>> {

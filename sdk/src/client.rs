@@ -72,28 +72,19 @@ impl Client {
     /// ```
     #[must_use]
     pub fn tenant(&self, tenant: impl Into<String>) -> Self {
-        Self {
-            tenant: tenant.into().into(),
-            ..self.clone()
-        }
+        Self { tenant: tenant.into().into(), ..self.clone() }
     }
 
     /// The same connection with another timeout for each try of a call.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self {
-            timeout,
-            ..self.clone()
-        }
+        Self { timeout, ..self.clone() }
     }
 
     /// The same connection with another retry policy.
     #[must_use]
     pub fn with_retry(&self, retry: RetryPolicy) -> Self {
-        Self {
-            retry,
-            ..self.clone()
-        }
+        Self { retry, ..self.clone() }
     }
 
     /// Publishes events one after another over a stream: for many events at a high rate. Must be called within a

@@ -37,14 +37,10 @@ impl Deliveries {
 
     /// Returns a delivery.
     pub async fn get(&self, delivery: impl Into<String>) -> Result<Delivery> {
-        let request = pb::GetDeliveryRequest {
-            name: self.name(delivery),
-        };
+        let request = pb::GetDeliveryRequest { name: self.name(delivery) };
         let answer = self
             .client
-            .call(Repeat::Safe, request, async |channel, request| {
-                rpc(channel).get_delivery(request).await
-            })
+            .call(Repeat::Safe, request, async |channel, request| rpc(channel).get_delivery(request).await)
             .await?;
         convert::delivery::delivery(answer.delivery)
     }
@@ -63,9 +59,7 @@ impl Deliveries {
     /// [`is_failed_precondition`](crate::Error::is_failed_precondition) if an attempt is under way, the subscription is
     /// disabled or deleted, or the event's data is no longer kept. Not tried again by itself.
     pub async fn redeliver(&self, delivery: impl Into<String>) -> Result<Delivery> {
-        let request = pb::RedeliverDeliveryRequest {
-            name: self.name(delivery),
-        };
+        let request = pb::RedeliverDeliveryRequest { name: self.name(delivery) };
         let answer = self
             .client
             .call(Repeat::Never, request, async |channel, request| {
@@ -77,14 +71,10 @@ impl Deliveries {
 
     /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing.
     pub async fn cancel(&self, delivery: impl Into<String>) -> Result<Delivery> {
-        let request = pb::CancelDeliveryRequest {
-            name: self.name(delivery),
-        };
+        let request = pb::CancelDeliveryRequest { name: self.name(delivery) };
         let answer = self
             .client
-            .call(Repeat::Safe, request, async |channel, request| {
-                rpc(channel).cancel_delivery(request).await
-            })
+            .call(Repeat::Safe, request, async |channel, request| rpc(channel).cancel_delivery(request).await)
             .await?;
         convert::delivery::delivery(answer.delivery)
     }
@@ -107,18 +97,10 @@ fn page_of_deliveries(client: Client, query: Query) -> PageFuture<Delivery> {
     };
     Box::pin(async move {
         let answer = client
-            .call(Repeat::Safe, request, async |channel, request| {
-                rpc(channel).list_deliveries(request).await
-            })
+            .call(Repeat::Safe, request, async |channel, request| rpc(channel).list_deliveries(request).await)
             .await?;
-        let deliveries = answer
-            .deliveries
-            .into_iter()
-            .map(|it| convert::delivery::delivery(Some(it)));
-        Ok(Page::new(
-            deliveries.collect::<Result<_>>()?,
-            answer.next_page_token,
-        ))
+        let deliveries = answer.deliveries.into_iter().map(|it| convert::delivery::delivery(Some(it)));
+        Ok(Page::new(deliveries.collect::<Result<_>>()?, answer.next_page_token))
     })
 }
 
@@ -130,15 +112,10 @@ fn page_of_attempts(client: Client, query: Query) -> PageFuture<Attempt> {
     };
     Box::pin(async move {
         let answer = client
-            .call(Repeat::Safe, request, async |channel, request| {
-                rpc(channel).list_attempts(request).await
-            })
+            .call(Repeat::Safe, request, async |channel, request| rpc(channel).list_attempts(request).await)
             .await?;
         let attempts = answer.attempts.into_iter().map(convert::delivery::attempt);
-        Ok(Page::new(
-            attempts.collect::<Result<_>>()?,
-            answer.next_page_token,
-        ))
+        Ok(Page::new(attempts.collect::<Result<_>>()?, answer.next_page_token))
     })
 }
 

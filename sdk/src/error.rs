@@ -62,9 +62,7 @@ impl Error {
             tries: 1,
             source: None,
         };
-        Self {
-            details: Box::new(details),
-        }
+        Self { details: Box::new(details) }
     }
 
     /// The caller's own mistake, found before anything was sent.
@@ -74,10 +72,7 @@ impl Error {
 
     /// The server's answer breaks the contract.
     pub(crate) fn malformed_answer(what: &str) -> Self {
-        Self::new(
-            Code::Internal,
-            format!("the server's answer has no usable {what}"),
-        )
+        Self::new(Code::Internal, format!("the server's answer has no usable {what}"))
     }
 
     pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
@@ -215,9 +210,6 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.details
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn std::error::Error + 'static))
+        self.details.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
     }
 }

@@ -32,14 +32,10 @@ impl Events {
     /// # }
     /// ```
     pub async fn get(&self, event: impl Into<String>) -> Result<StoredEvent> {
-        let request = pb::GetEventRequest {
-            name: self.client.name("events", event),
-        };
+        let request = pb::GetEventRequest { name: self.client.name("events", event) };
         let answer = self
             .client
-            .call(Repeat::Safe, request, async |channel, request| {
-                rpc(channel).get_event(request).await
-            })
+            .call(Repeat::Safe, request, async |channel, request| rpc(channel).get_event(request).await)
             .await?;
         convert::event::stored(answer.event)
     }
@@ -62,14 +58,9 @@ fn page(client: Client, query: Query) -> PageFuture<StoredEvent> {
     };
     Box::pin(async move {
         let answer = client
-            .call(Repeat::Safe, request, async |channel, request| {
-                rpc(channel).list_events(request).await
-            })
+            .call(Repeat::Safe, request, async |channel, request| rpc(channel).list_events(request).await)
             .await?;
-        let events = answer
-            .events
-            .into_iter()
-            .map(|event| convert::event::stored(Some(event)));
+        let events = answer.events.into_iter().map(|event| convert::event::stored(Some(event)));
         Ok(Page::new(events.collect::<Result<_>>()?, answer.next_page_token))
     })
 }

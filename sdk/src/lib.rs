@@ -1,8 +1,5 @@
 #![cfg_attr(feature = "client", doc = include_str!("../README.md"))]
-#![cfg_attr(
-    not(feature = "client"),
-    doc = "Verifies the webhooks that Postrider sends: see [`verify`]."
-)]
+#![cfg_attr(not(feature = "client"), doc = "Verifies the webhooks that Postrider sends: see [`verify`].")]
 #![warn(missing_docs)]
 
 #[cfg(feature = "client")]

@@ -59,23 +59,13 @@ pub struct Page<T> {
 
 impl<T> Page<T> {
     pub(crate) fn new(items: Vec<T>, next_page_token: String) -> Self {
-        Self {
-            items,
-            next_page_token: Some(next_page_token).filter(|token| !token.is_empty()),
-        }
+        Self { items, next_page_token: Some(next_page_token).filter(|token| !token.is_empty()) }
     }
 }
 
 impl<T> List<T> {
     pub(crate) fn new(client: Client, parent: String, fetch: Fetch<T>) -> Self {
-        Self {
-            client,
-            query: Query {
-                parent,
-                ..Query::default()
-            },
-            fetch,
-        }
+        Self { client, query: Query { parent, ..Query::default() }, fetch }
     }
 
     /// At most this many items on a page; 50 if not set, and 1,000 at most.
@@ -97,11 +87,7 @@ impl<T> List<T> {
 
     /// Reads everything, page by page.
     pub fn items(self) -> Items<T> {
-        Items {
-            list: self,
-            page: Vec::new().into_iter(),
-            ended: false,
-        }
+        Items { list: self, page: Vec::new().into_iter(), ended: false }
     }
 }
 
@@ -165,9 +151,7 @@ impl List<Delivery> {
 
 impl<T> fmt::Debug for List<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("List")
-            .field("query", &self.query)
-            .finish_non_exhaustive()
+        f.debug_struct("List").field("query", &self.query).finish_non_exhaustive()
     }
 }
 
@@ -210,9 +194,6 @@ impl<T> Items<T> {
 
 impl<T> fmt::Debug for Items<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Items")
-            .field("list", &self.list)
-            .field("ended", &self.ended)
-            .finish_non_exhaustive()
+        f.debug_struct("Items").field("list", &self.list).field("ended", &self.ended).finish_non_exhaustive()
     }
 }

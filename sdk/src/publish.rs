@@ -25,15 +25,10 @@ impl Client {
     /// Tried again when the server is unavailable; all tries carry the same `request_id`, so it is published once.
     pub async fn publish(&self, event: Event) -> Result<Published> {
         let item = event.into_item();
-        let request = pb::PublishEventRequest {
-            parent: self.parent(),
-            event: item.event,
-            request_id: item.request_id,
-        };
+        let request =
+            pb::PublishEventRequest { parent: self.parent(), event: item.event, request_id: item.request_id };
         let answer = self
-            .call(Repeat::Safe, request, async |channel, request| {
-                rpc(channel).publish_event(request).await
-            })
+            .call(Repeat::Safe, request, async |channel, request| rpc(channel).publish_event(request).await)
             .await?;
         convert::event::published(answer.published)
     }
@@ -110,11 +105,7 @@ fn next_call(waiting: &mut VecDeque<pb::PublishItem>) -> Vec<pb::PublishItem> {
 }
 
 fn one_result_each(answer: pb::PublishEventsResponse, items: usize) -> Result<Vec<pb::PublishResult>> {
-    if answer.results.len() == items {
-        Ok(answer.results)
-    } else {
-        Err(Error::malformed_answer("results"))
-    }
+    if answer.results.len() == items { Ok(answer.results) } else { Err(Error::malformed_answer("results")) }
 }
 
 /// Notes every result that is final; leaves in `open` the items that may succeed later, and returns why one of them
@@ -150,27 +141,18 @@ mod tests {
 
     #[test]
     fn a_call_has_a_bounded_number_of_events() {
-        assert_eq!(
-            sizes_of_calls((0..2_500).map(|_| Event::new("small"))),
-            [1_000, 1_000, 500]
-        );
+        assert_eq!(sizes_of_calls((0..2_500).map(|_| Event::new("small"))), [1_000, 1_000, 500]);
     }
 
     #[test]
     fn a_call_has_a_bounded_size() {
         let large = || Event::new("large").data(vec![b'x'; 1 << 20], "text/plain");
-        assert_eq!(
-            sizes_of_calls([large(), large(), large(), large(), large()]),
-            [2, 2, 1]
-        );
+        assert_eq!(sizes_of_calls([large(), large(), large(), large(), large()]), [2, 2, 1]);
     }
 
     #[test]
     fn an_event_that_is_larger_than_a_call_should_be_travels_alone() {
         let huge = Event::new("huge").data(vec![b'x'; 8 << 20], "text/plain");
-        assert_eq!(
-            sizes_of_calls([Event::new("small"), huge, Event::new("small")]),
-            [1, 1, 1]
-        );
+        assert_eq!(sizes_of_calls([Event::new("small"), huge, Event::new("small")]), [1, 1, 1]);
     }
 }

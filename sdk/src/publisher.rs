@@ -53,10 +53,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one background task; `close` waits for it"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one background task; `close` waits for it")]
     pub(crate) fn start(client: Client) -> Self {
         let (queue, queued) = mpsc::unbounded_channel();
         Self {
@@ -66,7 +63,8 @@ impl Publisher {
         }
     }
 
-    /// At most this many events are without an answer at any time; 1,000 if not set, 0 means 1.
+    /// At most this many events are without an answer at any time; 1,000 if not set, 0 means 1. To be set before the
+    /// first event is published.
     #[must_use]
     pub fn with_max_in_flight(mut self, events: usize) -> Self {
         self.permits = Arc::new(Semaphore::new(events.clamp(1, Semaphore::MAX_PERMITS)));
@@ -87,11 +85,7 @@ impl Publisher {
 
     /// Waits until every event has its answer. Fails with the first error that no [`Ack`] was there to receive.
     pub async fn close(self) -> Result<()> {
-        let Self {
-            queue,
-            permits: _,
-            worker,
-        } = self;
+        let Self { queue, permits: _, worker } = self;
         drop(queue);
         match worker.await {
             Ok(None) => Ok(()),
@@ -108,8 +102,6 @@ fn worker_is_gone() -> Error {
 
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher")
-            .field("free", &self.permits.available_permits())
-            .finish_non_exhaustive()
+        f.debug_struct("Publisher").field("free", &self.permits.available_permits()).finish_non_exhaustive()
     }
 }

@@ -77,10 +77,7 @@ impl RetryPolicy {
     /// The pause after this many tries; `jitter` is from 0 to 1.
     pub(crate) fn pause(&self, tries: u32, jitter: f64) -> Duration {
         let doublings = tries.saturating_sub(1).min(31);
-        let whole = self
-            .first_pause
-            .saturating_mul(1 << doublings)
-            .min(self.longest_pause);
+        let whole = self.first_pause.saturating_mul(1 << doublings).min(self.longest_pause);
         whole.mul_f64(0.5 + jitter / 2.0)
     }
 }

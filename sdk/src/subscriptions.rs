@@ -63,9 +63,7 @@ impl Subscriptions {
 
     /// Returns a subscription.
     pub async fn get(&self, subscription: impl Into<String>) -> Result<Subscription> {
-        let request = pb::GetSubscriptionRequest {
-            name: self.name(subscription),
-        };
+        let request = pb::GetSubscriptionRequest { name: self.name(subscription) };
         let answer = self
             .client
             .call(Repeat::Safe, request, async |channel, request| {
@@ -92,9 +90,7 @@ impl Subscriptions {
 
     /// Stops sending. Events are still matched, and their deliveries wait.
     pub async fn pause(&self, subscription: impl Into<String>) -> Result<Subscription> {
-        let request = pb::PauseSubscriptionRequest {
-            name: self.name(subscription),
-        };
+        let request = pb::PauseSubscriptionRequest { name: self.name(subscription) };
         let answer = self
             .client
             .call(Repeat::Safe, request, async |channel, request| {
@@ -106,9 +102,7 @@ impl Subscriptions {
 
     /// Goes on after a pause; waiting deliveries become due.
     pub async fn resume(&self, subscription: impl Into<String>) -> Result<Subscription> {
-        let request = pb::ResumeSubscriptionRequest {
-            name: self.name(subscription),
-        };
+        let request = pb::ResumeSubscriptionRequest { name: self.name(subscription) };
         let answer = self
             .client
             .call(Repeat::Safe, request, async |channel, request| {
@@ -120,9 +114,7 @@ impl Subscriptions {
 
     /// Takes back a disabling. Deliveries that the disabling cancelled stay cancelled and can be redelivered.
     pub async fn enable(&self, subscription: impl Into<String>) -> Result<Subscription> {
-        let request = pb::EnableSubscriptionRequest {
-            name: self.name(subscription),
-        };
+        let request = pb::EnableSubscriptionRequest { name: self.name(subscription) };
         let answer = self
             .client
             .call(Repeat::Safe, request, async |channel, request| {
@@ -135,9 +127,7 @@ impl Subscriptions {
     /// Makes a new signing secret. Callbacks are signed with both until the previous one expires, so that the receiver
     /// has time to change over. Not tried again by itself.
     pub async fn rotate_secret(&self, subscription: impl Into<String>) -> Result<RotatedSecret> {
-        let request = pb::RotateSubscriptionSecretRequest {
-            name: self.name(subscription),
-        };
+        let request = pb::RotateSubscriptionSecretRequest { name: self.name(subscription) };
         let answer = self
             .client
             .call(Repeat::Never, request, async |channel, request| {
@@ -152,9 +142,7 @@ impl Subscriptions {
 
     /// Returns the current signing secret.
     pub async fn secret(&self, subscription: impl Into<String>) -> Result<Secret> {
-        let request = pb::GetSubscriptionSecretRequest {
-            name: self.name(subscription),
-        };
+        let request = pb::GetSubscriptionSecretRequest { name: self.name(subscription) };
         let answer = self
             .client
             .call(Repeat::Safe, request, async |channel, request| {
@@ -186,10 +174,7 @@ fn page(client: Client, query: Query) -> PageFuture<Subscription> {
                 rpc(channel).list_subscriptions(request).await
             })
             .await?;
-        let items = answer
-            .subscriptions
-            .into_iter()
-            .map(|it| convert::subscription::subscription(Some(it)));
+        let items = answer.subscriptions.into_iter().map(|it| convert::subscription::subscription(Some(it)));
         Ok(Page::new(items.collect::<Result<_>>()?, answer.next_page_token))
     })
 }

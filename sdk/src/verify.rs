@@ -55,17 +55,12 @@ pub struct Verified {
 impl Verifier {
     /// A verifier that accepts what is signed with any of these secrets (`whsec_…`).
     pub fn new<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, InvalidSecret> {
-        let keys = secrets
-            .into_iter()
-            .map(|secret| Key::parse(secret.as_ref()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let keys =
+            secrets.into_iter().map(|secret| Key::parse(secret.as_ref())).collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
             return Err(InvalidSecret::None);
         }
-        Ok(Self {
-            keys,
-            tolerance: DEFAULT_TOLERANCE,
-        })
+        Ok(Self { keys, tolerance: DEFAULT_TOLERANCE })
     }
 
     /// How far the timestamp may lie in the past or in the future; 5 minutes if not set.
@@ -119,11 +114,7 @@ impl Verifier {
             .split(' ')
             .filter_map(|signature| signature.strip_prefix("v1,"))
             .any(|signature| self.keys.iter().any(|key| key.made(signature, &signed)));
-        if genuine {
-            Ok(Verified { id, timestamp })
-        } else {
-            Err(Error::NoMatchingSignature)
-        }
+        if genuine { Ok(Verified { id, timestamp }) } else { Err(Error::NoMatchingSignature) }
     }
 
     fn check_age(&self, timestamp: OffsetDateTime, now: OffsetDateTime) -> Result<(), Error> {
@@ -139,10 +130,7 @@ impl Verifier {
 }
 
 fn required<H: Headers + ?Sized>(headers: &H, name: &'static str) -> Result<String, Error> {
-    headers
-        .header(name)
-        .map(std::borrow::Cow::into_owned)
-        .ok_or(Error::MissingHeader(name))
+    headers.header(name).map(std::borrow::Cow::into_owned).ok_or(Error::MissingHeader(name))
 }
 
 /// Seconds since 1970, in digits.

@@ -19,6 +19,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -187,6 +188,8 @@ struct Shared<Q, S> {
     settled: settler::Inbox,
     clock: SharedClock,
     metrics: Metrics,
+    /// Told when a subscription has ended.
+    ended: Arc<Notify>,
     flights: TaskTracker,
 }
 
@@ -209,6 +212,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         sender: S,
         clock: SharedClock,
         metrics: Metrics,
+        ended: Arc<Notify>,
     ) -> Self {
         let wakeup = Arc::new(poll::Wakeup::default());
         let permits =
@@ -224,6 +228,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             sender,
             clock,
             metrics,
+            ended,
         }))
     }
 

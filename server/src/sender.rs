@@ -1,1 +1,149 @@
-//! x
+//! Makes the HTTP request of one attempt: signs the event, keeps to the deadline, and says what came of it.
+//!
+//! ```text
+//!   dispatch ── Claim ──> request (body, headers, signature) ──> client (reqwest) ──> receiver
+//!                                                                  │  resolver: only allowed addresses
+//!                                                                  │  phases: what took how long
+//!   dispatch <─ Attempt ── Outcome + Response + Timings <── response │ failure
+//! ```
+//!
+//! - **No error for what others do.** A slow, broken or hostile receiver is an [`Outcome`], and so is a request that we
+//!   could not build ([`Failure::Internal`]).
+//! - **One deadline** for the whole exchange: name, connection, handshake, head, and the part of the body that is kept.
+//! - **The address guard stands twice here**: before the request, as a host that is an address literal is never resolved;
+//!   and in the resolver, for each address of a name. Redirects are not followed, proxies of the environment not used.
+//!
+//! Not here: whether and when another attempt follows ([`crate::domain::delivery`]), how many run at once and the tracing of
+//! each ([`crate::dispatch`]).
+
+use std::sync::Arc;
+
+use reqwest::{Method, Request};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    dispatch,
+    domain::{
+        address::AddressPolicy,
+        attempt::{Attempt, Failure, Outcome, Response},
+        claim::Claim,
+        timestamp::Timestamp,
+        trace_context::TraceContext,
+    },
+};
+
+mod client;
+mod config;
+mod failure;
+mod phases;
+mod request;
+mod resolver;
+mod response;
+mod signature;
+mod tls;
+
+pub use client::BuildError;
+pub use config::Config;
+use phases::Phases;
+
+/// Sends over HTTP. Cheap to clone; all clones share their connections.
+#[derive(Debug, Clone)]
+pub struct HttpSender(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    policy: Arc<AddressPolicy>,
+    user_agent: http::HeaderValue,
+    client: reqwest::Client,
+}
+
+impl HttpSender {
+    /// Makes a sender. Reads the certificates that it is to trust; nothing else happens before the first request.
+    pub fn new(config: &Config) -> Result<Self, BuildError> {
+        let policy = Arc::new(config.address_policy());
+        let user_agent = http::HeaderValue::from_str(&config.user_agent)?;
+        let client = client::build(config, Arc::clone(&policy))?;
+        Ok(Self(Arc::new(Inner {
+            config: config.clone(),
+            policy,
+            user_agent,
+            client,
+        })))
+    }
+
+    async fn exchange(
+        &self,
+        claim: &Claim,
+        trace: Option<&TraceContext>,
+        now: Timestamp,
+        phases: &Arc<Phases>,
+    ) -> (Outcome, Option<Response>) {
+        let sender = &self.0;
+        let deadline = Instant::now() + sender.config.timeout;
+        let target = &claim.target;
+        if let Err(refused) = sender.policy.check_url(&target.url) {
+            return (failed(Failure::AddressRefused, refused.to_string()), None);
+        }
+        let (headers, body) =
+            match request::build(&claim.event, &target.secrets, trace, now, &sender.user_agent) {
+                Ok(parts) => parts,
+                Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
+            };
+        let mut request = Request::new(Method::POST, target.url.url().clone());
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body.into());
+
+        let answer = match timeout_at(deadline, phases.observe(sender.client.execute(request))).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                let (failure, message) = failure::explain(&error, phases.stage());
+                return (failed(failure, message), None);
+            }
+            Err(_) => return (failed(Failure::Timeout, failure::timed_out(phases.stage())), None),
+        };
+        phases.head_arrived();
+        let arrived = now + phases.elapsed();
+        let (outcome, headers) = (
+            response::outcome(answer.status().as_u16(), answer.headers(), arrived),
+            response::recorded_headers(answer.headers()),
+        );
+        let status = answer.status().as_u16();
+        let read = response::read_body(answer, sender.config.max_response_bytes, deadline).await;
+        let outcome = if read.timed_out {
+            failed(
+                Failure::Timeout,
+                "timed out while reading the response".to_owned(),
+            )
+        } else {
+            outcome
+        };
+        let response = Response {
+            status,
+            headers,
+            body: read.body,
+            truncated: read.truncated,
+        };
+        (outcome, Some(response))
+    }
+}
+
+impl dispatch::Sender for HttpSender {
+    async fn send(&self, claim: &Claim, trace: Option<&TraceContext>, now: Timestamp) -> Attempt {
+        let phases = Phases::begin();
+        let (outcome, response) = self.exchange(claim, trace, now, &phases).await;
+        Attempt {
+            number: claim.attempt,
+            started_at: now,
+            target_url: claim.target.url.without_query(),
+            outcome,
+            response,
+            timings: phases.timings(),
+            span: None,
+        }
+    }
+}
+
+fn failed(failure: Failure, message: String) -> Outcome {
+    Outcome::Failed { failure, message }
+}

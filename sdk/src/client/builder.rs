@@ -111,10 +111,7 @@ impl ClientBuilder {
     fn endpoint(&self) -> Result<Endpoint> {
         let endpoint = Endpoint::from_shared(self.url.clone())
             .map_err(|error| Error::invalid("server url is not a url").with_source(error))?;
-        let authority = endpoint
-            .uri()
-            .authority()
-            .map_or("", |authority| authority.as_str());
+        let authority = endpoint.uri().authority().map_or("", |authority| authority.as_str());
         if authority.is_empty() || authority.contains('@') {
             return Err(Error::invalid("server url has no host, or has credentials"));
         }
@@ -122,9 +119,7 @@ impl ClientBuilder {
             Some("https") => true,
             Some("http") => false,
             _ => {
-                return Err(Error::invalid(
-                    "server url begins with neither http:// nor https://",
-                ));
+                return Err(Error::invalid("server url begins with neither http:// nor https://"));
             }
         };
         let endpoint = endpoint

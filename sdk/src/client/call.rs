@@ -70,9 +70,7 @@ impl Client {
     pub(crate) fn request<Q>(&self, message: Q, trace: &TraceContext) -> Request<Q> {
         let mut request = Request::new(message);
         if let Some(authorization) = &self.authorization {
-            request
-                .metadata_mut()
-                .insert("authorization", authorization.clone());
+            request.metadata_mut().insert("authorization", authorization.clone());
         }
         trace.inject(request.metadata_mut());
         request

@@ -29,12 +29,8 @@ impl TraceContext {
         if !span.is_valid() {
             return;
         }
-        let traceparent = format!(
-            "00-{}-{}-{:02x}",
-            span.trace_id(),
-            span.span_id(),
-            span.trace_flags().to_u8()
-        );
+        let traceparent =
+            format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8());
         if let Ok(value) = traceparent.parse() {
             metadata.insert("traceparent", value);
         }

@@ -15,11 +15,7 @@ pub(crate) struct Tries<'a> {
 
 impl<'a> Tries<'a> {
     pub(crate) fn begin(policy: &'a RetryPolicy) -> Self {
-        Self {
-            policy,
-            begun: Instant::now(),
-            made: 0,
-        }
+        Self { policy, begun: Instant::now(), made: 0 }
     }
 
     pub(crate) fn time_left(&self) -> Duration {
@@ -33,10 +29,7 @@ impl<'a> Tries<'a> {
             Repeat::Safe => error.is_transient(),
             Repeat::Never => false,
         };
-        let pause = self
-            .policy
-            .pause(self.made, draw_jitter())
-            .max(error.retry_after().unwrap_or_default());
+        let pause = self.policy.pause(self.made, draw_jitter()).max(error.retry_after().unwrap_or_default());
         if !may_repeat || !self.policy.allows_another(self.made) || pause >= self.time_left() {
             return Err(error.with_tries(self.made));
         }

@@ -64,19 +64,11 @@ pub(crate) fn attempt(attempt: pb::Attempt) -> Result<Attempt> {
         number: count(attempt.number, "number")?,
         started_at: time::from_pb(attempt.start_time, "start_time")?,
         target_url: attempt.target_url,
-        outcome: outcome(
-            attempt.outcome,
-            attempt.status_code,
-            attempt.failure,
-            attempt.failure_message,
-        )?,
+        outcome: outcome(attempt.outcome, attempt.status_code, attempt.failure, attempt.failure_message)?,
         response_headers: attempt
             .response_headers
             .into_iter()
-            .map(|header| Header {
-                name: header.name,
-                value: header.value,
-            })
+            .map(|header| Header { name: header.name, value: header.value })
             .collect(),
         response_body: attempt.response_body,
         response_truncated: attempt.response_truncated,
@@ -96,10 +88,7 @@ fn outcome(outcome: i32, status_code: i32, reason: i32, message: String) -> Resu
     Ok(match pb::AttemptOutcome::try_from(outcome) {
         Ok(pb::AttemptOutcome::Acknowledged) => AttemptOutcome::Acknowledged { status: status()? },
         Ok(pb::AttemptOutcome::Rejected) => AttemptOutcome::Rejected { status: status()? },
-        Ok(pb::AttemptOutcome::Failed) => AttemptOutcome::Failed {
-            failure: failure(reason),
-            message,
-        },
+        Ok(pb::AttemptOutcome::Failed) => AttemptOutcome::Failed { failure: failure(reason), message },
         Ok(pb::AttemptOutcome::Unspecified) | Err(_) => AttemptOutcome::Unrecognized(outcome),
     })
 }

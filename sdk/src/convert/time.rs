@@ -25,9 +25,7 @@ pub(super) fn optional(time: Option<prost_types::Timestamp>, field: &str) -> Res
 }
 
 pub(super) fn duration(duration: Option<prost_types::Duration>, field: &str) -> Result<Option<Duration>> {
-    duration
-        .map(|duration| duration.try_into().map_err(|_| Error::malformed_answer(field)))
-        .transpose()
+    duration.map(|duration| duration.try_into().map_err(|_| Error::malformed_answer(field))).transpose()
 }
 
 #[cfg(test)]
@@ -38,20 +36,14 @@ mod tests {
 
     #[test]
     fn a_time_survives_the_wire() {
-        for time in [
-            datetime!(2024-11-21 11:00:00.123456789 UTC),
-            datetime!(1969-12-31 23:59:59.5 UTC),
-        ] {
+        for time in [datetime!(2024-11-21 11:00:00.123456789 UTC), datetime!(1969-12-31 23:59:59.5 UTC)] {
             assert_eq!(from_pb(Some(to_pb(time)), "time").unwrap(), time);
         }
     }
 
     #[test]
     fn a_negative_duration_is_refused() {
-        let negative = prost_types::Duration {
-            seconds: -1,
-            nanos: 0,
-        };
+        let negative = prost_types::Duration { seconds: -1, nanos: 0 };
         assert!(duration(Some(negative), "total_duration").is_err());
     }
 }

@@ -11,10 +11,7 @@ impl Error {
         error.details.field_violations = item
             .field_violations
             .into_iter()
-            .map(|violation| FieldViolation {
-                field: violation.field,
-                description: violation.description,
-            })
+            .map(|violation| FieldViolation { field: violation.field, description: violation.description })
             .collect();
         error
     }

@@ -16,9 +16,7 @@ impl Error {
         let mut error = Self::new(Code::from_grpc(status.code()), status.message());
         let received = status.get_error_details();
         let details = &mut *error.details;
-        details.reason = received
-            .error_info()
-            .map(|info| Reason::from_error_info(&info.reason));
+        details.reason = received.error_info().map(|info| Reason::from_error_info(&info.reason));
         details.retry_after = received.retry_info().and_then(|info| info.retry_delay);
         details.field_violations = received
             .bad_request()

@@ -71,18 +71,12 @@ mod tests {
 
     #[test]
     fn a_reason_is_read_without_its_prefix() {
-        assert_eq!(
-            Reason::from_error_info("REQUEST_ID_REUSED"),
-            Reason::RequestIdReused
-        );
+        assert_eq!(Reason::from_error_info("REQUEST_ID_REUSED"), Reason::RequestIdReused);
     }
 
     #[test]
     fn a_reason_that_this_sdk_does_not_know_is_kept_as_it_was_sent() {
-        assert_eq!(
-            Reason::from_error_info("QUOTA"),
-            Reason::Other("QUOTA".to_owned())
-        );
+        assert_eq!(Reason::from_error_info("QUOTA"), Reason::Other("QUOTA".to_owned()));
         assert_eq!(Reason::from_number(4711), Some(Reason::Other("4711".to_owned())));
     }
 }

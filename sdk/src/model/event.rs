@@ -41,10 +41,7 @@ impl Event {
             data: Bytes::from_static(b"null"),
             ..pb::Event::default()
         };
-        Self {
-            message,
-            request_id: None,
-        }
+        Self { message, request_id: None }
     }
 
     /// The payload, written as JSON. It reaches receivers byte for byte.
@@ -92,9 +89,7 @@ impl Event {
         mut self,
         attributes: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        let attributes = attributes
-            .into_iter()
-            .map(|(key, value)| (key.into(), value.into()));
+        let attributes = attributes.into_iter().map(|(key, value)| (key.into(), value.into()));
         self.message.attributes.extend(attributes);
         self
     }

@@ -51,9 +51,6 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_show_itself() {
-        assert_eq!(
-            format!("{:?}", Secret::new("whsec_AAAA".to_owned())),
-            "Secret([redacted])"
-        );
+        assert_eq!(format!("{:?}", Secret::new("whsec_AAAA".to_owned())), "Secret([redacted])");
     }
 }

@@ -42,14 +42,8 @@ impl Subscription {
     /// let new = Subscription::to("https://example.com/hooks").event_types(["order.*"]).id("orders");
     /// ```
     pub fn to(target_url: impl Into<String>) -> NewSubscription {
-        let message = pb::Subscription {
-            target_url: target_url.into(),
-            ..pb::Subscription::default()
-        };
-        NewSubscription {
-            message,
-            id: String::new(),
-        }
+        let message = pb::Subscription { target_url: target_url.into(), ..pb::Subscription::default() };
+        NewSubscription { message, id: String::new() }
     }
 
     /// The last segment of the name.

@@ -38,13 +38,7 @@ impl<'a> Stream<'a> {
         window: &'a mut Window,
     ) -> Self {
         window.forget_sent();
-        Self {
-            client,
-            queue,
-            window,
-            begun: false,
-            answered: 0,
-        }
+        Self { client, queue, window, begun: false, answered: 0 }
     }
 
     pub(super) fn answered_any(&self) -> bool {
@@ -101,16 +95,9 @@ impl<'a> Stream<'a> {
 
     fn next_request(&mut self) -> Option<pb::PublishEventStreamRequest> {
         let item = self.window.next_unsent()?;
-        let parent = if self.begun {
-            String::new()
-        } else {
-            self.client.parent()
-        };
+        let parent = if self.begun { String::new() } else { self.client.parent() };
         self.begun = true;
-        Some(pb::PublishEventStreamRequest {
-            parent,
-            item: Some(item),
-        })
+        Some(pb::PublishEventStreamRequest { parent, item: Some(item) })
     }
 
     /// Passes an answer on. One that may be better in a moment ends the stream instead: its event, and those behind it,

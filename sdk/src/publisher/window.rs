@@ -17,11 +17,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn new(item: pb::PublishItem, acknowledge: Acknowledge, permit: OwnedSemaphorePermit) -> Self {
-        Self {
-            item,
-            acknowledge,
-            _permit: permit,
-        }
+        Self { item, acknowledge, _permit: permit }
     }
 }
 

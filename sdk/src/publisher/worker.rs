@@ -21,12 +21,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(client: Client, trace: TraceContext, queue: mpsc::UnboundedReceiver<Waiting>) -> Self {
-        Self {
-            client,
-            trace,
-            queue,
-            window: Window::default(),
-        }
+        Self { client, trace, queue, window: Window::default() }
     }
 
     /// Runs until the publisher is gone and every event has its answer.

@@ -18,13 +18,7 @@ pub struct DeleteSubscription {
 
 impl DeleteSubscription {
     pub(super) fn new(client: Client, name: String) -> Self {
-        Self {
-            client,
-            request: pb::DeleteSubscriptionRequest {
-                name,
-                etag: String::new(),
-            },
-        }
+        Self { client, request: pb::DeleteSubscriptionRequest { name, etag: String::new() } }
     }
 
     /// Deletes it only if this is still its `etag`; otherwise fails with [`is_aborted`](crate::Error::is_aborted).

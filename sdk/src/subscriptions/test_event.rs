@@ -27,13 +27,7 @@ pub struct SendTestEvent {
 
 impl SendTestEvent {
     pub(super) fn new(client: Client, name: String) -> Self {
-        Self {
-            client,
-            request: pb::SendTestEventRequest {
-                name,
-                ..pb::SendTestEventRequest::default()
-            },
-        }
+        Self { client, request: pb::SendTestEventRequest { name, ..pb::SendTestEventRequest::default() } }
     }
 
     /// The type of the event; `postrider.test` if not set.
@@ -64,10 +58,7 @@ impl IntoFuture for SendTestEvent {
                     rpc(channel).send_test_event(request).await
                 })
                 .await?;
-            Ok(SentTestEvent {
-                event: answer.event,
-                delivery: answer.delivery,
-            })
+            Ok(SentTestEvent { event: answer.event, delivery: answer.delivery })
         })
     }
 }

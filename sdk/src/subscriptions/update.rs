@@ -27,14 +27,7 @@ pub struct UpdateSubscription {
 
 impl UpdateSubscription {
     pub(super) fn new(client: Client, name: String) -> Self {
-        Self {
-            client,
-            message: pb::Subscription {
-                name,
-                ..pb::Subscription::default()
-            },
-            mask: Vec::new(),
-        }
+        Self { client, message: pb::Subscription { name, ..pb::Subscription::default() }, mask: Vec::new() }
     }
 
     /// Where events are sent from now on; deliveries that wait go there too.

@@ -24,8 +24,7 @@ pub trait Headers {
 
 impl Headers for http::HeaderMap {
     fn header(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.get(name)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        self.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()))
     }
 }
 
@@ -63,8 +62,6 @@ fn find<'a, K: AsRef<str> + 'a, V: AsRef<str> + 'a>(
     headers: impl IntoIterator<Item = (&'a K, &'a V)>,
     name: &str,
 ) -> Option<Cow<'a, str>> {
-    let (_, value) = headers
-        .into_iter()
-        .find(|(key, _)| key.as_ref().eq_ignore_ascii_case(name))?;
+    let (_, value) = headers.into_iter().find(|(key, _)| key.as_ref().eq_ignore_ascii_case(name))?;
     Some(Cow::Borrowed(value.as_ref()))
 }

@@ -27,9 +27,7 @@ impl Key {
         if bytes.is_empty() {
             return Err(InvalidSecret::Empty);
         }
-        Hmac::new_from_slice(&bytes)
-            .map(Self)
-            .map_err(|_| InvalidSecret::Empty)
+        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| InvalidSecret::Empty)
     }
 
     /// Whether this key made the signature, in base64, over these bytes. Takes the same time wherever they differ.

@@ -6,10 +6,7 @@ use postrider_sdk::{Event, Reason};
 use crate::fake::{Fake, unavailable};
 
 fn item_error(code: tonic::Code, reason: pb::ErrorReason) -> pb::ItemError {
-    let violation = pb::FieldViolation {
-        field: "event.type".to_owned(),
-        description: "is empty".to_owned(),
-    };
+    let violation = pb::FieldViolation { field: "event.type".to_owned(), description: "is empty".to_owned() };
     pb::ItemError {
         code: code.into(),
         message: "no".to_owned(),
@@ -36,10 +33,7 @@ async fn a_large_batch_goes_out_in_several_calls_and_comes_back_in_order() {
 #[tokio::test]
 async fn an_event_that_is_refused_does_not_fail_its_neighbours() {
     let server = Fake::start().await;
-    server.refuse_next(
-        "type.1",
-        item_error(tonic::Code::InvalidArgument, pb::ErrorReason::InvalidField),
-    );
+    server.refuse_next("type.1", item_error(tonic::Code::InvalidArgument, pb::ErrorReason::InvalidField));
     let results = server.client().publish_batch(numbered(3)).await;
     let error = results[1].as_ref().unwrap_err();
     assert!(error.is_invalid_argument());
@@ -52,16 +46,9 @@ async fn an_event_that_is_refused_does_not_fail_its_neighbours() {
 #[tokio::test]
 async fn only_what_could_not_be_stored_at_the_moment_is_sent_again() {
     let server = Fake::start().await;
-    server.refuse_next(
-        "type.1",
-        item_error(tonic::Code::Unavailable, pb::ErrorReason::StoreUnavailable),
-    );
+    server.refuse_next("type.1", item_error(tonic::Code::Unavailable, pb::ErrorReason::StoreUnavailable));
     let results = server.client().publish_batch(numbered(3)).await;
-    assert!(
-        results
-            .iter()
-            .all(|result| result.as_ref().is_ok_and(|published| !published.duplicate))
-    );
+    assert!(results.iter().all(|result| result.as_ref().is_ok_and(|published| !published.duplicate)));
     let sent: Vec<_> = server.calls().into_iter().map(|call| call.request_ids).collect();
     assert_eq!(sent, [vec!["0", "1", "2"], vec!["1"]]);
 }
@@ -70,10 +57,7 @@ async fn only_what_could_not_be_stored_at_the_moment_is_sent_again() {
 async fn a_batch_whose_call_fails_is_tried_again_with_the_same_request_ids() {
     let server = Fake::start().await;
     server.fail_next([unavailable()]);
-    let results = server
-        .client()
-        .publish_batch((0..3).map(|_| Event::new("order.created")))
-        .await;
+    let results = server.client().publish_batch((0..3).map(|_| Event::new("order.created"))).await;
     assert!(results.iter().all(Result::is_ok));
     let calls = server.calls();
     assert_eq!(calls.len(), 2);
@@ -86,11 +70,7 @@ async fn a_batch_that_cannot_be_published_fails_every_event() {
     server.fail_next(std::iter::repeat_with(unavailable).take(5));
     let results = server.client().publish_batch(numbered(2)).await;
     assert_eq!(results.len(), 2);
-    assert!(
-        results
-            .iter()
-            .all(|result| result.as_ref().is_err_and(|error| error.tries() == 5))
-    );
+    assert!(results.iter().all(|result| result.as_ref().is_err_and(|error| error.tries() == 5)));
 }
 
 #[tokio::test]

@@ -20,12 +20,7 @@ async fn every_call_carries_the_token_and_the_deadline() {
     client.publish(Event::new("order.created")).await.unwrap();
     client.subscriptions().get("orders").await.unwrap();
     for call in server.calls() {
-        assert_eq!(
-            call.header("authorization"),
-            Some("Bearer s3cret-token"),
-            "{}",
-            call.method
-        );
+        assert_eq!(call.header("authorization"), Some("Bearer s3cret-token"), "{}", call.method);
         assert_eq!(call.header("grpc-timeout"), Some("7000000u"), "{}", call.method);
         assert!(call.header("user-agent").unwrap().starts_with("postrider-sdk/"));
     }
@@ -34,18 +29,9 @@ async fn every_call_carries_the_token_and_the_deadline() {
 #[tokio::test]
 async fn a_stream_carries_the_token_and_no_deadline() {
     let server = Fake::start().await;
-    let client = Client::builder(server.url())
-        .with_token(TOKEN)
-        .connect()
-        .await
-        .unwrap();
+    let client = Client::builder(server.url()).with_token(TOKEN).connect().await.unwrap();
     let publisher = client.publisher();
-    publisher
-        .publish(Event::new("order.created"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    publisher.publish(Event::new("order.created")).await.unwrap().await.unwrap();
     publisher.close().await.unwrap();
     let calls = server.calls();
     assert_eq!(calls[0].header("authorization"), Some("Bearer s3cret-token"));
@@ -58,23 +44,14 @@ async fn the_token_does_not_show_itself() {
     assert!(!format!("{builder:?}").contains(TOKEN));
     assert!(!format!("{:?}", builder.connect_lazy().unwrap()).contains(TOKEN));
     let unusable = format!("{TOKEN}\n");
-    let error = Client::builder("http://127.0.0.1:50051")
-        .with_token(unusable)
-        .connect_lazy()
-        .unwrap_err();
+    let error = Client::builder("http://127.0.0.1:50051").with_token(unusable).connect_lazy().unwrap_err();
     assert!(error.is_invalid_argument());
     assert!(!format!("{error:?} {error}").contains(TOKEN));
 }
 
 #[tokio::test]
 async fn a_url_that_cannot_be_one_is_refused_before_connecting() {
-    for url in [
-        "",
-        "127.0.0.1:50051",
-        "ftp://example.com",
-        "http://user:password@example.com",
-        "http://",
-    ] {
+    for url in ["", "127.0.0.1:50051", "ftp://example.com", "http://user:password@example.com", "http://"] {
         let error = Client::builder(url).connect_lazy().unwrap_err();
         assert!(error.is_invalid_argument(), "{url}");
         assert!(!error.to_string().contains("password"));
@@ -105,10 +82,7 @@ async fn a_call_without_an_answer_ends_at_its_deadline() {
 async fn a_tenant_shares_the_connection_and_has_names_of_its_own() {
     let server = Fake::start().await;
     let acme = server.client().tenant("acme");
-    assert_eq!(
-        acme.events().get("evt_1").await.unwrap().name,
-        "tenants/acme/events/evt_1"
-    );
+    assert_eq!(acme.events().get("evt_1").await.unwrap().name, "tenants/acme/events/evt_1");
     let elsewhere = "tenants/default/events/evt_1";
     assert_eq!(acme.events().get(elsewhere).await.unwrap().name, elsewhere);
 }
@@ -124,13 +98,7 @@ async fn calls_can_be_made_from_any_task() {
     });
     tasks.spawn({
         let client = client.clone();
-        async move {
-            client
-                .publish_batch([Event::new("order.created")])
-                .await
-                .remove(0)
-                .map(drop)
-        }
+        async move { client.publish_batch([Event::new("order.created")]).await.remove(0).map(drop) }
     });
     tasks.spawn(async move { client.events().list().items().collect().await.map(drop) });
     while let Some(result) = tasks.join_next().await {

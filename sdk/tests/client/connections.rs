@@ -51,12 +51,7 @@ async fn a_stream_whose_connection_breaks_goes_on_and_loses_nothing() {
     let publisher = client.publisher();
     let mut acks = Vec::new();
     for n in 0..10 {
-        acks.push(
-            publisher
-                .publish(Event::new("counted").request_id(n.to_string()))
-                .await
-                .unwrap(),
-        );
+        acks.push(publisher.publish(Event::new("counted").request_id(n.to_string())).await.unwrap());
     }
     server.answer(3);
     let mut acks = acks.into_iter();
@@ -69,9 +64,6 @@ async fn a_stream_whose_connection_breaks_goes_on_and_loses_nothing() {
         ack.await.unwrap();
     }
     publisher.close().await.unwrap();
-    assert_eq!(
-        server.stored(),
-        ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
-    );
+    assert_eq!(server.stored(), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
     assert_eq!(server.methods(), ["PublishEventStream", "PublishEventStream"]);
 }

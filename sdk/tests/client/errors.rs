@@ -11,24 +11,15 @@ use crate::fake::Fake;
 async fn error_of(status: Status) -> Error {
     let server = Fake::start().await;
     server.fail_next([status]);
-    server
-        .client()
-        .subscriptions()
-        .update("orders")
-        .target_url("?")
-        .await
-        .unwrap_err()
+    server.client().subscriptions().update("orders").target_url("?").await.unwrap_err()
 }
 
 #[tokio::test]
 async fn the_wrong_fields_and_the_reason_are_told() {
     let mut details = ErrorDetails::with_bad_request_violation("subscription.target_url", "is not absolute");
     details.set_error_info("INVALID_FIELD", "postrider", std::collections::HashMap::new());
-    let status = Status::with_error_details(
-        tonic::Code::InvalidArgument,
-        "the subscription is not valid",
-        details,
-    );
+    let status =
+        Status::with_error_details(tonic::Code::InvalidArgument, "the subscription is not valid", details);
     let error = error_of(status).await;
 
     assert!(error.is_invalid_argument());
@@ -53,12 +44,7 @@ async fn an_error_without_details_still_has_its_code_and_message() {
 #[tokio::test]
 async fn the_time_to_wait_is_told() {
     let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(3)));
-    let error = error_of(Status::with_error_details(
-        tonic::Code::Unavailable,
-        "stopping",
-        details,
-    ))
-    .await;
+    let error = error_of(Status::with_error_details(tonic::Code::Unavailable, "stopping", details)).await;
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
 }
 
@@ -66,39 +52,15 @@ async fn the_time_to_wait_is_told() {
 async fn every_predicate_knows_its_code() {
     type Predicate = fn(&Error) -> bool;
     let expected: [(tonic::Code, Code, Predicate); 9] = [
-        (
-            tonic::Code::InvalidArgument,
-            Code::InvalidArgument,
-            Error::is_invalid_argument,
-        ),
+        (tonic::Code::InvalidArgument, Code::InvalidArgument, Error::is_invalid_argument),
         (tonic::Code::NotFound, Code::NotFound, Error::is_not_found),
-        (
-            tonic::Code::AlreadyExists,
-            Code::AlreadyExists,
-            Error::is_already_exists,
-        ),
-        (
-            tonic::Code::FailedPrecondition,
-            Code::FailedPrecondition,
-            Error::is_failed_precondition,
-        ),
+        (tonic::Code::AlreadyExists, Code::AlreadyExists, Error::is_already_exists),
+        (tonic::Code::FailedPrecondition, Code::FailedPrecondition, Error::is_failed_precondition),
         (tonic::Code::Aborted, Code::Aborted, Error::is_aborted),
-        (
-            tonic::Code::Unauthenticated,
-            Code::Unauthenticated,
-            Error::is_unauthenticated,
-        ),
-        (
-            tonic::Code::PermissionDenied,
-            Code::PermissionDenied,
-            Error::is_permission_denied,
-        ),
+        (tonic::Code::Unauthenticated, Code::Unauthenticated, Error::is_unauthenticated),
+        (tonic::Code::PermissionDenied, Code::PermissionDenied, Error::is_permission_denied),
         (tonic::Code::Unavailable, Code::Unavailable, Error::is_unavailable),
-        (
-            tonic::Code::DeadlineExceeded,
-            Code::DeadlineExceeded,
-            Error::is_deadline_exceeded,
-        ),
+        (tonic::Code::DeadlineExceeded, Code::DeadlineExceeded, Error::is_deadline_exceeded),
     ];
     for (sent, code, predicate) in expected {
         let error = error_of(Status::new(sent, "no")).await;

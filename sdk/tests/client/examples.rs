@@ -43,11 +43,7 @@ async fn stream_publishes_a_thousand() {
 async fn manage_subscriptions_ends_with_what_it_created_deleted() {
     let server = Fake::start().await;
     manage_subscriptions::run(&server.url()).await.unwrap();
-    assert!(
-        server
-            .methods()
-            .ends_with(&["DeleteSubscription", "GetSubscription"])
-    );
+    assert!(server.methods().ends_with(&["DeleteSubscription", "GetSubscription"]));
 }
 
 #[tokio::test]
@@ -61,14 +57,10 @@ async fn rotate_secret_rotates() {
 async fn receive_axum_takes_what_is_genuine_and_nothing_else() {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let sent = "1614265330";
-    let signature = standardwebhooks::Webhook::new(secret)
-        .unwrap()
-        .sign("evt_1", 1_614_265_330, b"{}")
-        .unwrap();
+    let signature =
+        standardwebhooks::Webhook::new(secret).unwrap().sign("evt_1", 1_614_265_330, b"{}").unwrap();
     // The example looks at the clock; the callback is old.
-    let tolerant = Verifier::new([secret])
-        .unwrap()
-        .with_tolerance(std::time::Duration::MAX);
+    let tolerant = Verifier::new([secret]).unwrap().with_tolerance(std::time::Duration::MAX);
     let app = receive_axum::app(tolerant);
     let callback = |body: &'static str| {
         Request::post("/hooks")
@@ -78,12 +70,6 @@ async fn receive_axum_takes_what_is_genuine_and_nothing_else() {
             .body(Body::from(body))
             .unwrap()
     };
-    assert_eq!(
-        app.clone().oneshot(callback("{}")).await.unwrap().status(),
-        StatusCode::NO_CONTENT
-    );
-    assert_eq!(
-        app.oneshot(callback("[]")).await.unwrap().status(),
-        StatusCode::UNAUTHORIZED
-    );
+    assert_eq!(app.clone().oneshot(callback("{}")).await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!(app.oneshot(callback("[]")).await.unwrap().status(), StatusCode::UNAUTHORIZED);
 }

@@ -74,17 +74,10 @@ impl Fake {
                 pb::event_service_server::EventServiceServer::new(fake.clone())
                     .max_decoding_message_size(32 << 20),
             )
-            .add_service(pb::subscription_service_server::SubscriptionServiceServer::new(
-                fake.clone(),
-            ))
-            .add_service(pb::delivery_service_server::DeliveryServiceServer::new(
-                fake.clone(),
-            ))
+            .add_service(pb::subscription_service_server::SubscriptionServiceServer::new(fake.clone()))
+            .add_service(pb::delivery_service_server::DeliveryServiceServer::new(fake.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the server ends with the test's runtime"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "the server ends with the test's runtime")]
         tokio::spawn(serve);
         fake
     }
@@ -111,12 +104,7 @@ impl Fake {
     }
 
     pub(crate) fn refuse_next(&self, event_type: &str, error: pb::ItemError) {
-        self.refusals
-            .lock()
-            .unwrap()
-            .entry(event_type.to_owned())
-            .or_default()
-            .push_back(error);
+        self.refusals.lock().unwrap().entry(event_type.to_owned()).or_default().push_back(error);
     }
 
     /// Answers nothing until [`answer`](Self::answer) says so.
@@ -138,11 +126,7 @@ impl Fake {
     }
 
     pub(crate) async fn until_called(&self, calls: usize) {
-        self.calls
-            .subscribe()
-            .wait_for(|seen| seen.len() >= calls)
-            .await
-            .unwrap();
+        self.calls.subscribe().wait_for(|seen| seen.len() >= calls).await.unwrap();
     }
 
     pub(crate) fn stored(&self) -> Vec<String> {
@@ -164,11 +148,7 @@ impl Fake {
         request: &Request<T>,
         request_ids: Vec<String>,
     ) -> Result<(), Status> {
-        let call = Call {
-            method,
-            metadata: request.metadata().clone(),
-            request_ids,
-        };
+        let call = Call { method, metadata: request.metadata().clone(), request_ids };
         self.calls.send_modify(|calls| calls.push(call));
         self.until_answer_is_allowed().await;
         match self.failures.lock().unwrap().pop_front() {
@@ -178,21 +158,13 @@ impl Fake {
     }
 
     fn note_stream(&self, metadata: MetadataMap) {
-        let call = Call {
-            method: "PublishEventStream",
-            metadata,
-            request_ids: Vec::new(),
-        };
+        let call = Call { method: "PublishEventStream", metadata, request_ids: Vec::new() };
         self.calls.send_modify(|calls| calls.push(call));
     }
 
     fn note_stream_request(&self, request_id: String) {
         self.calls.send_modify(|calls| {
-            calls
-                .last_mut()
-                .expect("a stream was noted when it began")
-                .request_ids
-                .push(request_id);
+            calls.last_mut().expect("a stream was noted when it began").request_ids.push(request_id);
         });
     }
 
@@ -207,12 +179,7 @@ impl Fake {
     /// Stores an event once for each request id.
     fn store(&self, item: pb::PublishItem) -> pb::publish_result::Result {
         let event_type = item.event.unwrap_or_default().r#type;
-        if let Some(error) = self
-            .refusals
-            .lock()
-            .unwrap()
-            .get_mut(&event_type)
-            .and_then(VecDeque::pop_front)
+        if let Some(error) = self.refusals.lock().unwrap().get_mut(&event_type).and_then(VecDeque::pop_front)
         {
             return pb::publish_result::Result::Error(error);
         }
@@ -223,10 +190,7 @@ impl Fake {
         }
         pb::publish_result::Result::Published(pb::PublishedEvent {
             event: format!("tenants/default/events/{}", item.request_id),
-            create_time: Some(prost_types::Timestamp {
-                seconds: 1_732_186_800,
-                nanos: 0,
-            }),
+            create_time: Some(prost_types::Timestamp { seconds: 1_732_186_800, nanos: 0 }),
             delivery_count: 1,
             duplicate,
         })
@@ -235,10 +199,7 @@ impl Fake {
 
 #[expect(clippy::unnecessary_wraps, reason = "a field of a message is an option")]
 fn now() -> Option<prost_types::Timestamp> {
-    Some(prost_types::Timestamp {
-        seconds: 1_732_186_800,
-        nanos: 0,
-    })
+    Some(prost_types::Timestamp { seconds: 1_732_186_800, nanos: 0 })
 }
 
 pub(crate) fn impatient(builder: ClientBuilder) -> ClientBuilder {

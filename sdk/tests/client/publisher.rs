@@ -14,11 +14,7 @@ fn numbered(n: usize) -> Event {
 }
 
 fn item_error(code: tonic::Code) -> pb::ItemError {
-    pb::ItemError {
-        code: code.into(),
-        message: "no".to_owned(),
-        ..pb::ItemError::default()
-    }
+    pb::ItemError { code: code.into(), message: "no".to_owned(), ..pb::ItemError::default() }
 }
 
 #[tokio::test]
@@ -79,10 +75,7 @@ async fn a_stream_that_breaks_is_opened_again_and_nothing_is_lost_or_doubled() {
     }
     publisher.close().await.unwrap();
     assert_eq!(server.methods().len(), 4);
-    assert_eq!(
-        server.stored(),
-        (0..20).map(|n| n.to_string()).collect::<Vec<_>>()
-    );
+    assert_eq!(server.stored(), (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -175,12 +168,22 @@ async fn a_publisher_that_was_dropped_still_sends_what_it_took() {
 async fn a_server_that_falls_silent_is_given_up_at_the_deadline() {
     let server = Fake::start().await;
     server.hold_answers();
-    let publisher = server
-        .client()
-        .with_timeout(Duration::from_millis(20))
-        .publisher();
+    let publisher = server.client().with_timeout(Duration::from_millis(20)).publisher();
     let error = publisher.publish(numbered(0)).await.unwrap().await.unwrap_err();
     assert!(error.is_deadline_exceeded());
+}
+
+#[tokio::test]
+async fn a_stream_may_be_idle_for_longer_than_a_call_may_take() {
+    let server = Fake::start().await;
+    let client = server.client().with_timeout(Duration::from_millis(500));
+    let publisher = client.publisher();
+    publisher.publish(numbered(0)).await.unwrap().await.unwrap();
+    server.hold_answers();
+    assert!(client.events().get("evt_1").await.unwrap_err().is_deadline_exceeded());
+    server.answer(10);
+    publisher.publish(numbered(1)).await.unwrap().await.unwrap();
+    assert_eq!(server.stored(), ["0", "1"]);
 }
 
 #[tokio::test]

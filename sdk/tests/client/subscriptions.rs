@@ -12,13 +12,7 @@ async fn creating_gives_the_subscription_and_its_secret() {
         .event_types(["order.*"])
         .id("orders")
         .description("the shop");
-    let created = server
-        .client()
-        .tenant("acme")
-        .subscriptions()
-        .create(new)
-        .await
-        .unwrap();
+    let created = server.client().tenant("acme").subscriptions().create(new).await.unwrap();
     assert_eq!(created.subscription.name, "tenants/acme/subscriptions/orders");
     assert_eq!(created.subscription.id(), "orders");
     assert_eq!(created.subscription.target_url, "https://example.com/hooks");
@@ -33,19 +27,9 @@ async fn creating_gives_the_subscription_and_its_secret() {
 async fn an_update_changes_the_fields_that_were_set_and_no_others() {
     let server = Fake::start().await;
     let subscriptions = server.client().subscriptions();
-    let updated = subscriptions
-        .update("orders")
-        .description("")
-        .event_types(["**"])
-        .etag("7")
-        .await
-        .unwrap();
+    let updated = subscriptions.update("orders").description("").event_types(["**"]).etag("7").await.unwrap();
     assert_eq!(updated.description, "mask description,event_types; etag 7");
-    let updated = subscriptions
-        .update("orders")
-        .target_url("https://example.com")
-        .await
-        .unwrap();
+    let updated = subscriptions.update("orders").target_url("https://example.com").await.unwrap();
     assert_eq!(updated.description, "mask target_url; etag ");
 }
 
@@ -70,14 +54,7 @@ async fn rotating_gives_the_new_secret_and_the_end_of_the_old_one() {
 #[tokio::test]
 async fn a_test_event_names_its_delivery() {
     let server = Fake::start().await;
-    let sent = server
-        .client()
-        .subscriptions()
-        .send_test_event("orders")
-        .json(&17)
-        .unwrap()
-        .await
-        .unwrap();
+    let sent = server.client().subscriptions().send_test_event("orders").json(&17).unwrap().await.unwrap();
     assert_eq!(sent.event, "tenants/default/events/evt_1");
     assert_eq!(sent.delivery, "tenants/default/deliveries/dlv_1");
 }

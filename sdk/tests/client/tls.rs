@@ -19,10 +19,7 @@ async fn secure_server() -> (String, String) {
         .unwrap()
         .add_service(EventServiceServer::new(Fake::start().await))
         .serve_with_incoming(TcpListenerStream::new(listener));
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the server ends with the test's runtime"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the server ends with the test's runtime")]
     tokio::spawn(serve);
     (url, own.cert.pem())
 }
@@ -30,11 +27,7 @@ async fn secure_server() -> (String, String) {
 #[tokio::test]
 async fn a_server_of_the_given_authority_is_trusted() {
     let (url, authority) = secure_server().await;
-    let client = Client::builder(url)
-        .with_ca_certificate_pem(authority)
-        .connect()
-        .await
-        .unwrap();
+    let client = Client::builder(url).with_ca_certificate_pem(authority).connect().await.unwrap();
     client.publish(Event::new("order.created")).await.unwrap();
 }
 
@@ -42,11 +35,7 @@ async fn a_server_of_the_given_authority_is_trusted() {
 async fn a_server_of_another_authority_is_not_trusted() {
     let (url, _) = secure_server().await;
     let (_, other_authority) = secure_server().await;
-    let error = Client::builder(url)
-        .with_ca_certificate_pem(other_authority)
-        .connect()
-        .await
-        .unwrap_err();
+    let error = Client::builder(url).with_ca_certificate_pem(other_authority).connect().await.unwrap_err();
     assert!(error.is_unavailable());
     assert!(error.to_string().contains("certificate"), "{error}");
 }

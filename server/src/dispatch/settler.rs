@@ -88,6 +88,9 @@ fn written<Q, S>(shared: &Shared<Q, S>, batch: &[Settled], settling: &Settling) 
         tracing::warn!(delivery.id = %delivery, "an attempt ended after its delivery was taken over or called off");
     }
     shared.metrics.lost(settling.lost.len());
+    if settling.disabled {
+        shared.ended.notify_one();
+    }
     for settled in batch {
         if let super::Settlement::RetryAt(due_at) = settled.settlement {
             shared.wakeup.at(due_at);

@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn ids_are_in_the_order_in_which_they_were_made() {
-        let at = |micros, nth| EventId::nth(Timestamp::from_micros(1_700_000_000_000_000 + micros), nth);
+        let at = |micros: i64, nth| EventId::nth(Timestamp::from_micros(1_700_000_000_000_000 + micros), nth);
         let ids = [at(0, 0), at(0, 1), at(0, 70_000), at(1, 0), at(999, 0), at(1_000, 0)];
         assert!(ids.is_sorted(), "{ids:?}");
         assert!(ids.iter().all(|id| id.uuid().get_version_num() == 7));

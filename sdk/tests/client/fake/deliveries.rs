@@ -24,9 +24,7 @@ impl DeliveryService for Fake {
         request: Request<pb::GetDeliveryRequest>,
     ) -> Answer<pb::GetDeliveryResponse> {
         self.begin("GetDelivery", &request, Vec::new()).await?;
-        Ok(Response::new(pb::GetDeliveryResponse {
-            delivery: Some(delivery(request.into_inner().name)),
-        }))
+        Ok(Response::new(pb::GetDeliveryResponse { delivery: Some(delivery(request.into_inner().name)) }))
     }
 
     /// One delivery that repeats the filters.
@@ -56,10 +54,7 @@ impl DeliveryService for Fake {
         self.begin("ListAttempts", &request, Vec::new()).await?;
         let attempt = pb::Attempt {
             start_time: now(),
-            total_duration: Some(prost_types::Duration {
-                seconds: 1,
-                nanos: 500_000_000,
-            }),
+            total_duration: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
             target_url: "https://example.com/hooks".to_owned(),
             ..pb::Attempt::default()
         };
@@ -67,10 +62,7 @@ impl DeliveryService for Fake {
             number: 1,
             outcome: pb::AttemptOutcome::Rejected.into(),
             status_code: 503,
-            response_headers: vec![pb::Header {
-                name: "retry-after".to_owned(),
-                value: "5".to_owned(),
-            }],
+            response_headers: vec![pb::Header { name: "retry-after".to_owned(), value: "5".to_owned() }],
             response_body: b"later".as_slice().into(),
             ..attempt.clone()
         };
@@ -102,8 +94,6 @@ impl DeliveryService for Fake {
         request: Request<pb::CancelDeliveryRequest>,
     ) -> Answer<pb::CancelDeliveryResponse> {
         self.begin("CancelDelivery", &request, Vec::new()).await?;
-        Ok(Response::new(pb::CancelDeliveryResponse {
-            delivery: Some(delivery(request.into_inner().name)),
-        }))
+        Ok(Response::new(pb::CancelDeliveryResponse { delivery: Some(delivery(request.into_inner().name)) }))
     }
 }

@@ -18,20 +18,12 @@ impl EventService for Fake {
         &self,
         request: Request<pb::PublishEventRequest>,
     ) -> Answer<pb::PublishEventResponse> {
-        self.begin(
-            "PublishEvent",
-            &request,
-            vec![request.get_ref().request_id.clone()],
-        )
-        .await?;
+        self.begin("PublishEvent", &request, vec![request.get_ref().request_id.clone()]).await?;
         let request = request.into_inner();
-        match self.store(pb::PublishItem {
-            event: request.event,
-            request_id: request.request_id,
-        }) {
-            pb::publish_result::Result::Published(published) => Ok(Response::new(pb::PublishEventResponse {
-                published: Some(published),
-            })),
+        match self.store(pb::PublishItem { event: request.event, request_id: request.request_id }) {
+            pb::publish_result::Result::Published(published) => {
+                Ok(Response::new(pb::PublishEventResponse { published: Some(published) }))
+            }
             pb::publish_result::Result::Error(error) => {
                 Err(Status::new(tonic::Code::from_i32(error.code), error.message))
             }
@@ -42,19 +34,10 @@ impl EventService for Fake {
         &self,
         request: Request<pb::PublishEventsRequest>,
     ) -> Answer<pb::PublishEventsResponse> {
-        let ids = request
-            .get_ref()
-            .items
-            .iter()
-            .map(|item| item.request_id.clone())
-            .collect();
+        let ids = request.get_ref().items.iter().map(|item| item.request_id.clone()).collect();
         self.begin("PublishEvents", &request, ids).await?;
         let results = request.into_inner().items.into_iter();
-        let results = results
-            .map(|item| pb::PublishResult {
-                result: Some(self.store(item)),
-            })
-            .collect();
+        let results = results.map(|item| pb::PublishResult { result: Some(self.store(item)) }).collect();
         Ok(Response::new(pb::PublishEventsResponse { results }))
     }
 
@@ -85,23 +68,14 @@ impl EventService for Fake {
                 let item = request.item.unwrap_or_default();
                 fake.note_stream_request(item.request_id.clone());
                 fake.until_answer_is_allowed().await;
-                let result = Some(pb::PublishResult {
-                    result: Some(fake.store(item)),
-                });
-                if answers
-                    .send(Ok(pb::PublishEventStreamResponse { index, result }))
-                    .await
-                    .is_err()
-                {
+                let result = Some(pb::PublishResult { result: Some(fake.store(item)) });
+                if answers.send(Ok(pb::PublishEventStreamResponse { index, result })).await.is_err() {
                     return;
                 }
                 index += 1;
             }
         };
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "ends with the stream or with the test's runtime"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "ends with the stream or with the test's runtime")]
         tokio::spawn(serve);
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -134,9 +108,6 @@ impl EventService for Fake {
             ..pb::Event::default()
         };
         let events = ids.into_iter().map(event).collect();
-        Ok(Response::new(pb::ListEventsResponse {
-            events,
-            next_page_token: next.to_owned(),
-        }))
+        Ok(Response::new(pb::ListEventsResponse { events, next_page_token: next.to_owned() }))
     }
 }

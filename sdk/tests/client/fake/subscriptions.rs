@@ -73,9 +73,7 @@ impl SubscriptionService for Fake {
             event_types: sent.event_types,
             ..subscription(sent.name)
         };
-        Ok(Response::new(pb::UpdateSubscriptionResponse {
-            subscription: Some(updated),
-        }))
+        Ok(Response::new(pb::UpdateSubscriptionResponse { subscription: Some(updated) }))
     }
 
     async fn delete_subscription(
@@ -97,9 +95,7 @@ impl SubscriptionService for Fake {
             pause_time: now(),
             ..subscription(request.into_inner().name)
         };
-        Ok(Response::new(pb::PauseSubscriptionResponse {
-            subscription: Some(paused),
-        }))
+        Ok(Response::new(pb::PauseSubscriptionResponse { subscription: Some(paused) }))
     }
 
     async fn resume_subscription(
@@ -126,8 +122,7 @@ impl SubscriptionService for Fake {
         &self,
         request: Request<pb::RotateSubscriptionSecretRequest>,
     ) -> Answer<pb::RotateSubscriptionSecretResponse> {
-        self.begin("RotateSubscriptionSecret", &request, Vec::new())
-            .await?;
+        self.begin("RotateSubscriptionSecret", &request, Vec::new()).await?;
         Ok(Response::new(pb::RotateSubscriptionSecretResponse {
             secret: "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned(),
             previous_expire_time: now(),

@@ -1,0 +1,280 @@
+//! Puts the server together: configuration and the world in, a running server out. Knows everything; nobody knows it.
+//!
+//! ```text
+//!   App::build ── migrate, open, wire ──> App ── start ──> Running ── stop ──> drained
+//! ```
+//!
+//! Two kinds of tasks make up a running server. *Lanes* move when something is put into them and know no time: the ports, the publish
+//! writer, the settler. *Loops* look by themselves: the poll, the sweep, pruning, readiness. Tests run the lanes and
+//! push the loops by hand.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, sync::Notify};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::SharedClock,
+    config::Config,
+    dispatch::Dispatcher,
+    grpc, http,
+    maintenance::Maintenance,
+    publish::Publisher,
+    readiness::Readiness,
+    sender::{self, HttpSender},
+    shutdown::{Shutdown, supervise},
+    store::{self, Store, keyring::Keyring},
+    telemetry::metrics::Metrics,
+};
+
+mod health;
+mod wiring;
+
+/// What a server gets from the world.
+#[derive(Debug)]
+pub struct World {
+    /// The time.
+    pub clock: SharedClock,
+    /// Where gRPC calls come in.
+    pub grpc: TcpListener,
+    /// Where HTTP requests come in.
+    pub http: TcpListener,
+}
+
+/// Why a server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What is wrong.
+        source: std::io::Error,
+    },
+    /// The data folder cannot be made.
+    #[error("the data folder cannot be made")]
+    DataFolder(#[source] std::io::Error),
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Key(#[from] store::keyring::Error),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// The HTTP client cannot be made.
+    #[error("requests cannot be made")]
+    Sender(#[from] sender::BuildError),
+    /// Calls cannot be taken.
+    #[error(transparent)]
+    Grpc(#[from] grpc::Error),
+}
+
+impl World {
+    /// Binds the ports that a configuration names.
+    pub async fn bind(config: &Config, clock: SharedClock) -> Result<Self, Error> {
+        let bind = async |address| {
+            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+        };
+        Ok(Self { clock, grpc: bind(config.grpc.listen).await?, http: bind(config.http.listen).await? })
+    }
+}
+
+/// The dispatcher of a real server.
+pub type Deliverer = Dispatcher<Store, HttpSender>;
+
+/// A server that is put together and does not run yet.
+pub struct App {
+    config: Config,
+    world: World,
+    store: Store,
+    deliverer: Deliverer,
+    maintenance: Maintenance,
+    readiness: Readiness,
+    metrics: Metrics,
+    ended: Arc<Notify>,
+}
+
+impl App {
+    /// Migrates and opens the database and puts the parts together.
+    pub async fn build(config: Config, world: World) -> Result<Self, Error> {
+        let keyring = keyring(&config)?;
+        store::migrate(&config.database, &config.data.dir).await?;
+        let clock = Arc::clone(&world.clock);
+        let store = Store::open(&config.database, &config.data.dir, keyring, clock.now()).await?;
+        let metrics = Metrics::default();
+        let ended = Arc::new(Notify::new());
+        let deliverer = Dispatcher::new(
+            config.dispatch.clone(),
+            config.retry.policy(),
+            store.clone(),
+            HttpSender::new(&config.sender)?,
+            Arc::clone(&clock),
+            metrics.clone(),
+            Arc::clone(&ended),
+        );
+        let maintenance = Maintenance::new(
+            store.clone(),
+            config.retention.clone(),
+            Arc::clone(&clock),
+            metrics.clone(),
+            Arc::clone(&ended),
+        );
+        let readiness = Readiness::new(store.clone(), clock, metrics.clone());
+        Ok(Self { config, world, store, deliverer, maintenance, readiness, metrics, ended })
+    }
+
+    /// The part that delivers.
+    #[must_use]
+    pub fn deliverer(&self) -> Deliverer {
+        self.deliverer.clone()
+    }
+
+    /// The part that keeps house.
+    #[must_use]
+    pub fn maintenance(&self) -> Maintenance {
+        self.maintenance.clone()
+    }
+
+    /// The part that tells whether the server does its work.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Starts everything.
+    pub fn start(self) -> Running {
+        let (deliverer, maintenance, readiness) = (self.deliverer(), self.maintenance(), self.readiness());
+        let running = self.start_lanes();
+        running.supervise("poll", move |stop| {
+            let deliverer = deliverer.clone();
+            async move { deliverer.run(stop).await }
+        });
+        let pruning = maintenance.clone();
+        running.supervise("sweep", move |stop| {
+            let maintenance = maintenance.clone();
+            async move { maintenance.run_sweep(stop).await }
+        });
+        running.supervise("prune", move |stop| {
+            let maintenance = pruning.clone();
+            async move { maintenance.run_prune(stop).await }
+        });
+        let deliverer = running.deliverer.clone();
+        running.supervise("readiness", move |stop| {
+            let (readiness, deliverer) = (readiness.clone(), deliverer.clone());
+            async move { readiness.run(|| deliverer.last_tick(), stop).await }
+        });
+        running
+    }
+
+    /// Starts what moves when something is put into it, and leaves the loops to the caller.
+    pub fn start_lanes(self) -> Running {
+        let stop = CancellationToken::new();
+        let (lanes, loops) = (TaskTracker::new(), TaskTracker::new());
+
+        let settling = self.deliverer.clone();
+        // Ends with the process: attempts are settled to the last.
+        supervise(&lanes, "settle", CancellationToken::new(), move || {
+            let deliverer = settling.clone();
+            async move { deliverer.settle().await }
+        });
+
+        let outlet = wiring::Outlet(self.deliverer.clone());
+        let (publisher, writer) = Publisher::new(self.store.clone(), outlet, Arc::clone(&self.world.clock));
+        let writer = Arc::new(writer);
+        let writing = TaskTracker::new();
+        supervise(&writing, "publish", stop.clone(), move || {
+            let writer = Arc::clone(&writer);
+            async move { writer.run().await }
+        });
+
+        let parts = grpc::Parts {
+            store: self.store.clone(),
+            publisher,
+            clock: self.world.clock,
+            metrics: self.metrics.clone(),
+            address_policy: self.config.sender.address_policy(),
+            secret_overlap: self.config.secrets.rotation_overlap,
+            max_data_bytes: self.config.grpc.max_data_bytes,
+            nudge: Arc::new(wiring::Nudge { deliverer: self.deliverer.clone(), ended: self.ended }),
+            stop: stop.clone(),
+        };
+        let (reporter, health) = tonic_health::server::health_reporter();
+        loops.spawn(health::follow(reporter, self.readiness.watch(), stop.clone()));
+        let keys = grpc::auth::Keys::new(&self.config.auth);
+        let grpc_config = self.config.grpc.clone();
+        let grpc_listener = self.world.grpc;
+        let calls = loops.spawn(async move { grpc::serve(&grpc_config, keys, health, grpc_listener, parts).await });
+        let requests = http::serve(self.world.http, self.readiness.watch(), self.metrics, stop.clone());
+        loops.spawn(async move {
+            if let Err(cause) = requests.await {
+                tracing::error!(cause = &cause as &dyn std::error::Error, "the HTTP port failed");
+            }
+        });
+        Running { stop, lanes, writing, loops, calls, deliverer: self.deliverer, store: self.store }
+    }
+}
+
+/// A server that runs.
+pub struct Running {
+    stop: CancellationToken,
+    lanes: TaskTracker,
+    writing: TaskTracker,
+    loops: TaskTracker,
+    calls: tokio::task::JoinHandle<Result<(), grpc::Error>>,
+    deliverer: Deliverer,
+    store: Store,
+}
+
+impl Running {
+    /// Runs until `shutdown`, or until calls can no longer be taken.
+    pub async fn until(mut self, shutdown: Shutdown) -> Result<(), Error> {
+        let ended = tokio::select! {
+            () = shutdown.soft.cancelled() => None,
+            ended = &mut self.calls => Some(ended),
+        };
+        match ended {
+            None => {
+                let drained = self.drain();
+                tokio::select! {
+                    () = drained => tracing::info!("stopped: everything under way was finished"),
+                    () = shutdown.hard.cancelled() => {
+                        tracing::warn!("stopped with attempts under way; they are made again when their leases run out");
+                    }
+                }
+                Ok(())
+            }
+            Some(Ok(served)) => Ok(served?),
+            // It does not panic by any input we know of; if it does, the process must not go on without its port.
+            Some(Err(defect)) => std::panic::resume_unwind(defect.into_panic()),
+        }
+    }
+
+    /// Takes nothing new and finishes what is under way: calls first, then their commits, then attempts.
+    pub async fn drain(self) {
+        self.stop.cancel();
+        self.loops.close();
+        self.loops.wait().await;
+        self.writing.close();
+        self.writing.wait().await;
+        self.deliverer.drain().await;
+        self.store.close().await;
+        drop(self.lanes);
+    }
+
+    fn supervise<F>(&self, name: &'static str, start: impl Fn(CancellationToken) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        supervise(&self.loops, name, self.stop.clone(), move || start(stop.clone()));
+    }
+}
+
+/// The configured keys, or those of the key file.
+fn keyring(config: &Config) -> Result<Keyring, Error> {
+    std::fs::create_dir_all(&config.data.dir).map_err(Error::DataFolder)?;
+    match config.secrets.keys.split_first() {
+        Some((current, previous)) => Ok(Keyring::new(current.clone(), previous.to_vec())),
+        None => Ok(Keyring::from_file(&config.data.dir.join("secret.key"))?),
+    }
+}

@@ -1,0 +1,51 @@
+//! Connects parts that do not know each other.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+
+use super::Deliverer;
+use crate::{
+    dispatch::Permit,
+    domain::claim::{Claim, Target},
+    grpc, publish,
+};
+
+/// Publishing hands deliveries to the dispatcher.
+pub(super) struct Outlet(pub(super) Deliverer);
+
+impl publish::Outlet for Outlet {
+    type Permit = Permit;
+
+    fn lease(&self) -> Duration {
+        self.0.lease()
+    }
+
+    fn reserve(&self, target: &Target) -> Option<Permit> {
+        self.0.reserve(target)
+    }
+
+    fn start(&self, permit: Permit, claim: Claim) {
+        self.0.start(permit, claim);
+    }
+
+    fn wake(&self) {
+        self.0.wake();
+    }
+}
+
+/// Calls tell the loops that there is something to do.
+pub(super) struct Nudge {
+    pub(super) deliverer: Deliverer,
+    pub(super) ended: Arc<Notify>,
+}
+
+impl grpc::Nudge for Nudge {
+    fn deliveries_due(&self) {
+        self.deliverer.wake();
+    }
+
+    fn subscription_ended(&self) {
+        self.ended.notify_one();
+    }
+}

@@ -1,0 +1,298 @@
+//! All configuration: collected from the components that it belongs to, read from a file and the environment, checked as a whole.
+//!
+//! Later ones win: defaults, the TOML file, variables `POSTRIDER_<SECTION>_<KEY>`, flags. `config.example.toml` shows every key.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use config::{Environment, File, FileFormat};
+use humantime_serde::Serde;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    dispatch,
+    domain::{invalid::Invalid, retry::RetryPolicy},
+    grpc, http, sender, shutdown,
+    store::{self, keyring::EncryptionKey},
+    telemetry,
+};
+
+/// What all our variables begin with.
+const PREFIX: &str = "POSTRIDER_";
+/// Variables of the command line, not of the configuration.
+const NOT_OURS: [&str; 1] = ["POSTRIDER_CONFIG"];
+/// Keys that hold lists; in a variable their items are separated by commas.
+const LISTS: [&str; 5] =
+    ["auth.key_hashes", "grpc.web_origins", "retry.schedule", "secrets.keys", "sender.allowed_networks"];
+
+/// The configuration of one server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Files of the server itself.
+    pub data: Data,
+    /// The database.
+    pub database: store::Config,
+    /// The gRPC port.
+    pub grpc: grpc::Config,
+    /// The HTTP port.
+    pub http: http::Config,
+    /// Who may call.
+    pub auth: grpc::auth::Config,
+    /// Signing secrets.
+    pub secrets: Secrets,
+    /// How attempts are made.
+    pub sender: sender::Config,
+    /// How deliveries are taken over.
+    pub dispatch: dispatch::Config,
+    /// When attempts are repeated.
+    pub retry: Retry,
+    /// How long things are kept.
+    pub retention: store::Retention,
+    /// Logs.
+    pub log: telemetry::Config,
+    /// How the server stops.
+    pub shutdown: shutdown::Config,
+}
+
+/// Files of the server itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// The folder for the embedded database and the key file.
+    pub dir: PathBuf,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { dir: "data".into() }
+    }
+}
+
+/// Signing secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Secrets {
+    /// Keys that secrets are encrypted with in the database: the first encrypts, all decrypt. Empty: a key
+    /// file in `data.dir`, made at first start.
+    pub keys: Vec<EncryptionKey>,
+    /// How long a replaced signing secret goes on signing.
+    #[serde(with = "humantime_serde")]
+    pub rotation_overlap: Duration,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self { keys: Vec::new(), rotation_overlap: Duration::from_hours(24) }
+    }
+}
+
+/// When attempts are repeated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// The pauses after the first attempt, the second, …: one attempt more than there are pauses.
+    pub schedule: Vec<Serde<Duration>>,
+    /// Each pause is longer or shorter by up to this part of itself.
+    pub jitter: f64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let policy = RetryPolicy::default();
+        Self { schedule: policy.schedule.into_iter().map(Serde::from).collect(), jitter: policy.jitter }
+    }
+}
+
+impl Retry {
+    fn validate(&self) -> Result<(), Invalid> {
+        if self.schedule.len() > 100 {
+            return Err(Invalid::new("retry.schedule", "must not have more than 100 pauses"));
+        }
+        if self.schedule.iter().any(|pause| pause.into_inner() > Duration::from_hours(30 * 24)) {
+            return Err(Invalid::new("retry.schedule", "must not hold a pause longer than 30 days"));
+        }
+        if !(0.0..=1.0).contains(&self.jitter) {
+            return Err(Invalid::new("retry.jitter", "must be from 0 to 1"));
+        }
+        Ok(())
+    }
+
+    /// As the domain knows it.
+    #[must_use]
+    pub fn policy(&self) -> RetryPolicy {
+        RetryPolicy {
+            schedule: self.schedule.iter().map(|pause| pause.into_inner()).collect(),
+            jitter: self.jitter,
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or a variable cannot be read, or has an unknown key.
+    #[error("the configuration cannot be read: {0}")]
+    Unreadable(#[from] config::ConfigError),
+    /// A value may not be.
+    #[error("the configuration is invalid: {0}")]
+    Invalid(#[from] Invalid),
+}
+
+/// Reads the configuration from a file, if one is named, and from environment variables, and checks it.
+///
+/// `adjust` has the last word before the check, for flags.
+pub fn load(
+    file: Option<&Path>,
+    variables: impl Iterator<Item = (String, String)>,
+    adjust: impl FnOnce(&mut Config),
+) -> Result<Config, Error> {
+    let mut builder = config::Config::builder();
+    if let Some(file) = file {
+        builder = builder.add_source(File::from(file).format(FileFormat::Toml));
+    }
+    let mut environment =
+        Environment::default().source(Some(keys(variables))).try_parsing(true).list_separator(",");
+    for list in LISTS {
+        environment = environment.with_list_parse_key(list);
+    }
+    let mut config: Config = builder.add_source(environment).build()?.try_deserialize()?;
+    adjust(&mut config);
+    config.validate()?;
+    Ok(config)
+}
+
+/// `POSTRIDER_DATABASE_MAX_CONNECTIONS` is `database.max_connections`: the first word is the section.
+fn keys(variables: impl Iterator<Item = (String, String)>) -> HashMap<String, String> {
+    variables
+        .filter(|(name, value)| !NOT_OURS.contains(&name.as_str()) && !value.is_empty())
+        .filter_map(|(name, value)| {
+            let key = name.strip_prefix(PREFIX)?.to_ascii_lowercase();
+            Some((key.replacen('_', ".", 1), value))
+        })
+        .collect()
+}
+
+impl Config {
+    /// Checks every component, and what must be true between them.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        self.database.validate()?;
+        self.grpc.validate()?;
+        self.sender.validate()?;
+        self.dispatch.validate(self.sender.timeout)?;
+        self.retry.validate()?;
+        self.retention.validate()?;
+        self.log.validate()?;
+        self.shutdown.validate()?;
+        if self.secrets.rotation_overlap > Duration::from_hours(30 * 24) {
+            return Err(Invalid::new("secrets.rotation_overlap", "must not be longer than 30 days"));
+        }
+        let open_to_all = self.auth.key_hashes.is_empty();
+        for (field, listen) in [("grpc.listen", self.grpc.listen), ("http.listen", self.http.listen)] {
+            if open_to_all && !listen.ip().is_loopback() {
+                let reason = format!(
+                    "is {listen}, which others can reach, but no keys are configured: make one with `postrider key` and \
+                     add its hash to `auth.key_hashes`, or listen on 127.0.0.1"
+                );
+                return Err(Invalid::new(field, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_variables(variables: &[(&str, &str)]) -> Result<Config, Error> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        load(None, variables, |_| {})
+    }
+
+    fn from_file(text: &str) -> Result<Config, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("postrider.toml");
+        std::fs::write(&path, text).unwrap();
+        load(Some(&path), std::iter::empty(), |_| {})
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_configuration() {
+        assert_eq!(from_variables(&[]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_example_shows_every_key_with_its_default() {
+        let text = include_str!("../config.example.toml");
+        assert_eq!(from_file(text).unwrap(), Config::default());
+        let example: toml::Table = text.parse().unwrap();
+        let defaults = toml::Table::try_from(Config::default()).unwrap();
+        let keys = |table: &toml::Table| {
+            let section = |(name, section): (&String, &toml::Value)| {
+                let keys: Vec<_> = section.as_table().unwrap().keys().cloned().collect();
+                (name.clone(), keys)
+            };
+            table.iter().map(section).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&example), keys(&defaults));
+    }
+
+    #[test]
+    fn variables_name_section_and_key() {
+        let config = from_variables(&[
+            ("POSTRIDER_DATABASE_URL", "postgres://localhost/postrider"),
+            ("POSTRIDER_DATABASE_MAX_CONNECTIONS", "7"),
+            ("POSTRIDER_SENDER_ALLOW_HTTP", "true"),
+            ("POSTRIDER_SENDER_ALLOWED_NETWORKS", "127.0.0.0/8,10.0.0.0/8"),
+            ("POSTRIDER_RETRY_SCHEDULE", "1s"),
+            ("POSTRIDER_DISPATCH_LEASE", "2m"),
+            ("POSTRIDER_LOG_FILTER", ""),
+            ("POSTRIDER_CONFIG", "elsewhere.toml"),
+            ("HOME", "/"),
+        ])
+        .unwrap();
+        assert_eq!(config.database.url, "postgres://localhost/postrider");
+        assert_eq!(config.database.max_connections, 7);
+        assert!(config.sender.allow_http);
+        assert_eq!(config.sender.allowed_networks.len(), 2);
+        assert_eq!(config.retry.policy().schedule, [Duration::from_secs(1)]);
+        assert_eq!(config.dispatch.lease, Duration::from_mins(2));
+        assert_eq!(config.log.filter, "info");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let refused = |text: &str, named: &str| {
+            let error = from_file(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        };
+        refused("[sender]\ntimeuot = \"5s\"", "timeuot");
+        refused("[sendr]\ntimeout = \"5s\"", "sendr");
+        refused("[dispatch]\nlease = \"20s\"", "dispatch.lease");
+        refused("[dispatch]\nlease = 20", "dispatch.lease");
+        refused("[dispatch]\nmax_in_flight = 0", "dispatch.max_in_flight");
+        refused("[grpc]\nlisten = \"0.0.0.0:50051\"", "grpc.listen");
+        refused("[http]\nlisten = \"0.0.0.0:50052\"", "http.listen");
+        refused("[grpc]\nweb_origins = [\"*\"]", "grpc.web_origins[0]");
+        refused("[grpc]\ntls_key = \"key.pem\"", "grpc.tls_certificate");
+        refused("[database]\nurl = \"mysql://localhost\"", "database.url");
+        refused("[auth]\nkey_hashes = [\"token\"]", "auth.key_hashes");
+        refused("[secrets]\nkeys = [\"short\"]", "secrets.keys");
+        refused("[retry]\njitter = 2.0", "retry.jitter");
+        refused("[retention]\npayloads = \"100d\"", "retention.payloads");
+        refused("[log]\nfilter = \"no such=level\"", "log.filter");
+        let error = from_variables(&[("POSTRIDER_SENDER_TIMEUOT", "5s")]).unwrap_err().to_string();
+        assert!(error.contains("timeuot"), "{error}");
+    }
+
+    #[test]
+    fn with_a_key_the_server_may_listen_anywhere() {
+        let hash = grpc::auth::KeyHash::of("token");
+        let text = format!("[grpc]\nlisten = \"0.0.0.0:50051\"\n[auth]\nkey_hashes = [\"{hash}\"]");
+        assert!(from_file(&text).is_ok());
+    }
+}

@@ -1,0 +1,97 @@
+//! Events.
+
+use postrider_proto::v1 as pb;
+
+use super::{timestamp, to_timestamp};
+use crate::{
+    domain::{
+        event::{Attributes, EventContent, MAX_TEXT, NewEvent, Payload, RequestId, check_text},
+        event_type::{EventType, RESERVED_PREFIX},
+        id::TenantId,
+        invalid::Invalid,
+        trace_context::TraceContext,
+    },
+    grpc::name,
+    publish::Published,
+    store::events::StoredEvent,
+};
+
+/// Reads an event that a producer publishes.
+pub(in crate::grpc) fn new_event(
+    tenant: TenantId,
+    event: Option<pb::Event>,
+    request_id: &str,
+    trace: Option<TraceContext>,
+    max_data_bytes: usize,
+) -> Result<NewEvent, Invalid> {
+    let event = event.ok_or_else(|| Invalid::new("event", "is missing"))?;
+    let content = content(event, max_data_bytes).map_err(|invalid| invalid.within("event"))?;
+    if content.event_type.is_reserved() {
+        let reason = format!("types that begin with `{RESERVED_PREFIX}` are reserved");
+        return Err(Invalid::new("event.type", reason));
+    }
+    let request_id = if request_id.is_empty() { None } else { Some(RequestId::parse(request_id)?) };
+    Ok(NewEvent { tenant, request_id, content, trace })
+}
+
+fn content(event: pb::Event, max_data_bytes: usize) -> Result<EventContent, Invalid> {
+    let event_type = EventType::parse(&event.r#type).map_err(|invalid| Invalid::new("type", invalid.reason))?;
+    check_text("source", &event.source, MAX_TEXT)?;
+    check_text("subject", &event.subject, MAX_TEXT)?;
+    Ok(EventContent {
+        event_type,
+        time: timestamp("time", event.time)?,
+        payload: Payload::parse(event.data, &event.data_content_type, max_data_bytes)?,
+        attributes: Attributes::parse(event.attributes)?,
+        source: event.source,
+        subject: event.subject,
+    })
+}
+
+/// Reads the event that a test publishes.
+pub(in crate::grpc) fn test_event(
+    tenant: TenantId,
+    request: &pb::SendTestEventRequest,
+    max_data_bytes: usize,
+) -> Result<NewEvent, Invalid> {
+    let event_type = if request.r#type.is_empty() { "postrider.test" } else { &request.r#type };
+    let data = if request.data.is_empty() { br#"{"test":true}"#.to_vec() } else { request.data.clone() };
+    let content = EventContent {
+        event_type: EventType::parse(event_type).map_err(|invalid| Invalid::new("type", invalid.reason))?,
+        source: String::new(),
+        subject: String::new(),
+        time: None,
+        payload: Payload::parse(data.into(), "", max_data_bytes)?,
+        attributes: Attributes::default(),
+    };
+    Ok(NewEvent { tenant, request_id: None, content, trace: None })
+}
+
+/// Shows an event.
+pub(in crate::grpc) fn to_event(StoredEvent { event, delivery_count }: StoredEvent) -> pb::Event {
+    let time = event.time();
+    pb::Event {
+        name: name::of_event(&event.tenant, event.id),
+        r#type: event.content.event_type.to_string(),
+        source: event.content.source,
+        subject: event.content.subject,
+        time: to_timestamp(time),
+        data: event.content.payload.data,
+        data_content_type: event.content.payload.content_type,
+        attributes: event.content.attributes.as_map().clone().into_iter().collect(),
+        create_time: to_timestamp(event.created_at),
+        delivery_count: i32::try_from(delivery_count).unwrap_or(i32::MAX),
+        request_id: event.request_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        traceparent: event.trace.map(|trace| trace.traceparent().to_owned()).unwrap_or_default(),
+    }
+}
+
+/// Shows what a publish left behind.
+pub(in crate::grpc) fn to_published(tenant: &TenantId, published: Published) -> pb::PublishedEvent {
+    pb::PublishedEvent {
+        event: name::of_event(tenant, published.event),
+        create_time: to_timestamp(published.created_at),
+        delivery_count: i32::try_from(published.delivery_count).unwrap_or(i32::MAX),
+        duplicate: published.duplicate,
+    }
+}

@@ -1,0 +1,181 @@
+//! Why a call or an item is refused: the one place that turns errors into `tonic::Status` and `ItemError`.
+//!
+//! Every status carries an `ErrorInfo` (AIP-193); a wrong field also a `BadRequest`, and what may be repeated a `RetryInfo`.
+
+use std::{collections::HashMap, error::Error, time::Duration};
+
+use postrider_proto::v1::{ErrorReason, FieldViolation, ItemError};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    domain::invalid::Invalid,
+    publish,
+    store::{self, deliveries::Refusal},
+};
+
+/// The domain of our reasons.
+const DOMAIN: &str = "postrider";
+/// How long a caller may wait before it repeats a call.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Why a call or an item is refused.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A field holds something that it may not hold.
+    Invalid(Invalid),
+    /// What a field names does not exist.
+    NotFound { field: &'static str, name: String },
+    /// The id chosen for a new resource is taken.
+    IdTaken { field: &'static str, name: String },
+    /// The request id stands for another event.
+    RequestIdReused,
+    /// The resource was changed since the etag was read.
+    EtagMismatch,
+    /// The resource's state does not allow it.
+    WrongState(String),
+    /// The event's data is no longer kept.
+    DataExpired,
+    /// No token, or a wrong one.
+    Unauthenticated(&'static str),
+    /// The database is away.
+    Unavailable,
+    /// The server is stopping.
+    Stopping,
+    /// We are broken. The log says how.
+    Internal,
+}
+
+impl Failure {
+    fn code(&self) -> Code {
+        match self {
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::NotFound { .. } => Code::NotFound,
+            Self::IdTaken { .. } | Self::RequestIdReused => Code::AlreadyExists,
+            Self::EtagMismatch => Code::Aborted,
+            Self::WrongState(_) | Self::DataExpired => Code::FailedPrecondition,
+            Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::Unavailable | Self::Stopping => Code::Unavailable,
+            Self::Internal => Code::Internal,
+        }
+    }
+
+    fn reason(&self) -> ErrorReason {
+        match self {
+            Self::Invalid(_) => ErrorReason::InvalidField,
+            Self::NotFound { .. } => ErrorReason::NotFound,
+            Self::IdTaken { .. } => ErrorReason::IdTaken,
+            Self::RequestIdReused => ErrorReason::RequestIdReused,
+            Self::EtagMismatch => ErrorReason::EtagMismatch,
+            Self::WrongState(_) => ErrorReason::WrongState,
+            Self::DataExpired => ErrorReason::DataExpired,
+            Self::Unauthenticated(_) => ErrorReason::Unauthenticated,
+            Self::Unavailable => ErrorReason::StoreUnavailable,
+            Self::Stopping => ErrorReason::ServerBusy,
+            Self::Internal => ErrorReason::Internal,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Invalid(invalid) => invalid.to_string(),
+            Self::NotFound { field, name } => format!("{field}: `{name}` does not exist"),
+            Self::IdTaken { field, name } => format!("{field}: `{name}` exists already"),
+            Self::RequestIdReused => publish::Error::RequestIdReused.to_string(),
+            Self::EtagMismatch => "etag: the resource was changed since; read it again".to_owned(),
+            Self::WrongState(message) => message.clone(),
+            Self::DataExpired => Refusal::DataExpired.to_string(),
+            Self::Unauthenticated(message) => (*message).to_owned(),
+            Self::Unavailable => {
+                "the database cannot be reached or cannot take writes at the moment; repeat the call".to_owned()
+            }
+            Self::Stopping => "the server is stopping; repeat the call".to_owned(),
+            Self::Internal => "the server has a defect; its log says more".to_owned(),
+        }
+    }
+
+    /// What the message says beyond its fixed words (AIP-193: whatever varies stands in the metadata too).
+    fn metadata(&self) -> HashMap<String, String> {
+        let pairs = match self {
+            Self::Invalid(invalid) => vec![("field", invalid.field.clone())],
+            Self::NotFound { field, name } | Self::IdTaken { field, name } => {
+                vec![("field", (*field).to_owned()), ("resource", name.clone())]
+            }
+            Self::RequestIdReused => vec![("field", "request_id".to_owned())],
+            Self::EtagMismatch => vec![("field", "etag".to_owned())],
+            _ => Vec::new(),
+        };
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let reason = failure.reason().as_str_name().trim_start_matches("ERROR_REASON_");
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, failure.metadata());
+        if let Failure::Invalid(invalid) = &failure {
+            details.add_bad_request_violation(&invalid.field, &invalid.reason);
+        }
+        if failure.code() == Code::Unavailable {
+            details.set_retry_info(Some(RETRY_DELAY));
+        }
+        Self::with_error_details(failure.code(), failure.message(), details)
+    }
+}
+
+impl From<Failure> for ItemError {
+    fn from(failure: Failure) -> Self {
+        let field_violations = match &failure {
+            Failure::Invalid(Invalid { field, reason }) => {
+                vec![FieldViolation { field: field.clone(), description: reason.clone() }]
+            }
+            _ => Vec::new(),
+        };
+        Self {
+            code: failure.code().into(),
+            message: failure.message(),
+            reason: failure.reason().into(),
+            field_violations,
+        }
+    }
+}
+
+impl From<Invalid> for Failure {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(cause: store::Error) -> Self {
+        tracing::error!(cause = &cause as &dyn Error, "a call could not be served");
+        match cause {
+            store::Error::Unavailable(_) => Self::Unavailable,
+            store::Error::Broken(_) | store::Error::Corrupt { .. } | store::Error::Secret(_) => Self::Internal,
+        }
+    }
+}
+
+impl From<publish::Error> for Failure {
+    fn from(cause: publish::Error) -> Self {
+        // The writer has logged what was wrong with the batch.
+        match cause {
+            publish::Error::RequestIdReused => Self::RequestIdReused,
+            publish::Error::Unavailable(_) => Self::Unavailable,
+            publish::Error::Broken(_) => Self::Internal,
+            publish::Error::Stopping => Self::Stopping,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::DataExpired => Self::DataExpired,
+            Refusal::AttemptUnderWay
+            | Refusal::SubscriptionDeleted
+            | Refusal::SubscriptionDisabled
+            | Refusal::Ended => Self::WrongState(refusal.to_string()),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! `SubscriptionService`: what is wanted, by whom, signed with what.
+
+use std::sync::Arc;
+
+use postrider_proto::v1::{self as pb, subscription_service_server::SubscriptionService};
+use tonic::{Request, Response, Status};
+
+use super::{Parts, convert, failure::Failure, name, page_token::Query};
+use crate::{
+    domain::{
+        id::SubscriptionId,
+        invalid::Invalid,
+        secret::MAX_IN_FORCE,
+        subscription::{Subscription, SubscriptionState},
+    },
+    publish::Route,
+    store::{keyring::draw_signing_secret, secrets::Rotation, subscriptions::Change},
+};
+
+pub(super) struct Subscriptions(pub(super) Arc<Parts>);
+
+/// Shows a subscription that was changed.
+fn changed(change: Change<Subscription>, name: String) -> Result<Option<pb::Subscription>, Failure> {
+    match change {
+        Change::Done(subscription) => Ok(Some(convert::subscription::to_subscription(&subscription))),
+        Change::NotFound => Err(Failure::NotFound { field: "name", name }),
+        Change::EtagMismatch => Err(Failure::EtagMismatch),
+    }
+}
+
+/// An empty etag asks for nothing.
+fn etag(etag: &str) -> Option<&str> {
+    (!etag.is_empty()).then_some(etag)
+}
+
+#[tonic::async_trait]
+impl SubscriptionService for Subscriptions {
+    async fn create_subscription(
+        &self,
+        request: Request<pb::CreateSubscriptionRequest>,
+    ) -> Result<Response<pb::CreateSubscriptionResponse>, Status> {
+        let request = request.into_inner();
+        let tenant = name::tenant("parent", &request.parent).map_err(Failure::from)?;
+        let id = match request.subscription_id.as_str() {
+            "" => None,
+            id => Some(
+                SubscriptionId::parse(id)
+                    .map_err(|invalid| Failure::from(Invalid::new("subscription_id", invalid.reason)))?,
+            ),
+        };
+        let subscription = request
+            .subscription
+            .ok_or_else(|| Failure::from(Invalid::new("subscription", "is missing")))?;
+        let spec = convert::subscription::spec(&subscription, &self.0.address_policy).map_err(Failure::from)?;
+        let secret = draw_signing_secret();
+        let now = self.0.clock.now();
+        let created = self.0.store.create_subscription(&tenant, id, &spec, &secret, now).await;
+        let taken = || Failure::IdTaken {
+            field: "subscription_id",
+            name: format!("{}/subscriptions/{}", request.parent, request.subscription_id),
+        };
+        let created = created.map_err(Failure::from)?.ok_or_else(taken)?;
+        Ok(Response::new(pb::CreateSubscriptionResponse {
+            subscription: Some(convert::subscription::to_subscription(&created)),
+            secret: convert::subscription::to_secret(&secret),
+        }))
+    }
+
+    async fn get_subscription(
+        &self,
+        request: Request<pb::GetSubscriptionRequest>,
+    ) -> Result<Response<pb::GetSubscriptionResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
+        let found = self.0.store.subscription(&tenant, &id).await.map_err(Failure::from)?;
+        let found = found.ok_or(Failure::NotFound { field: "name", name: request.name })?;
+        let subscription = Some(convert::subscription::to_subscription(&found));
+        Ok(Response::new(pb::GetSubscriptionResponse { subscription }))
+    }
+
+    async fn list_subscriptions(
+        &self,
+        request: Request<pb::ListSubscriptionsRequest>,
+    ) -> Result<Response<pb::ListSubscriptionsResponse>, Status> {
+        let request = request.into_inner();
+        let tenant = name::tenant_or_all("parent", &request.parent).map_err(Failure::from)?;
+        let query = Query::new("ListSubscriptions", &tenant);
+        let page = query.page(request.page_size, &request.page_token).map_err(Failure::from)?;
+        self.0.check_tenant(tenant.as_ref()).await?;
+        let page = self.0.store.subscriptions(tenant.as_ref(), page).await.map_err(Failure::from)?;
+        Ok(Response::new(pb::ListSubscriptionsResponse {
+            next_page_token: query.token(page.next),
+            subscriptions: page.items.iter().map(convert::subscription::to_subscription).collect(),
+        }))
+    }
+
+    async fn update_subscription(
+        &self,
+        request: Request<pb::UpdateSubscriptionRequest>,
+    ) -> Result<Response<pb::UpdateSubscriptionResponse>, Status> {
+        let request = request.into_inner();
+        let subscription = request
+            .subscription
+            .ok_or_else(|| Failure::from(Invalid::new("subscription", "is missing")))?;
+        let (tenant, id) = name::subscription("subscription.name", &subscription.name).map_err(Failure::from)?;
+        let mask = request.update_mask.as_ref();
+        let edit = convert::subscription::edit(&subscription, mask, &self.0.address_policy).map_err(Failure::from)?;
+        let etag = etag(&subscription.etag);
+        let now = self.0.clock.now();
+        let change = self.0.store.update_subscription(&tenant, &id, etag, |spec| edit.apply(spec), now).await;
+        let subscription = changed(change.map_err(Failure::from)?, subscription.name.clone())?;
+        Ok(Response::new(pb::UpdateSubscriptionResponse { subscription }))
+    }
+
+    async fn delete_subscription(
+        &self,
+        request: Request<pb::DeleteSubscriptionRequest>,
+    ) -> Result<Response<pb::DeleteSubscriptionResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
+        let now = self.0.clock.now();
+        let change = self.0.store.delete_subscription(&tenant, &id, etag(&request.etag), now).await;
+        changed(change.map_err(Failure::from)?, request.name)?;
+        self.0.nudge.subscription_ended();
+        Ok(Response::new(pb::DeleteSubscriptionResponse {}))
+    }
+
+    async fn pause_subscription(
+        &self,
+        request: Request<pb::PauseSubscriptionRequest>,
+    ) -> Result<Response<pb::PauseSubscriptionResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
+        let change = self.0.store.pause_subscription(&tenant, &id, self.0.clock.now()).await;
+        let subscription = changed(change.map_err(Failure::from)?, request.name)?;
+        Ok(Response::new(pb::PauseSubscriptionResponse { subscription }))
+    }
+
+    async fn resume_subscription(
+        &self,
+        request: Request<pb::ResumeSubscriptionRequest>,
+    ) -> Result<Response<pb::ResumeSubscriptionResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
+        let change = self.0.store.resume_subscription(&tenant, &id, self.0.clock.now()).await;
+        let subscription = changed(change.map_err(Failure::from)?, request.name)?;
+        self.0.nudge.deliveries_due();
+        Ok(Response::new(pb::ResumeSubscriptionResponse { subscription }))
+    }
+
+    async fn enable_subscription(
+        &self,
+        request: Request<pb::EnableSubscriptionRequest>,
+    ) -> Result<Response<pb::EnableSubscriptionResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
+        let change = self.0.store.enable_subscription(&tenant, &id, self.0.clock.now()).await;
+        let subscription = changed(change.map_err(Failure::from)?, request.name)?;
+        self.0.nudge.deliveries_due();
+        Ok(Response::new(pb::EnableSubscriptionResponse { subscription }))
+    }
+
+    async fn rotate_subscription_secret(
+        &self,
+        request: Request<pb::RotateSubscriptionSecretRequest>,
+    ) -> Result<Response<pb::RotateSubscriptionSecretResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
+        let secret = draw_signing_secret();
+        let now = self.0.clock.now();
+        let rotation = self.0.store.rotate_secret(&tenant, &id, &secret, self.0.secret_overlap, now).await;
+        match rotation.map_err(Failure::from)? {
+            Rotation::Done(previous_expires_at) => Ok(Response::new(pb::RotateSubscriptionSecretResponse {
+                secret: convert::subscription::to_secret(&secret),
+                previous_expire_time: convert::to_timestamp(previous_expires_at),
+            })),
+            Rotation::NotFound => Err(Failure::NotFound { field: "name", name: request.name }.into()),
+            Rotation::TooMany => {
+                let message = format!("{MAX_IN_FORCE} secrets are in force already; wait until one of them has expired");
+                Err(Failure::WrongState(message).into())
+            }
+        }
+    }
+
+    async fn get_subscription_secret(
+        &self,
+        request: Request<pb::GetSubscriptionSecretRequest>,
+    ) -> Result<Response<pb::GetSubscriptionSecretResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
+        let secret = self.0.store.secret(&tenant, &id).await.map_err(Failure::from)?;
+        let secret = secret.ok_or(Failure::NotFound { field: "name", name: request.name })?;
+        let secret = convert::subscription::to_secret(&secret);
+        Ok(Response::new(pb::GetSubscriptionSecretResponse { secret }))
+    }
+
+    async fn send_test_event(
+        &self,
+        request: Request<pb::SendTestEventRequest>,
+    ) -> Result<Response<pb::SendTestEventResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
+        let event = convert::event::test_event(tenant.clone(), &request, self.0.max_data_bytes);
+        let event = event.map_err(Failure::from)?;
+        let not_found = || Failure::NotFound { field: "name", name: request.name.clone() };
+        let found = self.0.store.subscription(&tenant, &id).await.map_err(Failure::from)?;
+        let subscription = found.ok_or_else(not_found)?;
+        if subscription.state() == SubscriptionState::Disabled {
+            let message = "the subscription is disabled; enable it first".to_owned();
+            return Err(Failure::WrongState(message).into());
+        }
+        let published = self.0.publisher.publish(event, Route::Only(subscription.uid)).await;
+        let published = published.map_err(Failure::from)?;
+        // Without a delivery it was deleted or disabled in the meantime.
+        let delivery = published.first_delivery.ok_or_else(not_found)?;
+        Ok(Response::new(pb::SendTestEventResponse {
+            event: name::of_event(&tenant, published.event),
+            delivery: name::of_delivery(&tenant, delivery),
+        }))
+    }
+}

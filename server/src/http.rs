@@ -1,0 +1,57 @@
+//! The plain HTTP port: health for orchestrators, metrics for Prometheus. Nothing here tells of events or needs a token.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{readiness::NotReady, telemetry::metrics::Metrics};
+
+/// Where the port is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The address to listen on. Without keys (`auth.key_hashes`) it must be a loopback address.
+    pub listen: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 50052)) }
+    }
+}
+
+/// Answers until `stop`:
+///
+/// - `GET /healthz`: 200 while the process runs.
+/// - `GET /readyz`: 200 while it does its work, 503 and the reason otherwise.
+/// - `GET /metrics`: everything in the OpenMetrics text format.
+pub async fn serve(
+    listener: TcpListener,
+    readiness: watch::Receiver<Result<(), NotReady>>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let readyz = move || async move {
+        match *readiness.borrow() {
+            Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", why.as_str())),
+        }
+    };
+    let scrape = move || async move {
+        let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        ([(CONTENT_TYPE, format)], metrics.encode()).into_response()
+    };
+    let router = Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape));
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}

@@ -1,0 +1,106 @@
+//! What it means that the HTTP client gave an error.
+
+use std::{error::Error, io, iter};
+
+use super::{phases::Stage, resolver::LookupError};
+use crate::domain::{address::Refused, attempt::Failure};
+
+/// The longest message, in characters. A certificate's names, for one, are the receiver's to choose.
+const MAX_MESSAGE: usize = 300;
+
+/// Which failure an error is, given how far the exchange had come, and the cause in words.
+pub(super) fn explain(error: &reqwest::Error, stage: Stage) -> (Failure, String) {
+    if let Some(refused) = find::<Refused>(error) {
+        return (Failure::AddressRefused, refused.to_string());
+    }
+    let failure = if find::<LookupError>(error).is_some() {
+        Failure::Dns
+    } else if error.is_timeout() {
+        return (Failure::Timeout, timed_out(stage));
+    } else if find::<rustls::Error>(error).is_some() {
+        Failure::Tls
+    } else if error.is_connect() {
+        match stage {
+            Stage::Dns => Failure::Dns,
+            Stage::Tls => Failure::Tls,
+            Stage::Connect | Stage::Exchange => Failure::Connect,
+        }
+    } else if error.is_builder() {
+        Failure::Internal
+    } else {
+        Failure::Protocol
+    };
+    (failure, message(failure, error))
+}
+
+/// The message for an exchange that ran out of time.
+pub(super) fn timed_out(stage: Stage) -> String {
+    let doing = match stage {
+        Stage::Dns => "looking up the host",
+        Stage::Connect => "connecting",
+        Stage::Tls => "waiting for the tls handshake",
+        Stage::Exchange => "waiting for the response",
+    };
+    format!("timed out while {doing}")
+}
+
+/// What failed and the innermost cause. The error's own text is left out, as it holds the URL.
+fn message(failure: Failure, error: &reqwest::Error) -> String {
+    let what = match failure {
+        Failure::Dns => "could not look up the host",
+        Failure::Connect => "could not connect",
+        Failure::Tls => "the tls handshake failed",
+        Failure::Timeout | Failure::AddressRefused | Failure::Protocol => "the exchange broke off",
+        Failure::Internal => "could not make the request",
+    };
+    match causes(error).skip(1).last() {
+        Some(cause) => format!("{what}: {}", tidy(&cause.to_string())),
+        None => what.to_owned(),
+    }
+}
+
+/// Fit for a message: begins in lower case, has no control characters, and an end.
+fn tidy(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_lowercase);
+    first
+        .chain(letters)
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(MAX_MESSAGE)
+        .collect()
+}
+
+/// The cause of this type, if there is one.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// The error and its causes. Unlike `source`, this also sees the error that an [`io::Error`] was made from.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |&error: &&'a (dyn Error + 'static)| {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_found_inside_an_io_error() {
+        let inner = rustls::Error::HandshakeNotComplete;
+        let outer = io::Error::other(io::Error::other(inner));
+        assert!(find::<rustls::Error>(&outer).is_some());
+    }
+
+    #[test]
+    fn a_message_is_tidied() {
+        assert_eq!(tidy("Connection refused\r\nX: y"), "connection refused  X: y");
+        assert_eq!(tidy(&"ä".repeat(1_000)).chars().count(), MAX_MESSAGE);
+        assert_eq!(tidy(""), "");
+    }
+}
