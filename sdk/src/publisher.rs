@@ -30,7 +30,7 @@ const DEFAULT_MAX_IN_FLIGHT: usize = 1_000;
 /// goes on without any progress; then the events that wait are answered with the error. The publisher itself stays
 /// usable.
 ///
-/// Events belong to the trace in which the publisher was made: a stream is one call.
+/// Each event belongs to the trace of the span in which it is published.
 ///
 /// A publisher that is dropped without [`close`](Self::close) still sends what [`publish`](Self::publish) has taken, for
 /// as long as the runtime runs.
@@ -76,7 +76,8 @@ impl Publisher {
     pub async fn publish(&self, event: Event) -> Result<Ack> {
         let permits = Arc::clone(&self.permits);
         let permit = permits.acquire_owned().await.map_err(|_| worker_is_gone())?;
-        let item = event.into_item();
+        let mut item = event.into_item();
+        (item.traceparent, item.tracestate) = TraceContext::current().headers();
         let (ack, acknowledge) = Ack::new(item.request_id.clone());
         let waiting = Waiting::new(item, acknowledge, permit);
         self.queue.send(waiting).map_err(|_| worker_is_gone())?;

@@ -1218,6 +1218,13 @@ pub struct PublishItem {
     /// Optional but recommended. As in `PublishEventRequest`.
     #[prost(string, tag = "2")]
     pub request_id: ::prost::alloc::string::String,
+    /// Optional. The W3C `traceparent` that the event belongs to, where it is another than that of the call: a stream outlives
+    /// the requests that publish on it. One that is malformed is ignored, as the specification asks.
+    #[prost(string, tag = "3")]
+    pub traceparent: ::prost::alloc::string::String,
+    /// Optional. The W3C `tracestate` that goes with `traceparent`.
+    #[prost(string, tag = "4")]
+    pub tracestate: ::prost::alloc::string::String,
 }
 /// The response of `PublishEvents`.
 #[derive(Clone, PartialEq, ::prost::Message)]

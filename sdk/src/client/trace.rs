@@ -24,17 +24,24 @@ impl TraceContext {
         Self(Context::current().span().span_context().clone())
     }
 
-    pub(crate) fn inject(&self, metadata: &mut MetadataMap) {
+    /// The two headers, both empty if there is no span.
+    pub(crate) fn headers(&self) -> (String, String) {
         let Self(span) = self;
         if !span.is_valid() {
-            return;
+            return (String::new(), String::new());
         }
         let traceparent =
             format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8());
-        if let Ok(value) = traceparent.parse() {
+        (traceparent, span.trace_state().header())
+    }
+
+    pub(crate) fn inject(&self, metadata: &mut MetadataMap) {
+        let (traceparent, tracestate) = self.headers();
+        if !traceparent.is_empty()
+            && let Ok(value) = traceparent.parse()
+        {
             metadata.insert("traceparent", value);
         }
-        let tracestate = span.trace_state().header();
         if !tracestate.is_empty()
             && let Ok(value) = tracestate.parse()
         {

@@ -107,6 +107,9 @@ impl Event {
         pb::PublishItem {
             event: Some(self.message),
             request_id: self.request_id.unwrap_or_else(new_request_id),
+            // Set only where the event belongs to another trace than the call that carries it.
+            traceparent: String::new(),
+            tracestate: String::new(),
         }
     }
 }

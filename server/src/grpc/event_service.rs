@@ -41,6 +41,7 @@ impl Parts {
         trace: Option<TraceContext>,
     ) -> Result<InHand, Failure> {
         let arrived = Instant::now();
+        let trace = trace::of_item(&item).or(trace);
         let read =
             convert::event::new_event(tenant.clone(), item.event, &item.request_id, trace, self.max_data_bytes);
         let submitted = match read {
@@ -99,7 +100,8 @@ impl EventService for Events {
         let trace = trace::of_call(request.metadata());
         let request = request.into_inner();
         let tenant = name::tenant("parent", &request.parent).map_err(Failure::from)?;
-        let item = pb::PublishItem { event: request.event, request_id: request.request_id };
+        let (event, request_id) = (request.event, request.request_id);
+        let item = pb::PublishItem { event, request_id, ..pb::PublishItem::default() };
         let in_hand = self.0.submit(tenant, item, trace).await;
         let published = Some(self.0.published(in_hand).await?);
         Ok(Response::new(pb::PublishEventResponse { published }))

@@ -1,6 +1,7 @@
 //! A span for every call, in its caller's trace.
 
 use http::{HeaderMap, Request};
+use postrider_proto::v1 as pb;
 use tonic::metadata::MetadataMap;
 use tracing::Span;
 
@@ -27,6 +28,14 @@ pub(super) fn span(request: &Request<()>) -> Span {
 /// What an event published by this call is traced back to: our own span if we trace, else the caller's.
 pub(super) fn of_call(metadata: &MetadataMap) -> Option<TraceContext> {
     trace_context::of_span(&Span::current()).or_else(|| of_headers(metadata.as_ref()))
+}
+
+/// What an event is traced back to that belongs to another trace than the call that carries it.
+pub(super) fn of_item(item: &pb::PublishItem) -> Option<TraceContext> {
+    let caller = TraceContext::parse(&item.traceparent, &item.tracestate)?;
+    let span = tracing::info_span!(parent: None, "event.publish", otel.kind = "server");
+    trace_context::continue_from(&span, &caller);
+    trace_context::of_span(&span).or(Some(caller))
 }
 
 fn of_headers(headers: &HeaderMap) -> Option<TraceContext> {

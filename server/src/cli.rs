@@ -1,0 +1,142 @@
+//! The command line.
+
+use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::{Args, Parser, Subcommand};
+use postrider_server::{
+    app::{App, World},
+    clock::SystemClock,
+    config::{self, Config},
+    grpc::auth::{KeyHash, draw_token},
+    shutdown::Shutdown,
+    store, telemetry,
+};
+
+mod demo;
+
+/// Delivers events as signed webhooks.
+#[derive(Debug, Parser)]
+#[command(name = "postrider", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service: gRPC on 127.0.0.1:50051, health and metrics on 127.0.0.1:50052, SQLite in ./data.
+    Serve(Settings),
+    /// Bring the database's schema up to date, and end. `serve` does so by itself.
+    Migrate(Settings),
+    /// Check the configuration, and end.
+    CheckConfig(Settings),
+    /// Make a token for callers, and the hash of it that goes into `auth.key_hashes`.
+    Key,
+    /// Show what Postrider does: a server, a receiver and some events on this machine, for a few seconds.
+    Demo(demo::Options),
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// The configuration file (TOML). Environment variables POSTRIDER_<SECTION>_<KEY> win over it.
+    #[arg(long, env = "POSTRIDER_CONFIG")]
+    config: Option<PathBuf>,
+    /// The folder for the embedded database and the key file; `data.dir` of the configuration.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+}
+
+impl Settings {
+    #[expect(clippy::disallowed_methods, reason = "the environment is read here, for `config::load`")]
+    fn load(self) -> Result<Config, config::Error> {
+        config::load(self.config.as_deref(), std::env::vars(), |config| {
+            if let Some(dir) = self.data_dir {
+                config.data.dir = dir;
+            }
+        })
+    }
+}
+
+/// Runs the command and says in one line what went wrong.
+pub(crate) fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(run(command)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postrider: {}", in_one_line(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what these commands are for")]
+async fn run(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Serve(settings) => serve(settings.load()?).await,
+        Command::Migrate(settings) => {
+            let config = settings.load()?;
+            std::fs::create_dir_all(&config.data.dir)?;
+            store::migrate(&config.database, &config.data.dir).await?;
+            println!("the schema is up to date");
+            Ok(())
+        }
+        Command::CheckConfig(settings) => {
+            settings.load()?;
+            println!("the configuration is valid");
+            Ok(())
+        }
+        Command::Key => {
+            let token = draw_token();
+            println!("token: {token}\nhash:  {}", KeyHash::of(&token));
+            Ok(())
+        }
+        Command::Demo(options) => demo::run(options).await,
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "for the person who started it, beside the log")]
+async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    let telemetry = telemetry::init(&config.log)?;
+    let shutdown = Shutdown::default();
+    let signals = shutdown.clone().follow_signals(config.shutdown.grace);
+    let world = World::bind(&config, Arc::new(SystemClock)).await?;
+    let (grpc, http) = (world.grpc.local_addr()?, world.http.local_addr()?);
+    let running = App::build(config, world).await?.start();
+    tracing::info!(grpc.address = %grpc, http.address = %http, "Postrider takes calls");
+    let ended = tokio::select! {
+        ended = running.until(shutdown) => ended,
+        failed = never(signals) => return Err(failed.into()),
+    };
+    // Flushing blocks until the collector has answered.
+    if let Err(cause) = tokio::task::spawn_blocking(move || telemetry.flush()).await {
+        eprintln!("postrider: the last spans could not be exported: {cause}");
+    }
+    Ok(ended?)
+}
+
+/// Ends only with an error: when the signals have been followed to their end, somebody else ends.
+async fn never(signals: impl Future<Output = std::io::Result<()>>) -> std::io::Error {
+    match signals.await {
+        Ok(()) => std::future::pending().await,
+        Err(error) => error,
+    }
+}
+
+/// An error with its causes, which say what the error itself leaves out.
+fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        source = cause.source();
+    }
+    line
+}
