@@ -1,1 +1,45 @@
+//! What the tests of the whole are made of: a database of each kind, a receiver, a server.
+//!
+//! Everything is real: PostgreSQL is a server that `scripts/test` starts, the receiver answers HTTP on loopback, calls go through
+//! gRPC. Only time is not: a [`TestApp`] has a clock that stands still until a test puts it forward, and its loops are
+//! pushed by hand, so that no test sleeps or guesses.
 
+#![expect(clippy::missing_panics_doc, clippy::unwrap_used, reason = "a harness for tests")]
+
+mod app;
+mod database;
+mod fixtures;
+mod receiver;
+
+pub use app::{Builder, TestApp};
+pub use database::{Kind, TestDatabase};
+pub use fixtures::{an_event, default_tenant};
+pub use receiver::{Gate, Receiver, Request};
+
+/// Makes two tests of each function: one on SQLite, one on PostgreSQL.
+///
+/// ```ignore
+/// on_both_databases! {
+///     async fn a_sentence_about_the_store(kind: Kind) { … }
+/// }
+/// ```
+#[macro_export]
+macro_rules! on_both_databases {
+    ($(async fn $name:ident($kind:ident: Kind) $body:block)+) => {
+        $(async fn $name($kind: $crate::Kind) $body)+
+
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::Kind::Sqlite).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::Kind::Postgres).await;
+            })+
+        }
+    };
+}

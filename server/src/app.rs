@@ -203,7 +203,8 @@ impl App {
         let keys = grpc::auth::Keys::new(&self.config.auth);
         let grpc_config = self.config.grpc.clone();
         let grpc_listener = self.world.grpc;
-        let calls = loops.spawn(async move { grpc::serve(&grpc_config, keys, health, grpc_listener, parts).await });
+        let calls =
+            loops.spawn(async move { grpc::serve(&grpc_config, keys, health, grpc_listener, parts).await });
         let requests = http::serve(self.world.http, self.readiness.watch(), self.metrics, stop.clone());
         loops.spawn(async move {
             if let Err(cause) = requests.await {

@@ -24,12 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::{
     codec::CompressionEncoding,
     service::InterceptorLayer,
-    transport::{
-        Identity, Server, ServerTlsConfig,
-        server::TcpIncoming,
-    },
+    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
-use tonic_reflection::server::{v1::{ServerReflection, ServerReflectionServer}, v1alpha};
+use tonic_reflection::server::{
+    v1::{ServerReflection, ServerReflectionServer},
+    v1alpha,
+};
 use tonic_web::GrpcWebLayer;
 
 use crate::{
@@ -96,15 +96,22 @@ impl Config {
         /// PostgreSQL takes values of up to 1 GiB, and all of them must fit into memory several times.
         const MOST: usize = 256 << 20;
         if !(1..=MOST - ENVELOPE).contains(&self.max_data_bytes) {
-            return Err(Invalid::new("grpc.max_data_bytes", format!("must be from 1 to {}", MOST - ENVELOPE)));
+            return Err(Invalid::new(
+                "grpc.max_data_bytes",
+                format!("must be from 1 to {}", MOST - ENVELOPE),
+            ));
         }
         if !(self.max_data_bytes + ENVELOPE..=MOST).contains(&self.max_request_bytes) {
             let reason = format!("must be from `grpc.max_data_bytes` + {ENVELOPE} to {MOST}");
             return Err(Invalid::new("grpc.max_request_bytes", reason));
         }
         match (self.tls_certificate.as_os_str().is_empty(), self.tls_key.as_os_str().is_empty()) {
-            (false, true) => return Err(Invalid::new("grpc.tls_key", "is missing: `grpc.tls_certificate` is set")),
-            (true, false) => return Err(Invalid::new("grpc.tls_certificate", "is missing: `grpc.tls_key` is set")),
+            (false, true) => {
+                return Err(Invalid::new("grpc.tls_key", "is missing: `grpc.tls_certificate` is set"));
+            }
+            (true, false) => {
+                return Err(Invalid::new("grpc.tls_certificate", "is missing: `grpc.tls_key` is set"));
+            }
             _ => {}
         }
         web::check_origins(&self.web_origins)
@@ -210,9 +217,8 @@ fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, Error> {
     if config.tls_certificate.as_os_str().is_empty() {
         return Ok(None);
     }
-    let read = |path: &Path| {
-        fs::read(path).map_err(|source| Error::TlsFile { path: path.to_owned(), source })
-    };
+    let read =
+        |path: &Path| fs::read(path).map_err(|source| Error::TlsFile { path: path.to_owned(), source });
     let identity = Identity::from_pem(read(&config.tls_certificate)?, read(&config.tls_key)?);
     Ok(Some(ServerTlsConfig::new().identity(identity)))
 }

@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{clock::SharedClock, domain::timestamp::Timestamp, store::Store, telemetry::metrics::Metrics};
 
+/// How often to look until the first claim.
+const FIRST_INTERVAL: Duration = Duration::from_millis(20);
 /// How often to look.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long the dispatcher may go without a successful claim before something is wrong.
@@ -67,6 +69,7 @@ impl Readiness {
                 tracing::debug!(cause = &cause as &dyn std::error::Error, "the database does not answer");
                 Err(NotReady::Database)
             }
+            Ok(()) if last_claim == Timestamp::default() => Err(NotReady::Starting),
             Ok(()) if self.clock.now().since(last_claim) > CLAIM_BOUND => Err(NotReady::Claiming),
             Ok(()) => Ok(()),
         };
@@ -77,9 +80,10 @@ impl Readiness {
     pub async fn run(&self, last_claim: impl Fn() -> Timestamp, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.tick(last_claim()).await;
+            let starting = *self.state.borrow() == Err(NotReady::Starting);
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(if starting { FIRST_INTERVAL } else { INTERVAL }) => {}
             }
         }
         self.set(Err(NotReady::Stopping));
@@ -92,6 +96,7 @@ impl Readiness {
             if changed {
                 match found {
                     Ok(()) => tracing::info!("ready"),
+                    Err(why @ NotReady::Stopping) => tracing::info!(why = why.as_str(), "not ready"),
                     Err(why) => tracing::warn!(why = why.as_str(), "not ready"),
                 }
                 *state = found;

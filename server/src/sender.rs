@@ -64,12 +64,7 @@ impl HttpSender {
         let policy = Arc::new(config.address_policy());
         let user_agent = http::HeaderValue::from_str(&config.user_agent)?;
         let client = client::build(config, Arc::clone(&policy))?;
-        Ok(Self(Arc::new(Inner {
-            config: config.clone(),
-            policy,
-            user_agent,
-            client,
-        })))
+        Ok(Self(Arc::new(Inner { config: config.clone(), policy, user_agent, client })))
     }
 
     async fn exchange(
@@ -111,19 +106,11 @@ impl HttpSender {
         let status = answer.status().as_u16();
         let read = response::read_body(answer, sender.config.max_response_bytes, deadline).await;
         let outcome = if read.timed_out {
-            failed(
-                Failure::Timeout,
-                "timed out while reading the response".to_owned(),
-            )
+            failed(Failure::Timeout, "timed out while reading the response".to_owned())
         } else {
             outcome
         };
-        let response = Response {
-            status,
-            headers,
-            body: read.body,
-            truncated: read.truncated,
-        };
+        let response = Response { status, headers, body: read.body, truncated: read.truncated };
         (outcome, Some(response))
     }
 }

@@ -53,7 +53,8 @@ impl Shutdown {
     pub async fn follow_signals(self, grace: Duration) -> std::io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut next = async || tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
+        let mut next =
+            async || tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
         let name = next().await;
         tracing::info!(signal = name, grace_ms = grace.as_millis(), "stopping: finishing what is under way");
         self.soft.cancel();
@@ -107,7 +108,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_panics_is_started_again_and_ends_with_the_server() {
-        let (tasks, stop, starts) = (TaskTracker::new(), CancellationToken::new(), Arc::new(AtomicU32::new(0)));
+        let (tasks, stop, starts) =
+            (TaskTracker::new(), CancellationToken::new(), Arc::new(AtomicU32::new(0)));
         let (ends, counted) = (stop.clone(), Arc::clone(&starts));
         supervise(&tasks, "test", stop.clone(), move || {
             let (stop, nth) = (ends.clone(), counted.fetch_add(1, Ordering::SeqCst));

@@ -23,7 +23,8 @@ use receiver::{Behaviour, Receiver};
 use report::{Arrivals, Row};
 
 /// The pauses between attempts; the real ones would take three days.
-const SCHEDULE: [Duration; 3] = [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(2)];
+const SCHEDULE: [Duration; 3] =
+    [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(2)];
 /// How long the demo waits for deliveries to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,7 +48,8 @@ pub(super) async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         Some(file) => events::read(file)?,
         None => events::built_in(),
     };
-    let telemetry = telemetry::init(&telemetry::Config { filter: "warn".to_owned(), ..telemetry::Config::default() })?;
+    let telemetry =
+        telemetry::init(&telemetry::Config { filter: "warn".to_owned(), ..telemetry::Config::default() })?;
     let folder = tempfile::tempdir()?;
     let (running, url) = server(folder.path().to_owned()).await?;
     let receiver = Receiver::start().await?;
@@ -58,7 +60,8 @@ pub(super) async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     println!("retries   after 0.3 s, 0.7 s and 2 s, for the demo; the default is 10 attempts in 75 hours\n");
     for (id, behaviour, does) in RECEIVERS {
         let target = receiver.url(id);
-        let created = client.subscriptions().create(Subscription::to(&target).event_types(["**"]).id(id)).await?;
+        let created =
+            client.subscriptions().create(Subscription::to(&target).event_types(["**"]).id(id)).await?;
         receiver.expect(id, behaviour, Verifier::new([created.secret.expose()])?);
         println!("subscribed {id:<7} {target:<33} {does}");
     }

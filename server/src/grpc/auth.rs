@@ -41,7 +41,8 @@ impl FromStr for KeyHash {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str = "must be `sha256:` and 64 hexadecimal digits, as `postrider key` prints them";
-        let hex = text.strip_prefix(PREFIX).filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or(EXPECTED)?;
+        let hex =
+            text.strip_prefix(PREFIX).filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or(EXPECTED)?;
         let mut hash = [0; 32];
         for (byte, digits) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
             let digits = std::str::from_utf8(digits).map_err(|_| EXPECTED)?;
@@ -100,7 +101,9 @@ impl Keys {
             return Ok(());
         }
         let Some(authorization) = authorization else {
-            return Err(Failure::Unauthenticated("metadata `authorization` is missing: it must be `Bearer <token>`"));
+            return Err(Failure::Unauthenticated(
+                "metadata `authorization` is missing: it must be `Bearer <token>`",
+            ));
         };
         // The scheme's case does not matter (RFC 9110, section 11.1).
         let token = match authorization.split_once(' ') {
@@ -148,7 +151,13 @@ mod tests {
     fn a_hash_is_read_back_as_it_is_shown() {
         let hash = KeyHash::of("token");
         assert_eq!(hash.to_string().parse(), Ok(hash));
-        for bad in ["", "sha256:", "sha256:00", &format!("md5:{}", "0".repeat(64)), &format!("sha256:{}", "g".repeat(64))] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:00",
+            &format!("md5:{}", "0".repeat(64)),
+            &format!("sha256:{}", "g".repeat(64)),
+        ] {
             assert!(bad.parse::<KeyHash>().is_err(), "{bad}");
         }
     }

@@ -9,7 +9,10 @@ pub(super) mod event;
 pub(super) mod subscription;
 
 /// Reads an optional point in time.
-pub(super) fn timestamp(field: &str, time: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Invalid> {
+pub(super) fn timestamp(
+    field: &str,
+    time: Option<prost_types::Timestamp>,
+) -> Result<Option<Timestamp>, Invalid> {
     let Some(time) = time else { return Ok(None) };
     let invalid = || Invalid::new(field, "must lie in the years 1 to 9999, with 0 to 999999999 nanoseconds");
     Timestamp::from_parts(time.seconds, time.nanos).map(Some).ok_or_else(invalid)

@@ -63,7 +63,8 @@ impl DeliveryService for Deliveries {
         let page = query.page(request.page_size, &request.page_token).map_err(Failure::from)?;
         // The cursor holds the number of the last attempt.
         let after = page.after.and_then(|cursor| u32::try_from(cursor.0.as_u128()).ok()).unwrap_or(0);
-        let found = self.0.store.attempts(&tenant, id, after, page.size.rows() + 1).await.map_err(Failure::from)?;
+        let found =
+            self.0.store.attempts(&tenant, id, after, page.size.rows() + 1).await.map_err(Failure::from)?;
         let mut attempts = found.ok_or(Failure::NotFound { field: "parent", name: request.parent })?;
         let more = attempts.len() as u64 > page.size.rows();
         if more {
@@ -104,7 +105,9 @@ impl DeliveryService for Deliveries {
 fn delivery_filter(request: &pb::ListDeliveriesRequest) -> Result<DeliveryFilter, Invalid> {
     let tenant = name::tenant_or_all("parent", &request.parent)?;
     let belongs = |field: &str, owner: &_| match &tenant {
-        Some(tenant) if tenant != owner => Err(Invalid::new(field, "belongs to another tenant than `parent`")),
+        Some(tenant) if tenant != owner => {
+            Err(Invalid::new(field, "belongs to another tenant than `parent`"))
+        }
         _ => Ok(()),
     };
     let event = match request.event.as_str() {

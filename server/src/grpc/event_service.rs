@@ -9,11 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Parts, convert, failure::Failure, name, page_token::Query, publish_stream, trace};
 use crate::{
     domain::{
-        event::RequestId,
-        event_type::EventType,
-        id::TenantId,
-        invalid::Invalid,
-        trace_context::TraceContext,
+        event::RequestId, event_type::EventType, id::TenantId, invalid::Invalid, trace_context::TraceContext,
     },
     publish::{Published, Route, Submitted},
     store::events::EventFilter,
@@ -42,8 +38,13 @@ impl Parts {
     ) -> Result<InHand, Failure> {
         let arrived = Instant::now();
         let trace = trace::of_item(&item).or(trace);
-        let read =
-            convert::event::new_event(tenant.clone(), item.event, &item.request_id, trace, self.max_data_bytes);
+        let read = convert::event::new_event(
+            tenant.clone(),
+            item.event,
+            &item.request_id,
+            trace,
+            self.max_data_bytes,
+        );
         let submitted = match read {
             Ok(event) => self.publisher.submit(event, Route::Matching).await.map_err(Failure::from),
             Err(invalid) => Err(invalid.into()),
@@ -58,7 +59,10 @@ impl Parts {
     }
 
     /// Waits for the commit of an event.
-    pub(super) async fn published(&self, in_hand: Result<InHand, Failure>) -> Result<pb::PublishedEvent, Failure> {
+    pub(super) async fn published(
+        &self,
+        in_hand: Result<InHand, Failure>,
+    ) -> Result<pb::PublishedEvent, Failure> {
         let InHand { tenant, submitted, arrived } = in_hand?;
         let published = submitted.published().await.map_err(Failure::from);
         let result = match &published {

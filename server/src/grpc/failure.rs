@@ -87,7 +87,8 @@ impl Failure {
             Self::DataExpired => Refusal::DataExpired.to_string(),
             Self::Unauthenticated(message) => (*message).to_owned(),
             Self::Unavailable => {
-                "the database cannot be reached or cannot take writes at the moment; repeat the call".to_owned()
+                "the database cannot be reached or cannot take writes at the moment; repeat the call"
+                    .to_owned()
             }
             Self::Stopping => "the server is stopping; repeat the call".to_owned(),
             Self::Internal => "the server has a defect; its log says more".to_owned(),
@@ -151,7 +152,9 @@ impl From<store::Error> for Failure {
         tracing::error!(cause = &cause as &dyn Error, "a call could not be served");
         match cause {
             store::Error::Unavailable(_) => Self::Unavailable,
-            store::Error::Broken(_) | store::Error::Corrupt { .. } | store::Error::Secret(_) => Self::Internal,
+            store::Error::Broken(_) | store::Error::Corrupt { .. } | store::Error::Secret(_) => {
+                Self::Internal
+            }
         }
     }
 }

@@ -31,14 +31,16 @@ pub(super) fn subscription(field: &str, name: &str) -> Result<(TenantId, Subscri
 /// Reads `tenants/{tenant}/events/{event}`.
 pub(super) fn event(field: &str, name: &str) -> Result<(TenantId, EventId), Invalid> {
     let (tenant, id) = split(field, name, "events")?;
-    let malformed = || Invalid::new(field, "the event's id must be `evt_` and 26 letters and digits, as it was made");
+    let malformed =
+        || Invalid::new(field, "the event's id must be `evt_` and 26 letters and digits, as it was made");
     Ok((tenant, EventId::parse(id).ok_or_else(malformed)?))
 }
 
 /// Reads `tenants/{tenant}/deliveries/{delivery}`.
 pub(super) fn delivery(field: &str, name: &str) -> Result<(TenantId, DeliveryId), Invalid> {
     let (tenant, id) = split(field, name, "deliveries")?;
-    let malformed = || Invalid::new(field, "the delivery's id must be `dlv_` and 26 letters and digits, as it was made");
+    let malformed =
+        || Invalid::new(field, "the delivery's id must be `dlv_` and 26 letters and digits, as it was made");
     Ok((tenant, DeliveryId::parse(id).ok_or_else(malformed)?))
 }
 
@@ -49,7 +51,9 @@ fn split<'a>(field: &str, name: &'a str, collection: &str) -> Result<(TenantId, 
         (Some("tenants"), Some(owner), Some(found), Some(id), None) if found == collection => {
             Ok((tenant(field, &format!("tenants/{owner}"))?, id))
         }
-        _ => Err(Invalid::new(field, format!("must be a name like `tenants/{{tenant}}/{collection}/{{id}}`"))),
+        _ => {
+            Err(Invalid::new(field, format!("must be a name like `tenants/{{tenant}}/{collection}/{{id}}`")))
+        }
     }
 }
 
@@ -92,10 +96,19 @@ mod tests {
 
     #[test]
     fn malformed_names_are_refused_under_the_name_of_their_field() {
-        for bad in ["", "acme", "tenants", "tenants/", "tenants/ACME", "tenants/a/b", "/tenants/a", "tenants/a/"] {
+        for bad in
+            ["", "acme", "tenants", "tenants/", "tenants/ACME", "tenants/a/b", "/tenants/a", "tenants/a/"]
+        {
             assert_eq!(tenant("parent", bad).unwrap_err().field, "parent", "{bad}");
         }
-        for bad in ["", "tenants/a/events", "tenants/a/events/", "tenants/a/events/1", "tenants/a/deliveries/dlv_1", "tenants/a/events/evt_/x"] {
+        for bad in [
+            "",
+            "tenants/a/events",
+            "tenants/a/events/",
+            "tenants/a/events/1",
+            "tenants/a/deliveries/dlv_1",
+            "tenants/a/events/evt_/x",
+        ] {
             assert_eq!(event("name", bad).unwrap_err().field, "name", "{bad}");
         }
         assert_eq!(tenant_or_all("parent", "tenants/-"), Ok(None));

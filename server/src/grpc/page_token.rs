@@ -46,7 +46,10 @@ impl Query {
             return Err(made_up());
         }
         if *query != self.0 {
-            return Err(Invalid::new("page_token", "belongs to a query with other fields; leave it empty to begin anew"));
+            return Err(Invalid::new(
+                "page_token",
+                "belongs to a query with other fields; leave it empty to begin anew",
+            ));
         }
         Ok(Cursor(Uuid::from_bytes(*key)))
     }

@@ -36,8 +36,7 @@ pub(super) fn answers(
     requests: Streaming<pb::PublishEventStreamRequest>,
     trace: Option<TraceContext>,
 ) -> impl Stream<Item = Result<pb::PublishEventStreamResponse, Status>> {
-    let reader =
-        Reader { parts: Arc::clone(&parts), requests, trace, tenant: None, index: 0, ended: false };
+    let reader = Reader { parts: Arc::clone(&parts), requests, trace, tenant: None, index: 0, ended: false };
     stream::unfold(reader, Reader::next)
         .map(move |read| {
             let parts = Arc::clone(&parts);
@@ -82,8 +81,10 @@ impl Reader {
             self.tenant = Some(name::tenant("parent", &request.parent)?);
         }
         let missing = |field: &str, why: &str| Failure::from(Invalid::new(field, why));
-        let tenant =
-            self.tenant.clone().ok_or_else(|| missing("parent", "is missing: the first message must name a tenant"))?;
+        let tenant = self
+            .tenant
+            .clone()
+            .ok_or_else(|| missing("parent", "is missing: the first message must name a tenant"))?;
         let item = request.item.ok_or_else(|| missing("item", "is missing"))?;
         self.parts.submit(tenant, item, self.trace.clone()).await
     }

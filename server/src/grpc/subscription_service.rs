@@ -48,10 +48,10 @@ impl SubscriptionService for Subscriptions {
                     .map_err(|invalid| Failure::from(Invalid::new("subscription_id", invalid.reason)))?,
             ),
         };
-        let subscription = request
-            .subscription
-            .ok_or_else(|| Failure::from(Invalid::new("subscription", "is missing")))?;
-        let spec = convert::subscription::spec(&subscription, &self.0.address_policy).map_err(Failure::from)?;
+        let subscription =
+            request.subscription.ok_or_else(|| Failure::from(Invalid::new("subscription", "is missing")))?;
+        let spec =
+            convert::subscription::spec(&subscription, &self.0.address_policy).map_err(Failure::from)?;
         let secret = draw_signing_secret();
         let now = self.0.clock.now();
         let created = self.0.store.create_subscription(&tenant, id, &spec, &secret, now).await;
@@ -99,12 +99,13 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::UpdateSubscriptionRequest>,
     ) -> Result<Response<pb::UpdateSubscriptionResponse>, Status> {
         let request = request.into_inner();
-        let subscription = request
-            .subscription
-            .ok_or_else(|| Failure::from(Invalid::new("subscription", "is missing")))?;
-        let (tenant, id) = name::subscription("subscription.name", &subscription.name).map_err(Failure::from)?;
+        let subscription =
+            request.subscription.ok_or_else(|| Failure::from(Invalid::new("subscription", "is missing")))?;
+        let (tenant, id) =
+            name::subscription("subscription.name", &subscription.name).map_err(Failure::from)?;
         let mask = request.update_mask.as_ref();
-        let edit = convert::subscription::edit(&subscription, mask, &self.0.address_policy).map_err(Failure::from)?;
+        let edit = convert::subscription::edit(&subscription, mask, &self.0.address_policy)
+            .map_err(Failure::from)?;
         let etag = etag(&subscription.etag);
         let now = self.0.clock.now();
         let change = self.0.store.update_subscription(&tenant, &id, etag, |spec| edit.apply(spec), now).await;
@@ -176,7 +177,9 @@ impl SubscriptionService for Subscriptions {
             })),
             Rotation::NotFound => Err(Failure::NotFound { field: "name", name: request.name }.into()),
             Rotation::TooMany => {
-                let message = format!("{MAX_IN_FORCE} secrets are in force already; wait until one of them has expired");
+                let message = format!(
+                    "{MAX_IN_FORCE} secrets are in force already; wait until one of them has expired"
+                );
                 Err(Failure::WrongState(message).into())
             }
         }

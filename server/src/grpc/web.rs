@@ -6,8 +6,15 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::domain::invalid::Invalid;
 
 /// What a gRPC-Web client sends and reads beyond what every page may.
-const REQUEST_HEADERS: [&str; 7] =
-    ["authorization", "content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "traceparent", "tracestate"];
+const REQUEST_HEADERS: [&str; 7] = [
+    "authorization",
+    "content-type",
+    "x-grpc-web",
+    "x-user-agent",
+    "grpc-timeout",
+    "traceparent",
+    "tracestate",
+];
 const RESPONSE_HEADERS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
 
 /// Checks that origins look like origins.

@@ -95,23 +95,14 @@ mod tests {
         let authority = rcgen::generate_simple_self_signed([]).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(authority.cert.pem().as_bytes()).unwrap();
-        let config = Config {
-            extra_ca_file: Some(file.path().to_owned()),
-            ..Config::default()
-        };
+        let config = Config { extra_ca_file: Some(file.path().to_owned()), ..Config::default() };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!(
-            "http://localhost:{}/?token=s3cret",
-            listener.local_addr().unwrap().port()
-        );
+        let url = format!("http://localhost:{}/?token=s3cret", listener.local_addr().unwrap().port());
 
         let client = build(&config, Arc::default()).unwrap();
-        let error = client.post(url).send().await.unwrap_err();
+        let error = client.post(url).timeout(Duration::from_secs(5)).send().await.unwrap_err();
         let (failure, message) = failure::explain(&error, Stage::Dns);
         assert_eq!(failure, Failure::AddressRefused, "{message}");
-        assert!(
-            message.contains("loopback") && !message.contains("s3cret"),
-            "{message}"
-        );
+        assert!(message.contains("loopback") && !message.contains("s3cret"), "{message}");
     }
 }

@@ -53,10 +53,7 @@ impl Config {
     /// Checks each field.
     pub fn validate(&self) -> Result<(), Invalid> {
         if self.timeout.is_zero() || self.timeout > MAX_TIMEOUT {
-            return Err(Invalid::new(
-                "sender.timeout",
-                "must be more than 0s and at most 5m",
-            ));
+            return Err(Invalid::new("sender.timeout", "must be more than 0s and at most 5m"));
         }
         if self.connect_timeout.is_zero() || self.connect_timeout > self.timeout {
             let reason = "must be more than 0s and at most `sender.timeout`, which it is part of";
@@ -76,10 +73,7 @@ impl Config {
     /// Which addresses and URLs may be sent to.
     #[must_use]
     pub fn address_policy(&self) -> AddressPolicy {
-        AddressPolicy {
-            allowed_networks: self.allowed_networks.clone(),
-            allow_http: self.allow_http,
-        }
+        AddressPolicy { allowed_networks: self.allowed_networks.clone(), allow_http: self.allow_http }
     }
 }
 
@@ -112,22 +106,10 @@ mod tests {
             config.validate().unwrap_err().field
         };
         assert_eq!(refused(|c| c.timeout = Duration::ZERO), "sender.timeout");
-        assert_eq!(
-            refused(|c| c.timeout = Duration::from_secs(301)),
-            "sender.timeout"
-        );
-        assert_eq!(
-            refused(|c| c.connect_timeout = Duration::ZERO),
-            "sender.connect_timeout"
-        );
-        assert_eq!(
-            refused(|c| c.timeout = Duration::from_secs(4)),
-            "sender.connect_timeout"
-        );
-        assert_eq!(
-            refused(|c| c.max_response_bytes = 2_000_000),
-            "sender.max_response_bytes"
-        );
+        assert_eq!(refused(|c| c.timeout = Duration::from_secs(301)), "sender.timeout");
+        assert_eq!(refused(|c| c.connect_timeout = Duration::ZERO), "sender.connect_timeout");
+        assert_eq!(refused(|c| c.timeout = Duration::from_secs(4)), "sender.connect_timeout");
+        assert_eq!(refused(|c| c.max_response_bytes = 2_000_000), "sender.max_response_bytes");
         assert_eq!(refused(|c| c.user_agent = "a\nb".to_owned()), "sender.user_agent");
         assert_eq!(refused(|c| c.user_agent = String::new()), "sender.user_agent");
     }

@@ -78,10 +78,7 @@ struct Connection {
 impl Phases {
     /// Begins a record, and with it the attempt.
     pub(super) fn begin() -> Arc<Self> {
-        Arc::new(Self {
-            began: Instant::now(),
-            state: Mutex::default(),
-        })
+        Arc::new(Self { began: Instant::now(), state: Mutex::default() })
     }
 
     /// How long ago the attempt began.
@@ -145,11 +142,7 @@ impl Phases {
 
     fn connection_ended(&self, stands: bool) {
         if let Some(connection) = &mut self.state().connection {
-            let end = if stands {
-                &mut connection.stands
-            } else {
-                &mut connection.failed
-            };
+            let end = if stands { &mut connection.stands } else { &mut connection.failed };
             *end = Some(Instant::now());
         }
     }

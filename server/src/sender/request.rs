@@ -53,10 +53,7 @@ pub(super) fn build(
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(USER_AGENT, user_agent.clone());
     headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::try_from(id)?);
-    headers.insert(
-        HeaderName::from_static("webhook-timestamp"),
-        HeaderValue::from(seconds),
-    );
+    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(seconds));
     headers.insert(HeaderName::from_static("webhook-signature"), signatures);
     if let Some(trace) = trace {
         add_trace(&mut headers, trace);
@@ -82,11 +79,7 @@ fn add_trace(headers: &mut HeaderMap, trace: &TraceContext) {
 /// other data goes as base64, as only UTF-8 bodies can be verified by all receiver libraries.
 fn body(event: &Event) -> Result<Bytes, BuildError> {
     let payload = &event.content.payload;
-    let encoded = if payload.is_json() {
-        None
-    } else {
-        Some(STANDARD.encode(&payload.data))
-    };
+    let encoded = if payload.is_json() { None } else { Some(STANDARD.encode(&payload.data)) };
     let mut text = String::with_capacity(512);
     text.push_str("{\"type\":");
     text.push_str(&serde_json::to_string(event.content.event_type.as_str())?);
@@ -212,28 +205,18 @@ mod tests {
         }
         let trace = TraceContext::from_stored("\n".to_owned(), "a=1".to_owned());
         let (headers, _) = build_with(Some(&trace), &secrets(&[None])).unwrap();
-        assert!(
-            !headers.contains_key("tracestate"),
-            "a state without its parent says nothing"
-        );
+        assert!(!headers.contains_key("tracestate"), "a state without its parent says nothing");
     }
 
     #[test]
     fn during_a_rotation_both_secrets_sign_in_one_line() {
-        let (headers, _) = build_with(
-            None,
-            &secrets(&[None, Some(NOW + std::time::Duration::from_secs(1))]),
-        )
-        .unwrap();
+        let (headers, _) =
+            build_with(None, &secrets(&[None, Some(NOW + std::time::Duration::from_secs(1))])).unwrap();
         let line = headers["webhook-signature"].to_str().unwrap();
         assert_eq!(headers.get_all("webhook-signature").iter().count(), 1);
         let signatures: Vec<_> = line.split(' ').collect();
         assert_eq!(signatures.len(), 2);
-        assert!(
-            signatures
-                .iter()
-                .all(|one| one.starts_with("v1,") && one.len() == 47)
-        );
+        assert!(signatures.iter().all(|one| one.starts_with("v1,") && one.len() == 47));
     }
 
     #[test]

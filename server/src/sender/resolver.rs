@@ -28,9 +28,7 @@ impl Resolve for GuardedResolver {
         let policy = Arc::clone(&self.0);
         phases::note(Mark::Resolving);
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0))
-                .await
-                .map_err(LookupError::Failed)?;
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(LookupError::Failed)?;
             let allowed = keep_allowed(&policy, found)?;
             phases::note(Mark::Resolved);
             Ok(Box::new(allowed.into_iter()) as Addrs)
@@ -66,10 +64,7 @@ mod tests {
     use crate::domain::address::Refused;
 
     fn keep(found: &[&str]) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
-        let found: Vec<SocketAddr> = found
-            .iter()
-            .map(|ip| SocketAddr::new(ip.parse().unwrap(), 0))
-            .collect();
+        let found: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
         keep_allowed(&AddressPolicy::default(), found.into_iter())
     }
 
@@ -92,9 +87,6 @@ mod tests {
     #[test]
     fn a_name_without_addresses_is_a_failed_lookup() {
         let error = keep(&[]).unwrap_err();
-        assert!(matches!(
-            error.downcast_ref::<LookupError>(),
-            Some(LookupError::Empty)
-        ));
+        assert!(matches!(error.downcast_ref::<LookupError>(), Some(LookupError::Empty)));
     }
 }

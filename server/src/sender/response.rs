@@ -20,10 +20,7 @@ pub(super) fn outcome(status: u16, headers: &HeaderMap, now: Timestamp) -> Outco
             status,
             retry_after: headers.get(RETRY_AFTER).and_then(|value| retry_after(value, now)),
         },
-        _ => Outcome::Rejected {
-            status,
-            retry_after: None,
-        },
+        _ => Outcome::Rejected { status, retry_after: None },
     }
 }
 
@@ -114,16 +111,10 @@ mod tests {
     #[test]
     fn any_2xx_acknowledges_and_nothing_else() {
         for status in [200, 201, 204, 299] {
-            assert_eq!(
-                outcome(status, &HeaderMap::new(), NOW),
-                Outcome::Acknowledged { status }
-            );
+            assert_eq!(outcome(status, &HeaderMap::new(), NOW), Outcome::Acknowledged { status });
         }
         for status in [101, 199, 300, 302, 304, 400, 410, 500, 999] {
-            let rejected = Outcome::Rejected {
-                status,
-                retry_after: None,
-            };
+            let rejected = Outcome::Rejected { status, retry_after: None };
             assert_eq!(outcome(status, &headers("5"), NOW), rejected);
         }
     }
@@ -131,10 +122,7 @@ mod tests {
     #[test]
     fn retry_after_counts_on_429_and_503() {
         for status in [429, 503] {
-            let rejected = Outcome::Rejected {
-                status,
-                retry_after: Some(Duration::from_secs(5)),
-            };
+            let rejected = Outcome::Rejected { status, retry_after: Some(Duration::from_secs(5)) };
             assert_eq!(outcome(status, &headers("5"), NOW), rejected);
         }
     }
@@ -143,14 +131,8 @@ mod tests {
     fn retry_after_is_seconds_or_a_date() {
         assert_eq!(wait("0"), Some(Duration::ZERO));
         assert_eq!(wait(" 120 "), Some(Duration::from_mins(2)));
-        assert_eq!(
-            wait("Wed, 21 Oct 2015 07:29:00 GMT"),
-            Some(Duration::from_mins(1))
-        );
-        assert_eq!(
-            wait("Wednesday, 21-Oct-15 07:29:00 GMT"),
-            Some(Duration::from_mins(1))
-        );
+        assert_eq!(wait("Wed, 21 Oct 2015 07:29:00 GMT"), Some(Duration::from_mins(1)));
+        assert_eq!(wait("Wednesday, 21-Oct-15 07:29:00 GMT"), Some(Duration::from_mins(1)));
         assert_eq!(wait("Wed, 21 Oct 2015 07:27:00 GMT"), Some(Duration::ZERO));
         assert!(wait("99999999999999999999999999").unwrap() > Duration::from_hours(24 * 365));
         for nothing in ["", "-1", "1.5", "+5", "soon", "Wed, 99 Oct 2015 07:28:00 GMT"] {
@@ -163,10 +145,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-a", HeaderValue::from_static("1"));
         headers.append("x-b", HeaderValue::from_bytes(b"\xff").unwrap());
-        headers.append(
-            "x-c",
-            HeaderValue::from_str(&"c".repeat(MAX_HEADER_BYTES)).unwrap(),
-        );
+        headers.append("x-c", HeaderValue::from_str(&"c".repeat(MAX_HEADER_BYTES)).unwrap());
         headers.append("x-d", HeaderValue::from_static("4"));
         let expected = [("x-a", "1"), ("x-b", "\u{fffd}")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         assert_eq!(recorded_headers(&headers), expected);

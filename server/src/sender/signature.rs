@@ -16,9 +16,8 @@ pub(super) fn header<'a>(
     body: &[u8],
 ) -> Option<String> {
     let timestamp = timestamp.to_string();
-    let signatures: Vec<String> = secrets
-        .map(|secret| sign(secret, id, &timestamp, body))
-        .collect::<Option<_>>()?;
+    let signatures: Vec<String> =
+        secrets.map(|secret| sign(secret, id, &timestamp, body)).collect::<Option<_>>()?;
     (!signatures.is_empty()).then(|| signatures.join(" "))
 }
 
@@ -57,18 +56,8 @@ mod tests {
                 .map(|text| STANDARD.decode(text.strip_prefix("whsec_").unwrap()).unwrap())
                 .map(SigningSecret::from_bytes)
                 .collect();
-            let made = header(
-                secrets.iter(),
-                &vector.id,
-                vector.timestamp,
-                vector.body.as_bytes(),
-            );
-            assert_eq!(
-                made.as_deref(),
-                Some(vector.signature.as_str()),
-                "{}",
-                vector.description
-            );
+            let made = header(secrets.iter(), &vector.id, vector.timestamp, vector.body.as_bytes());
+            assert_eq!(made.as_deref(), Some(vector.signature.as_str()), "{}", vector.description);
         }
     }
 

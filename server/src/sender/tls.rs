@@ -34,20 +34,15 @@ pub(super) fn config(extra_ca_file: Option<&Path>) -> Result<ClientConfig, Build
         .with_no_client_auth();
     // The HTTP client leaves a ready-made configuration as it is, so this is ours to say.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.resumption = Resumption::store(Arc::new(NotingStore(ClientSessionMemoryCache::new(
-        REMEMBERED_SESSIONS,
-    ))));
+    config.resumption =
+        Resumption::store(Arc::new(NotingStore(ClientSessionMemoryCache::new(REMEMBERED_SESSIONS))));
     Ok(config)
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
-    let unreadable = |cause| BuildError::CaFile {
-        path: path.to_owned(),
-        cause,
-    };
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(unreadable)?;
+    let unreadable = |cause| BuildError::CaFile { path: path.to_owned(), cause };
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(unreadable)?;
     if certificates.is_empty() {
         return Err(unreadable(rustls::pki_types::pem::Error::NoItemsFound));
     }

@@ -37,10 +37,7 @@ const SECRET: [u8; 32] = [7; 32];
 fn claim(url: &str) -> Claim {
     let now = SystemClock.now();
     let tenant = TenantId::parse("default").unwrap();
-    let secret = SecretInForce {
-        secret: SigningSecret::from_bytes(SECRET.to_vec()),
-        expires_at: None,
-    };
+    let secret = SecretInForce { secret: SigningSecret::from_bytes(SECRET.to_vec()), expires_at: None };
     let event = Event {
         id: EventId::new(now),
         tenant: tenant.clone(),
@@ -128,10 +125,7 @@ fn assert_failed(attempt: &Attempt, expected: Failure, words: &str) {
         Outcome::Failed { failure, message } => {
             assert_eq!(*failure, expected, "{message}");
             assert!(message.contains(words), "{message}");
-            assert!(
-                message.starts_with(|first: char| first.is_lowercase()),
-                "{message}"
-            );
+            assert!(message.starts_with(|first: char| first.is_lowercase()), "{message}");
         }
         outcome => panic!("{outcome:?}"),
     }
@@ -251,10 +245,7 @@ mod what_comes_back {
             ))
             .await;
             assert_eq!(attempt.outcome, rejected(status, None));
-            assert_eq!(
-                attempt.response.unwrap().headers[0],
-                ("location".to_owned(), location)
-            );
+            assert_eq!(attempt.response.unwrap().headers[0], ("location".to_owned(), location));
         }
         assert_eq!(elsewhere.pending_requests(), 0);
         send_to(&elsewhere).await;
@@ -267,24 +258,17 @@ mod what_comes_back {
         let busy = |status: u16, wait: &str| {
             format!("HTTP/1.1 {status} Busy\r\nretry-after: {wait}\r\ncontent-length: 0\r\n\r\n")
         };
-        assert_eq!(
-            answered(&busy(429, "7")).await.outcome,
-            rejected(429, Some(7 * second))
-        );
-        assert_eq!(
-            answered(&busy(503, "0")).await.outcome,
-            rejected(503, Some(Duration::ZERO))
-        );
+        assert_eq!(answered(&busy(429, "7")).await.outcome, rejected(429, Some(7 * second)));
+        assert_eq!(answered(&busy(503, "0")).await.outcome, rejected(503, Some(Duration::ZERO)));
         assert_eq!(answered(&busy(500, "7")).await.outcome, rejected(500, None));
 
         let receiver = Receiver::answering(busy(429, "Wed, 21 Oct 2015 07:29:00 GMT")).await;
         let now = Timestamp::from_micros(1_445_412_480_000_000);
         let claim = claim(&format!("http://{}/", receiver.address));
         match sender().send(&claim, None, now).await.outcome {
-            Outcome::Rejected {
-                status: 429,
-                retry_after: Some(wait),
-            } => assert!(wait <= 60 * second && wait > 45 * second, "{wait:?}"),
+            Outcome::Rejected { status: 429, retry_after: Some(wait) } => {
+                assert!(wait <= 60 * second && wait > 45 * second, "{wait:?}");
+            }
             outcome => panic!("{outcome:?}"),
         }
     }
@@ -353,10 +337,9 @@ mod hostile_receivers {
 
     #[tokio::test]
     async fn one_that_never_stops_is_cut_short() {
-        for head in [
-            &b"HTTP/1.1 500 No\r\n\r\n"[..],
-            b"HTTP/1.1 500 No\r\ncontent-length: 999999999999\r\n\r\n",
-        ] {
+        for head in
+            [&b"HTTP/1.1 500 No\r\n\r\n"[..], b"HTTP/1.1 500 No\r\ncontent-length: 999999999999\r\n\r\n"]
+        {
             let receiver = Receiver::flooding(head, &[b'x'; 4_096]).await;
             let attempt = send_to(&receiver).await;
             assert_eq!(attempt.outcome, rejected(500, None));
@@ -388,18 +371,11 @@ mod hostile_receivers {
 
     #[tokio::test]
     async fn one_that_does_not_speak_http_is_a_protocol_failure() {
-        for beginning in [
-            &b"SSH-2.0-OpenSSH_9.9\r\n\r\n"[..],
-            b"HTTP/1.1 20",
-            b"",
-            b"\0\0\0\0\0\0\0\0\r\n\r\n",
-        ] {
+        for beginning in
+            [&b"SSH-2.0-OpenSSH_9.9\r\n\r\n"[..], b"HTTP/1.1 20", b"", b"\0\0\0\0\0\0\0\0\r\n\r\n"]
+        {
             let receiver = Receiver::resetting_after(beginning).await;
-            assert_failed(
-                &send_to(&receiver).await,
-                Failure::Protocol,
-                "the exchange broke off: ",
-            );
+            assert_failed(&send_to(&receiver).await, Failure::Protocol, "the exchange broke off: ");
         }
     }
 
@@ -408,11 +384,7 @@ mod hostile_receivers {
         for again in [&b"x-a: b\r\n"[..], &[b'x'; 4_096]] {
             let receiver = Receiver::flooding(b"HTTP/1.1 200 OK\r\n", again).await;
             let attempt = send_to(&receiver).await;
-            assert_failed(
-                &attempt,
-                Failure::Protocol,
-                "the exchange broke off: message head is too large",
-            );
+            assert_failed(&attempt, Failure::Protocol, "the exchange broke off: message head is too large");
             assert!(attempt.timings.total < Duration::from_secs(5));
         }
     }
@@ -425,10 +397,7 @@ mod hostile_receivers {
         ))
         .await;
         assert_eq!(attempt.outcome, ACKNOWLEDGED);
-        assert_eq!(
-            attempt.response.unwrap().headers,
-            [("x-a".to_owned(), "1".to_owned())]
-        );
+        assert_eq!(attempt.response.unwrap().headers, [("x-a".to_owned(), "1".to_owned())]);
     }
 
     #[tokio::test]
@@ -441,11 +410,7 @@ mod hostile_receivers {
     #[tokio::test]
     async fn one_that_is_not_there_is_a_connect_failure() {
         let attempt = send(&sender(), &format!("http://{}/", nobody())).await;
-        assert_failed(
-            &attempt,
-            Failure::Connect,
-            "could not connect: connection refused",
-        );
+        assert_failed(&attempt, Failure::Connect, "could not connect: connection refused");
         assert!(attempt.timings.connect.is_some());
         assert_eq!(attempt.timings.dns, None);
         assert_eq!(attempt.response, None);
@@ -482,11 +447,7 @@ mod the_address_guard {
         let receiver = Receiver::answering(OK).await;
         let url = format!("http://localhost:{}/", receiver.address.port());
         let elsewhere = sender_with(|config| config.allowed_networks = vec!["10.0.0.0/8".parse().unwrap()]);
-        assert_failed(
-            &send(&elsewhere, &url).await,
-            Failure::AddressRefused,
-            "localhost",
-        );
+        assert_failed(&send(&elsewhere, &url).await, Failure::AddressRefused, "localhost");
         assert_eq!(receiver.pending_requests(), 0);
         assert_eq!(send(&sender(), &url).await.outcome, ACKNOWLEDGED);
     }
@@ -522,27 +483,14 @@ mod phases {
         let attempt = send(&sender, &url).await;
         assert_eq!(attempt.outcome, ACKNOWLEDGED);
         let timings = attempt.timings;
-        let (dns, connect, tls) = (
-            timings.dns.unwrap(),
-            timings.connect.unwrap(),
-            timings.tls.unwrap(),
-        );
+        let (dns, connect, tls) = (timings.dns.unwrap(), timings.connect.unwrap(), timings.tls.unwrap());
         let first_byte = timings.first_byte.unwrap();
-        assert!(
-            dns + connect + tls <= first_byte && first_byte <= timings.total,
-            "{timings:?}"
-        );
-        assert!(
-            !tls.is_zero() && !connect.is_zero() && !dns.is_zero(),
-            "{timings:?}"
-        );
+        assert!(dns + connect + tls <= first_byte && first_byte <= timings.total, "{timings:?}");
+        assert!(!tls.is_zero() && !connect.is_zero() && !dns.is_zero(), "{timings:?}");
 
         let again = send(&sender, &url).await;
         assert_eq!(again.outcome, ACKNOWLEDGED);
-        assert_eq!(
-            (again.timings.dns, again.timings.connect, again.timings.tls),
-            (None, None, None)
-        );
+        assert_eq!((again.timings.dns, again.timings.connect, again.timings.tls), (None, None, None));
         assert!(again.timings.first_byte.is_some());
     }
 
@@ -570,11 +518,7 @@ mod phases {
     async fn an_address_is_not_looked_up() {
         let authority = Authority::new();
         let receiver = Receiver::answering_over_tls(authority.acceptor("http/1.1"), OK).await;
-        let attempt = send(
-            &sender_trusting(&authority),
-            &format!("https://{}/", receiver.address),
-        )
-        .await;
+        let attempt = send(&sender_trusting(&authority), &format!("https://{}/", receiver.address)).await;
         assert_eq!(attempt.outcome, ACKNOWLEDGED);
         assert_eq!(attempt.timings.dns, None);
         assert!(attempt.timings.connect.is_some() && attempt.timings.tls.is_some());
@@ -583,11 +527,7 @@ mod phases {
     #[tokio::test]
     async fn in_the_clear_there_is_no_handshake() {
         let receiver = Receiver::answering(OK).await;
-        let attempt = send(
-            &sender(),
-            &format!("http://localhost:{}/", receiver.address.port()),
-        )
-        .await;
+        let attempt = send(&sender(), &format!("http://localhost:{}/", receiver.address.port())).await;
         assert_eq!(attempt.outcome, ACKNOWLEDGED);
         assert!(attempt.timings.dns.is_some() && attempt.timings.connect.is_some());
         assert_eq!(attempt.timings.tls, None);
@@ -598,11 +538,7 @@ mod phases {
         let receiver = Receiver::answering_over_tls(Authority::new().acceptor("http/1.1"), OK).await;
         let url = format!("https://localhost:{}/", receiver.address.port());
         let attempt = send(&sender_trusting(&Authority::new()), &url).await;
-        assert_failed(
-            &attempt,
-            Failure::Tls,
-            "the tls handshake failed: invalid peer certificate",
-        );
+        assert_failed(&attempt, Failure::Tls, "the tls handshake failed: invalid peer certificate");
         let timings = attempt.timings;
         assert!(timings.dns.is_some() && timings.connect.is_some() && timings.tls.is_some());
         assert_eq!(timings.first_byte, None);
@@ -634,26 +570,16 @@ mod phases {
         .await;
         let sender = sender_trusting(&Authority::new());
         let attempt = send(&sender, &format!("https://{}/", receiver.address)).await;
-        assert_failed(
-            &attempt,
-            Failure::Timeout,
-            "timed out while waiting for the tls handshake",
-        );
+        assert_failed(&attempt, Failure::Timeout, "timed out while waiting for the tls handshake");
         assert!(attempt.timings.connect.unwrap() < attempt.timings.tls.unwrap());
-        assert!(
-            attempt.timings.total < Duration::from_secs(5),
-            "the connection has a timeout of its own"
-        );
+        assert!(attempt.timings.total < Duration::from_secs(5), "the connection has a timeout of its own");
     }
 }
 
 #[test]
 fn a_file_without_certificates_is_refused_by_name() {
     let empty = tempfile::NamedTempFile::new().unwrap();
-    let config = Config {
-        extra_ca_file: Some(empty.path().to_owned()),
-        ..Config::default()
-    };
+    let config = Config { extra_ca_file: Some(empty.path().to_owned()), ..Config::default() };
     let error = HttpSender::new(&config).unwrap_err();
     assert!(matches!(error, BuildError::CaFile { .. }));
     assert!(error.to_string().starts_with("sender.extra_ca_file `"));

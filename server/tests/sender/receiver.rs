@@ -46,11 +46,7 @@ impl Receiver {
                 connections.spawn(serve(stream, captured.clone()));
             }
         });
-        Self {
-            address,
-            requests,
-            _accepting: accepting,
-        }
+        Self { address, requests, _accepting: accepting }
     }
 
     /// Answers each request with these bytes, and keeps the connection.
@@ -75,9 +71,8 @@ impl Receiver {
         Self::serving(move |stream, captured| {
             let (acceptor, body) = (acceptor.clone(), body.clone());
             async move {
-                let mut connection = h2::server::handshake(acceptor.accept(stream).await?)
-                    .await
-                    .map_err(io::Error::other)?;
+                let mut connection =
+                    h2::server::handshake(acceptor.accept(stream).await?).await.map_err(io::Error::other)?;
                 let mut answering = JoinSet::new();
                 while let Some(next) = connection.accept().await {
                     let (request, answer) = next.map_err(io::Error::other)?;
@@ -161,9 +156,7 @@ async fn answer_over_http2(
         request.body.extend_from_slice(&part?);
     }
     let _nobody_asks = captured.send(request);
-    answer
-        .send_response(http::Response::new(()), false)?
-        .send_data(body, true)
+    answer.send_response(http::Response::new(()), false)?.send_data(body, true)
 }
 
 async fn read_request(stream: &mut impl Stream) -> io::Result<Captured> {
@@ -176,12 +169,7 @@ async fn read_request(stream: &mut impl Stream) -> io::Result<Captured> {
     let request_line = lines.next().unwrap().to_owned();
     let headers: HeaderMap = lines
         .map(|line| line.split_once(": ").unwrap())
-        .map(|(name, value)| {
-            (
-                HeaderName::try_from(name).unwrap(),
-                HeaderValue::from_str(value).unwrap(),
-            )
-        })
+        .map(|(name, value)| (HeaderName::try_from(name).unwrap(), HeaderValue::from_str(value).unwrap()))
         .fold(HeaderMap::new(), |mut headers, (name, value)| {
             headers.append(name, value);
             headers
@@ -189,9 +177,5 @@ async fn read_request(stream: &mut impl Stream) -> io::Result<Captured> {
     let length = headers["content-length"].to_str().unwrap().parse().unwrap();
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    Ok(Captured {
-        request_line,
-        headers,
-        body,
-    })
+    Ok(Captured { request_line, headers, body })
 }

@@ -14,7 +14,10 @@ pub(super) struct DemoEvent {
 /// Three events of an imaginary shop.
 pub(super) fn built_in() -> Vec<DemoEvent> {
     let events = [
-        ("order.created", r#"{"order": 1001, "customer": "Zoë", "total": {"amount": "49.90", "currency": "EUR"}}"#),
+        (
+            "order.created",
+            r#"{"order": 1001, "customer": "Zoë", "total": {"amount": "49.90", "currency": "EUR"}}"#,
+        ),
         ("order.paid", r#"{"order": 1001, "method": "card"}"#),
         ("parcel.handed_over", r#"{"order": 1001, "carrier": "Postrider ☕", "weight_g": 750}"#),
     ];
@@ -32,7 +35,8 @@ pub(super) fn read(file: &Path) -> Result<Vec<DemoEvent>, Box<dyn Error>> {
         r#type: String,
         data: Box<RawValue>,
     }
-    let text = fs::read_to_string(file).map_err(|cause| format!("{} cannot be read: {cause}", file.display()))?;
+    let text =
+        fs::read_to_string(file).map_err(|cause| format!("{} cannot be read: {cause}", file.display()))?;
     let read = |(index, line): (usize, &str)| {
         let line: Line = serde_json::from_str(line).map_err(|cause| {
             format!("{}, line {}: {cause}; expected {{\"type\": …, \"data\": …}}", file.display(), index + 1)

@@ -35,7 +35,8 @@ impl Row {
         let last_segment = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
         let subscription = last_segment(&delivery.subscription);
         let key = (last_segment(&delivery.event), subscription.clone());
-        let status = |attempt: &Attempt| attempt.status().map_or_else(|| "—".to_owned(), |status| status.to_string());
+        let status =
+            |attempt: &Attempt| attempt.status().map_or_else(|| "—".to_owned(), |status| status.to_string());
         let statuses: Vec<_> = attempts.iter().map(status).collect();
         let reason = delivery.end_reason.map_or_else(String::new, |reason| format!(", {reason:?}"));
         Self {

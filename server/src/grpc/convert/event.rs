@@ -35,7 +35,8 @@ pub(in crate::grpc) fn new_event(
 }
 
 fn content(event: pb::Event, max_data_bytes: usize) -> Result<EventContent, Invalid> {
-    let event_type = EventType::parse(&event.r#type).map_err(|invalid| Invalid::new("type", invalid.reason))?;
+    let event_type =
+        EventType::parse(&event.r#type).map_err(|invalid| Invalid::new("type", invalid.reason))?;
     check_text("source", &event.source, MAX_TEXT)?;
     check_text("subject", &event.subject, MAX_TEXT)?;
     Ok(EventContent {

@@ -72,7 +72,9 @@ pub(in crate::grpc) fn edit(
     policy: &AddressPolicy,
 ) -> Result<Edit, Invalid> {
     let paths: Vec<&str> = match mask {
-        Some(mask) if mask.paths.iter().any(|path| path == "*") => vec!["description", "target_url", "event_types"],
+        Some(mask) if mask.paths.iter().any(|path| path == "*") => {
+            vec!["description", "target_url", "event_types"]
+        }
         Some(mask) if !mask.paths.is_empty() => mask.paths.iter().map(String::as_str).collect(),
         _ => populated(subscription),
     };
@@ -87,7 +89,10 @@ pub(in crate::grpc) fn edit(
                 let shown: String = unknown.chars().take(100).collect();
                 return Err(Invalid::new(
                     "update_mask",
-                    format!("names `{}`; it may name `description`, `target_url` and `event_types`", shown.escape_debug()),
+                    format!(
+                        "names `{}`; it may name `description`, `target_url` and `event_types`",
+                        shown.escape_debug()
+                    ),
                 ));
             }
         }
@@ -120,7 +125,9 @@ fn filter(subscription: &pb::Subscription) -> Result<Filter, Invalid> {
 /// The first of the three gates; the others stand before each request.
 fn target_url(subscription: &pb::Subscription, policy: &AddressPolicy) -> Result<TargetUrl, Invalid> {
     let target_url = TargetUrl::parse(&subscription.target_url).map_err(within)?;
-    policy.check_url(&target_url).map_err(|refused| within(Invalid::new("target_url", refused.to_string())))?;
+    policy
+        .check_url(&target_url)
+        .map_err(|refused| within(Invalid::new("target_url", refused.to_string())))?;
     Ok(target_url)
 }
 

@@ -1,0 +1,159 @@
+//! A server in this process, with a clock and loops that the test moves.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use postrider_sdk::{Client, RetryPolicy, Subscription, model::CreatedSubscription};
+use postrider_server::{
+    app::{App, Deliverer, Running, World},
+    clock::{Clock, ManualClock},
+    config::Config,
+    domain::timestamp::Timestamp,
+    maintenance::Maintenance,
+    readiness::Readiness,
+};
+
+use crate::{Kind, Receiver, TestDatabase};
+
+/// 2026-01-01T00:00:00Z: when every test begins.
+const BEGIN: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
+
+/// A server that has been started.
+pub struct TestApp {
+    /// The time. Stands still until it is put forward.
+    pub clock: Arc<ManualClock>,
+    /// Calls the server as the tenant `default`; repeats nothing by itself.
+    pub client: Client,
+    /// Where gRPC calls go.
+    pub grpc: SocketAddr,
+    /// Where HTTP requests go.
+    pub http: SocketAddr,
+    /// What it keeps its data in.
+    pub database: Arc<TestDatabase>,
+    deliverer: Deliverer,
+    maintenance: Maintenance,
+    readiness: Readiness,
+    running: Running,
+}
+
+/// How a server is to be.
+pub struct Builder {
+    database: Arc<TestDatabase>,
+    clock: Arc<ManualClock>,
+    config: Config,
+}
+
+impl Builder {
+    /// A server on a database that exists, like the one of another server.
+    #[must_use]
+    pub fn on(database: Arc<TestDatabase>, clock: Arc<ManualClock>) -> Self {
+        let mut config = Config::default();
+        config.database = database.config();
+        config.data.dir = database.folder();
+        config.grpc.listen.set_port(0);
+        config.http.listen.set_port(0);
+        config.sender.allow_http = true;
+        config.sender.allowed_networks = vec!["127.0.0.0/8".parse().unwrap()];
+        config.retry.jitter = 0.0;
+        Self { database, clock, config }
+    }
+
+    /// Changes the configuration.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Starts it.
+    pub async fn start(self) -> TestApp {
+        self.config.validate().unwrap();
+        let world = World::bind(&self.config, Arc::clone(&self.clock) as _).await.unwrap();
+        let (grpc, http) = (world.grpc.local_addr().unwrap(), world.http.local_addr().unwrap());
+        let app = App::build(self.config, world).await.unwrap();
+        let (deliverer, maintenance, readiness) = (app.deliverer(), app.maintenance(), app.readiness());
+        let running = app.start_lanes();
+        let client = Client::builder(format!("http://{grpc}")).with_retry(RetryPolicy::never());
+        TestApp {
+            clock: self.clock,
+            client: client.connect_lazy().unwrap(),
+            grpc,
+            http,
+            database: self.database,
+            deliverer,
+            maintenance,
+            readiness,
+            running,
+        }
+    }
+}
+
+impl TestApp {
+    /// A server with the defaults, on a new database.
+    pub async fn start(kind: Kind) -> Self {
+        Self::builder(kind).await.start().await
+    }
+
+    /// A server on a new database, to be changed before it starts.
+    pub async fn builder(kind: Kind) -> Builder {
+        Builder::on(Arc::new(TestDatabase::new(kind).await), Arc::new(ManualClock::at(BEGIN)))
+    }
+
+    /// Another server on the same database and the same clock.
+    #[must_use]
+    pub fn another(&self) -> Builder {
+        Builder::on(Arc::clone(&self.database), Arc::clone(&self.clock))
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Puts the clock forward. Nothing happens by itself.
+    pub fn advance(&self, span: Duration) {
+        self.clock.advance(span);
+    }
+
+    /// Takes over what is due once, and does not wait for it.
+    pub async fn tick(&self) -> usize {
+        self.deliverer.tick().await.unwrap()
+    }
+
+    /// Takes over whatever is due and waits until nothing is under way.
+    pub async fn run_until_idle(&self) {
+        loop {
+            self.deliverer.drain().await;
+            if self.tick().await == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Cancels what waits for subscriptions that have ended. Returns how many deliveries.
+    pub async fn sweep(&self) -> u64 {
+        self.maintenance.sweep().await.unwrap()
+    }
+
+    /// Deletes what has passed its retention. Returns how many rows.
+    pub async fn prune(&self) -> u64 {
+        self.maintenance.prune().await.unwrap()
+    }
+
+    /// Looks whether the server is ready.
+    pub async fn look(&self) -> Result<(), postrider_server::readiness::NotReady> {
+        self.readiness.tick(self.deliverer.last_tick()).await;
+        *self.readiness.watch().borrow()
+    }
+
+    /// Subscribes a receiver to everything.
+    pub async fn subscribe(&self, receiver: &Receiver) -> CreatedSubscription {
+        let everything = Subscription::to(receiver.url()).event_types(["**"]);
+        self.client.subscriptions().create(everything).await.unwrap()
+    }
+
+    /// Stops it as SIGTERM would: finishes what is under way.
+    pub async fn stop(self) {
+        self.running.drain().await;
+    }
+}

@@ -1,0 +1,5 @@
+//! The whole, through the SDK, on both databases.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod deliver;
