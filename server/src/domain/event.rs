@@ -291,9 +291,9 @@ mod tests {
     }
 
     #[test]
-    fn deeply_nested_json_is_refused_and_does_not_exhaust_the_stack() {
+    fn deeply_nested_json_does_not_exhaust_the_stack() {
         let deep = Bytes::from("[".repeat(1_000_000));
-        assert!(Payload::parse(deep, "", 2_000_000).unwrap_err().reason.contains("recursion limit"));
+        assert!(Payload::parse(deep, "", 2_000_000).unwrap_err().reason.contains("is not valid JSON"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) fn build(config: &Config, policy: Arc<AddressPolicy>) -> Result<Clien
         .retry(reqwest::retry::never())
         .dns_resolver(GuardedResolver(policy))
         .connector_layer(ConnectorLayer)
-        .tls_backend_preconfigured(tls::config(config.extra_ca_file.as_deref())?)
+        .tls_backend_preconfigured(tls::config(&config.extra_ca_file)?)
         .connect_timeout(config.connect_timeout)
         .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
         .pool_idle_timeout(IDLE_TIMEOUT)
@@ -95,7 +95,7 @@ mod tests {
         let authority = rcgen::generate_simple_self_signed([]).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(authority.cert.pem().as_bytes()).unwrap();
-        let config = Config { extra_ca_file: Some(file.path().to_owned()), ..Config::default() };
+        let config = Config { extra_ca_file: file.path().to_owned(), ..Config::default() };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://localhost:{}/?token=s3cret", listener.local_addr().unwrap().port());
 

@@ -28,9 +28,8 @@ pub struct Config {
     pub allow_http: bool,
     /// Networks that may be sent to although they are internal: receivers that you host.
     pub allowed_networks: Vec<IpNet>,
-    /// PEM file of certificate authorities that are trusted beside the system's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub extra_ca_file: Option<PathBuf>,
+    /// PEM file of certificate authorities that are trusted beside the system's. Empty: none.
+    pub extra_ca_file: PathBuf,
     /// The `User-Agent` header.
     pub user_agent: String,
 }
@@ -43,7 +42,7 @@ impl Default for Config {
             max_response_bytes: 16 * 1024,
             allow_http: false,
             allowed_networks: Vec::new(),
-            extra_ca_file: None,
+            extra_ca_file: PathBuf::new(),
             user_agent: concat!("Postrider/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -22,9 +22,10 @@ use super::{
 const REMEMBERED_SESSIONS: usize = 1_024;
 
 /// The roots of the operating system and those of `extra_ca_file`; HTTP/2 before HTTP/1.1.
-pub(super) fn config(extra_ca_file: Option<&Path>) -> Result<ClientConfig, BuildError> {
+pub(super) fn config(extra_ca_file: &Path) -> Result<ClientConfig, BuildError> {
     let provider = Arc::new(ring::default_provider());
-    let extra = extra_ca_file.map_or(Ok(Vec::new()), read_certificates)?;
+    let extra =
+        if extra_ca_file.as_os_str().is_empty() { Vec::new() } else { read_certificates(extra_ca_file)? };
     let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(BuildError::Roots)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -81,7 +81,7 @@ fn sender_with(change: impl FnOnce(&mut Config)) -> HttpSender {
     let mut config = Config {
         allow_http: true,
         allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
-        extra_ca_file: Some(authority.path().to_owned()),
+        extra_ca_file: authority.path().to_owned(),
         ..Config::default()
     };
     change(&mut config);
@@ -468,7 +468,7 @@ mod phases {
     fn sender_trusting(authority: &Authority) -> HttpSender {
         let file = authority.file();
         sender_with(|config| {
-            config.extra_ca_file = Some(file.path().to_owned());
+            config.extra_ca_file = file.path().to_owned();
             config.connect_timeout = Duration::from_millis(500);
         })
     }
@@ -579,7 +579,7 @@ mod phases {
 #[test]
 fn a_file_without_certificates_is_refused_by_name() {
     let empty = tempfile::NamedTempFile::new().unwrap();
-    let config = Config { extra_ca_file: Some(empty.path().to_owned()), ..Config::default() };
+    let config = Config { extra_ca_file: empty.path().to_owned(), ..Config::default() };
     let error = HttpSender::new(&config).unwrap_err();
     assert!(matches!(error, BuildError::CaFile { .. }));
     assert!(error.to_string().starts_with("sender.extra_ca_file `"));

@@ -20,7 +20,11 @@ impl EventService for Fake {
     ) -> Answer<pb::PublishEventResponse> {
         self.begin("PublishEvent", &request, vec![request.get_ref().request_id.clone()]).await?;
         let request = request.into_inner();
-        match self.store(pb::PublishItem { event: request.event, request_id: request.request_id }) {
+        match self.store(pb::PublishItem {
+            event: request.event,
+            request_id: request.request_id,
+            ..Default::default()
+        }) {
             pb::publish_result::Result::Published(published) => {
                 Ok(Response::new(pb::PublishEventResponse { published: Some(published) }))
             }
