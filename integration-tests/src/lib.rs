@@ -7,14 +7,24 @@
 #![expect(clippy::missing_panics_doc, clippy::unwrap_used, reason = "a harness for tests")]
 
 mod app;
+mod collector;
 mod database;
 mod fixtures;
+mod http1;
+mod process;
+mod raw;
 mod receiver;
+mod refusal;
 
 pub use app::{Builder, TestApp};
+pub use collector::{Collector, Span};
 pub use database::{Kind, TestDatabase};
 pub use fixtures::{an_event, default_tenant};
+pub use http1::send as send_http1;
+pub use process::{Exit, Process, ProcessBuilder};
+pub use raw::Raw;
 pub use receiver::{Gate, Receiver, Request};
+pub use refusal::{Refusal, Refused};
 
 /// Makes two tests of each function: one on SQLite, one on PostgreSQL.
 ///

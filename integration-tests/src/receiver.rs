@@ -25,6 +25,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// The status that it is answered with.
+    pub answered: u16,
 }
 
 impl Request {
@@ -167,6 +169,12 @@ impl Receiver {
         self.requests().iter().map(|request| request.webhook_id().to_owned()).collect()
     }
 
+    /// Waits until what has arrived is enough.
+    pub async fn until(&self, enough: impl Fn(&[Request]) -> bool) {
+        let is_enough = |_: &usize| enough(&self.inner.requests.lock().unwrap());
+        self.inner.count.subscribe().wait_for(is_enough).await.unwrap();
+    }
+
     /// Waits until this many requests have arrived altogether.
     pub async fn arrived(&self, count: usize) {
         self.inner.count.subscribe().wait_for(|arrived| *arrived >= count).await.unwrap();
@@ -187,9 +195,10 @@ async fn receive(State(inner): State<Arc<Inner>>, request: axum::extract::Reques
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    inner.requests.lock().unwrap().push(Request { path, headers: head.headers, body });
     let scripted = inner.script.lock().unwrap().pop_front();
     let answer = scripted.unwrap_or_else(|| inner.otherwise.lock().unwrap().clone());
+    let answered = answer.status.as_u16();
+    inner.requests.lock().unwrap().push(Request { path, headers: head.headers, body, answered });
     inner.count.send_modify(|count| *count += 1);
     let gate = inner.gate.lock().unwrap().clone();
     if let Some(gate) = gate {

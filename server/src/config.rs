@@ -272,7 +272,7 @@ mod tests {
         };
         refused("[sender]\ntimeuot = \"5s\"", "timeuot");
         refused("[sendr]\ntimeout = \"5s\"", "sendr");
-        refused("[dispatch]\nlease = \"20s\"", "dispatch.lease");
+        refused("[dispatch]\nlease = \"19s\"", "dispatch.lease");
         refused("[dispatch]\nlease = 20", "dispatch.lease");
         refused("[dispatch]\nmax_in_flight = 0", "dispatch.max_in_flight");
         refused("[grpc]\nlisten = \"0.0.0.0:50051\"", "grpc.listen");

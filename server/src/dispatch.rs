@@ -76,13 +76,13 @@ impl Config {
     /// Checks each field, and that a lease outlasts an attempt of `timeout` and its settlement.
     pub fn validate(&self, timeout: Duration) -> Result<(), Invalid> {
         /// For recording the outcome after the longest possible attempt.
-        const MARGIN: Duration = Duration::from_secs(10);
+        const MARGIN: Duration = Duration::from_secs(5);
         if self.lease < timeout + MARGIN {
             let least = humantime(timeout + MARGIN);
             return Err(Invalid::new(
                 "dispatch.lease",
                 format!(
-                    "is {}, but must outlast `sender.timeout` by 10s: at least {least}",
+                    "is {}, but must outlast `sender.timeout` by 5s: at least {least}",
                     humantime(self.lease)
                 ),
             ));

@@ -1,0 +1,10 @@
+//! The real binary: what it does when it is killed, stopped, traced, or started wrongly.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod crash;
+mod demo;
+mod nodes;
+mod refusals;
+mod stop;
+mod traces;

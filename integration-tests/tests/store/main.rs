@@ -1,0 +1,21 @@
+//! How the store must behave: one suite for SQLite and PostgreSQL.
+//!
+//! The clock of these tests is a constant: whatever the store needs to know of time is an argument. Two stores on one
+//! database stand for two nodes.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod fixtures;
+mod node;
+
+mod claim;
+mod deliveries;
+mod errors;
+mod idempotency;
+mod migrations;
+mod publish;
+mod retention;
+mod secrets;
+mod settle;
+mod subscriptions;
+mod sweep;
