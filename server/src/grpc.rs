@@ -45,6 +45,7 @@ mod convert;
 mod delivery_service;
 mod event_service;
 mod failure;
+mod intake;
 mod name;
 mod page_token;
 mod publish_stream;

@@ -64,13 +64,18 @@ impl Readiness {
 
     /// Looks once. `last_claim` is when the dispatcher last asked the queue with success.
     pub async fn tick(&self, last_claim: Timestamp) {
+        let claim_age = self.clock.now().since(last_claim);
+        let has_claimed = last_claim != Timestamp::default();
+        if has_claimed {
+            self.metrics.claim_age(claim_age);
+        }
         let found = match self.store.ping().await {
             Err(cause) => {
                 tracing::debug!(cause = &cause as &dyn std::error::Error, "the database does not answer");
                 Err(NotReady::Database)
             }
-            Ok(()) if last_claim == Timestamp::default() => Err(NotReady::Starting),
-            Ok(()) if self.clock.now().since(last_claim) > CLAIM_BOUND => Err(NotReady::Claiming),
+            Ok(()) if !has_claimed => Err(NotReady::Starting),
+            Ok(()) if claim_age > CLAIM_BOUND => Err(NotReady::Claiming),
             Ok(()) => Ok(()),
         };
         self.set(found);

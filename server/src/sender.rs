@@ -32,6 +32,7 @@ use crate::{
     },
 };
 
+mod build_error;
 mod client;
 mod config;
 mod failure;
@@ -42,7 +43,7 @@ mod response;
 mod signature;
 mod tls;
 
-pub use client::BuildError;
+pub use build_error::BuildError;
 pub use config::Config;
 use phases::Phases;
 

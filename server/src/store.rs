@@ -22,6 +22,7 @@ mod entity;
 mod error;
 pub mod events;
 pub mod keyring;
+mod lookup;
 mod page;
 pub mod publish;
 pub mod queue;

@@ -26,7 +26,7 @@ use report::{Arrivals, Row};
 const SCHEDULE: [Duration; 3] =
     [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(2)];
 /// How long the demo waits for deliveries to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

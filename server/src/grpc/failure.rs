@@ -30,8 +30,8 @@ pub(super) enum Failure {
     IdTaken { field: &'static str, name: String },
     /// The request id stands for another event.
     RequestIdReused,
-    /// The resource was changed since the etag was read.
-    EtagMismatch,
+    /// The resource was changed since the etag in this field was read.
+    EtagMismatch { field: &'static str },
     /// The resource's state does not allow it.
     WrongState(String),
     /// The event's data is no longer kept.
@@ -52,7 +52,7 @@ impl Failure {
             Self::Invalid(_) => Code::InvalidArgument,
             Self::NotFound { .. } => Code::NotFound,
             Self::IdTaken { .. } | Self::RequestIdReused => Code::AlreadyExists,
-            Self::EtagMismatch => Code::Aborted,
+            Self::EtagMismatch { .. } => Code::Aborted,
             Self::WrongState(_) | Self::DataExpired => Code::FailedPrecondition,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Unavailable | Self::Stopping => Code::Unavailable,
@@ -66,7 +66,7 @@ impl Failure {
             Self::NotFound { .. } => ErrorReason::NotFound,
             Self::IdTaken { .. } => ErrorReason::IdTaken,
             Self::RequestIdReused => ErrorReason::RequestIdReused,
-            Self::EtagMismatch => ErrorReason::EtagMismatch,
+            Self::EtagMismatch { .. } => ErrorReason::EtagMismatch,
             Self::WrongState(_) => ErrorReason::WrongState,
             Self::DataExpired => ErrorReason::DataExpired,
             Self::Unauthenticated(_) => ErrorReason::Unauthenticated,
@@ -82,7 +82,9 @@ impl Failure {
             Self::NotFound { field, name } => format!("{field}: `{name}` does not exist"),
             Self::IdTaken { field, name } => format!("{field}: `{name}` exists already"),
             Self::RequestIdReused => publish::Error::RequestIdReused.to_string(),
-            Self::EtagMismatch => "etag: the resource was changed since; read it again".to_owned(),
+            Self::EtagMismatch { field } => {
+                format!("{field}: the resource was changed since; read it again")
+            }
             Self::WrongState(message) => message.clone(),
             Self::DataExpired => Refusal::DataExpired.to_string(),
             Self::Unauthenticated(message) => (*message).to_owned(),
@@ -103,7 +105,7 @@ impl Failure {
                 vec![("field", (*field).to_owned()), ("resource", name.clone())]
             }
             Self::RequestIdReused => vec![("field", "request_id".to_owned())],
-            Self::EtagMismatch => vec![("field", "etag".to_owned())],
+            Self::EtagMismatch { field } => vec![("field", (*field).to_owned())],
             _ => Vec::new(),
         };
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()

@@ -11,8 +11,8 @@ use tonic::{Status, Streaming};
 
 use super::{
     Parts,
-    event_service::{InHand, to_result},
     failure::Failure,
+    intake::{InHand, to_result},
     name,
 };
 use crate::domain::{id::TenantId, invalid::Invalid, trace_context::TraceContext};

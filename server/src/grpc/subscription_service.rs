@@ -19,12 +19,25 @@ use crate::{
 
 pub(super) struct Subscriptions(pub(super) Arc<Parts>);
 
+/// Where a request names the subscription and its etag.
+struct Fields {
+    name: &'static str,
+    etag: &'static str,
+}
+
+const FIELDS: Fields = Fields { name: "name", etag: "etag" };
+const FIELDS_OF_UPDATE: Fields = Fields { name: "subscription.name", etag: "subscription.etag" };
+
 /// Shows a subscription that was changed.
-fn changed(change: Change<Subscription>, name: String) -> Result<Option<pb::Subscription>, Failure> {
+fn changed(
+    change: Change<Subscription>,
+    fields: &Fields,
+    name: String,
+) -> Result<Option<pb::Subscription>, Failure> {
     match change {
         Change::Done(subscription) => Ok(Some(convert::subscription::to_subscription(&subscription))),
-        Change::NotFound => Err(Failure::NotFound { field: "name", name }),
-        Change::EtagMismatch => Err(Failure::EtagMismatch),
+        Change::NotFound => Err(Failure::NotFound { field: fields.name, name }),
+        Change::EtagMismatch => Err(Failure::EtagMismatch { field: fields.etag }),
     }
 }
 
@@ -102,14 +115,15 @@ impl SubscriptionService for Subscriptions {
         let subscription =
             request.subscription.ok_or_else(|| Failure::from(Invalid::new("subscription", "is missing")))?;
         let (tenant, id) =
-            name::subscription("subscription.name", &subscription.name).map_err(Failure::from)?;
+            name::subscription(FIELDS_OF_UPDATE.name, &subscription.name).map_err(Failure::from)?;
         let mask = request.update_mask.as_ref();
         let edit = convert::subscription::edit(&subscription, mask, &self.0.address_policy)
             .map_err(Failure::from)?;
         let etag = etag(&subscription.etag);
         let now = self.0.clock.now();
         let change = self.0.store.update_subscription(&tenant, &id, etag, |spec| edit.apply(spec), now).await;
-        let subscription = changed(change.map_err(Failure::from)?, subscription.name.clone())?;
+        let subscription =
+            changed(change.map_err(Failure::from)?, &FIELDS_OF_UPDATE, subscription.name.clone())?;
         Ok(Response::new(pb::UpdateSubscriptionResponse { subscription }))
     }
 
@@ -121,7 +135,7 @@ impl SubscriptionService for Subscriptions {
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
         let now = self.0.clock.now();
         let change = self.0.store.delete_subscription(&tenant, &id, etag(&request.etag), now).await;
-        changed(change.map_err(Failure::from)?, request.name)?;
+        changed(change.map_err(Failure::from)?, &FIELDS, request.name)?;
         self.0.nudge.subscription_ended();
         Ok(Response::new(pb::DeleteSubscriptionResponse {}))
     }
@@ -133,7 +147,7 @@ impl SubscriptionService for Subscriptions {
         let request = request.into_inner();
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
         let change = self.0.store.pause_subscription(&tenant, &id, self.0.clock.now()).await;
-        let subscription = changed(change.map_err(Failure::from)?, request.name)?;
+        let subscription = changed(change.map_err(Failure::from)?, &FIELDS, request.name)?;
         Ok(Response::new(pb::PauseSubscriptionResponse { subscription }))
     }
 
@@ -144,7 +158,7 @@ impl SubscriptionService for Subscriptions {
         let request = request.into_inner();
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
         let change = self.0.store.resume_subscription(&tenant, &id, self.0.clock.now()).await;
-        let subscription = changed(change.map_err(Failure::from)?, request.name)?;
+        let subscription = changed(change.map_err(Failure::from)?, &FIELDS, request.name)?;
         self.0.nudge.deliveries_due();
         Ok(Response::new(pb::ResumeSubscriptionResponse { subscription }))
     }
@@ -156,7 +170,7 @@ impl SubscriptionService for Subscriptions {
         let request = request.into_inner();
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
         let change = self.0.store.enable_subscription(&tenant, &id, self.0.clock.now()).await;
-        let subscription = changed(change.map_err(Failure::from)?, request.name)?;
+        let subscription = changed(change.map_err(Failure::from)?, &FIELDS, request.name)?;
         self.0.nudge.deliveries_due();
         Ok(Response::new(pb::EnableSubscriptionResponse { subscription }))
     }

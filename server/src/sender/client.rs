@@ -1,10 +1,12 @@
 //! The HTTP client: what it may do, and what a receiver can make it spend.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{Client, redirect};
 
-use super::{config::Config, phases::ConnectorLayer, resolver::GuardedResolver, tls};
+use super::{
+    build_error::BuildError, config::Config, phases::ConnectorLayer, resolver::GuardedResolver, tls,
+};
 use crate::domain::address::AddressPolicy;
 
 /// As many idle connections as there may be attempts under way to one subscription, or bursts would open new ones each time.
@@ -22,32 +24,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// connection would keep taking the requests of its host until the kernel gives up.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why there is no sender.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The user agent does not fit in a header.
-    #[error("sender.user_agent does not fit in an HTTP header")]
-    UserAgent(#[from] http::header::InvalidHeaderValue),
-    /// The file of extra certificate authorities is of no use.
-    #[error("sender.extra_ca_file `{}` cannot be read", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        cause: rustls::pki_types::pem::Error,
-    },
-    /// There is nobody to trust.
-    #[error("no certificate authorities can be loaded; install the system's or set sender.extra_ca_file")]
-    Roots(#[source] rustls::Error),
-    /// TLS cannot be set up.
-    #[error("tls cannot be set up")]
-    Tls(#[source] rustls::Error),
-    /// The HTTP client cannot be set up.
-    #[error("the http client cannot be set up")]
-    Client(#[from] reqwest::Error),
-}
 
 /// The client that all attempts of a node share.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]

@@ -14,7 +14,7 @@ use rustls::{
 use rustls_platform_verifier::Verifier;
 
 use super::{
-    client::BuildError,
+    build_error::BuildError,
     phases::{self, Mark},
 };
 

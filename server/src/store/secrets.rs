@@ -11,7 +11,7 @@ use super::{
     Error, Store,
     entity::subscription_secrets,
     keyring::{Keyring, Sealed},
-    subscriptions, tenants,
+    lookup, tenants,
 };
 use crate::domain::{
     id::{SubscriptionId, SubscriptionUid, TenantId},
@@ -38,7 +38,7 @@ impl Store {
         id: &SubscriptionId,
     ) -> Result<Option<SigningSecret>, Error> {
         let reader = &self.connections.reader;
-        let Some(subscription) = subscriptions::living(tenant, id).one(reader).await? else {
+        let Some(subscription) = lookup::living(tenant, id).one(reader).await? else {
             return Ok(None);
         };
         let row = subscription_secrets::Entity::find()
@@ -64,7 +64,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Rotation, Error> {
         let transaction = self.connections.begin().await?;
-        let Some(subscription) = subscriptions::locked(&transaction, tenant, id).await? else {
+        let Some(subscription) = lookup::locked(&transaction, tenant, id).await? else {
             return Ok(Rotation::NotFound);
         };
         let of_subscription = subscription_secrets::Column::SubscriptionUid.eq(subscription.uid);

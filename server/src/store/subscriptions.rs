@@ -1,11 +1,11 @@
 //! What is wanted: subscriptions and their secrets.
 
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
-    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict,
+    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::OnConflict,
 };
 
-use super::{Error, Store, entity::subscriptions, page, rows, secrets, tenants};
+use super::{Error, Store, entity::subscriptions, lookup, page, rows, secrets, tenants};
 use crate::domain::{
     id::{SubscriptionId, SubscriptionUid, TenantId},
     page::{Page, PageRequest},
@@ -73,7 +73,7 @@ impl Store {
         tenant: &TenantId,
         id: &SubscriptionId,
     ) -> Result<Option<Subscription>, Error> {
-        let row = living(tenant, id).one(&self.connections.reader).await?;
+        let row = lookup::living(tenant, id).one(&self.connections.reader).await?;
         row.map(rows::subscription).transpose()
     }
 
@@ -185,7 +185,7 @@ impl Store {
         edit: impl FnOnce(&mut subscriptions::Model) -> Result<(), Error>,
     ) -> Result<Change<Subscription>, Error> {
         let transaction = self.connections.begin().await?;
-        let Some(before) = locked(&transaction, tenant, id).await? else {
+        let Some(before) = lookup::locked(&transaction, tenant, id).await? else {
             return Ok(Change::NotFound);
         };
         let current = rows::subscription(before.clone())?;
@@ -205,29 +205,6 @@ impl Store {
         transaction.commit().await?;
         Ok(Change::Done(rows::subscription(after)?))
     }
-}
-
-/// The query for a subscription that is not deleted.
-pub(super) fn living(tenant: &TenantId, id: &SubscriptionId) -> sea_orm::Select<subscriptions::Entity> {
-    subscriptions::Entity::find()
-        .filter(subscriptions::Column::TenantId.eq(tenant.as_str()))
-        .filter(subscriptions::Column::Id.eq(id.as_str()))
-        .filter(subscriptions::Column::DeletedAt.is_null())
-}
-
-/// Reads a subscription's row so that nobody else changes it before the transaction ends.
-pub(super) async fn locked(
-    transaction: &DatabaseTransaction,
-    tenant: &TenantId,
-    id: &SubscriptionId,
-) -> Result<Option<subscriptions::Model>, Error> {
-    let query = living(tenant, id);
-    // A transaction of SQLite that writes is alone anyway.
-    let query = match transaction.get_database_backend() {
-        DbBackend::Sqlite => query,
-        _ => query.lock_exclusive(),
-    };
-    Ok(query.one(transaction).await?)
 }
 
 fn patterns(spec: &SubscriptionSpec) -> String {

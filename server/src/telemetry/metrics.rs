@@ -1,6 +1,10 @@
 //! Every instrument, in one place. Ids are never labels: their number has no bound.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -31,6 +35,7 @@ struct Instruments {
     unrecorded: Counter,
     cancelled: Counter,
     ready: Gauge,
+    claim_age: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +80,7 @@ impl Default for Metrics {
             unrecorded: Counter::default(),
             cancelled: Counter::default(),
             ready: Gauge::default(),
+            claim_age: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -116,6 +122,12 @@ impl Default for Metrics {
             instruments.cancelled.clone(),
         );
         registry.register("ready", "1 while the node is ready", instruments.ready.clone());
+        registry.register_with_unit(
+            "claim_age",
+            "Since the node last looked for due deliveries with success",
+            Unit::Seconds,
+            instruments.claim_age.clone(),
+        );
         Self(Arc::new(Instruments { registry, ..instruments }))
     }
 }
@@ -159,6 +171,11 @@ impl Metrics {
     /// The node became ready, or ceased to be.
     pub fn ready(&self, ready: bool) {
         self.0.ready.set(i64::from(ready));
+    }
+
+    /// The node last looked for due deliveries so long ago.
+    pub fn claim_age(&self, age: Duration) {
+        self.0.claim_age.set(age.as_secs_f64());
     }
 
     /// Everything in the OpenMetrics text format.

@@ -468,7 +468,7 @@ mod phases {
     fn sender_trusting(authority: &Authority) -> HttpSender {
         let file = authority.file();
         sender_with(|config| {
-            config.extra_ca_file = file.path().to_owned();
+            file.path().clone_into(&mut config.extra_ca_file);
             config.connect_timeout = Duration::from_millis(500);
         })
     }

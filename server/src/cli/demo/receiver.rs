@@ -83,12 +83,12 @@ async fn receive(
         let Some((behaviour, verifier)) = received.expected.get(&subscription) else {
             return StatusCode::NOT_FOUND;
         };
-        let Ok(verified) = verifier.verify(&headers, &body) else {
+        let Ok(callback) = verifier.verify(&headers, &body) else {
             received.arrivals.refused += 1;
             return StatusCode::UNAUTHORIZED;
         };
         received.arrivals.verified += 1;
-        let key = (verified.id, subscription);
+        let key = (callback.id, subscription);
         received.arrivals.first.entry(key.clone()).or_insert_with(Instant::now);
         let tries = received.tries.entry(key).or_default();
         *tries += 1;

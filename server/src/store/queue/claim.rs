@@ -194,11 +194,12 @@ fn postgres(ask: &Ask) -> Statement {
 /// SQLite has no `LATERAL`, no arrays, and no `LIMIT` that differs from row to row.
 fn sqlite(ask: &Ask) -> Statement {
     let mut values = parameters(ask);
-    let mut busy = String::from("SELECT NULL, 0 WHERE FALSE");
+    // `VALUES`, because a compound `SELECT` has at most 500 terms.
+    let mut busy = String::from("VALUES (NULL, 0)");
     for (uid, count) in &ask.in_flight {
         let n = values.len();
         // Writing to a string does not fail.
-        let _ = write!(busy, " UNION ALL SELECT ${}, ${}", n + 1, n + 2);
+        let _ = write!(busy, ", (${}, ${})", n + 1, n + 2);
         values.extend([uid.uuid().into(), i32::try_from(*count).unwrap_or(i32::MAX).into()]);
     }
     let sql = format!(

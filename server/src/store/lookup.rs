@@ -1,0 +1,31 @@
+//! Finds the row of a subscription by its name.
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QuerySelect,
+};
+
+use super::{Error, entity::subscriptions};
+use crate::domain::id::{SubscriptionId, TenantId};
+
+/// The query for a subscription that is not deleted.
+pub(super) fn living(tenant: &TenantId, id: &SubscriptionId) -> sea_orm::Select<subscriptions::Entity> {
+    subscriptions::Entity::find()
+        .filter(subscriptions::Column::TenantId.eq(tenant.as_str()))
+        .filter(subscriptions::Column::Id.eq(id.as_str()))
+        .filter(subscriptions::Column::DeletedAt.is_null())
+}
+
+/// Reads a subscription's row so that nobody else changes it before the transaction ends.
+pub(super) async fn locked(
+    transaction: &DatabaseTransaction,
+    tenant: &TenantId,
+    id: &SubscriptionId,
+) -> Result<Option<subscriptions::Model>, Error> {
+    let query = living(tenant, id);
+    // A transaction of SQLite that writes is alone anyway.
+    let query = match transaction.get_database_backend() {
+        DbBackend::Sqlite => query,
+        _ => query.lock_exclusive(),
+    };
+    Ok(query.one(transaction).await?)
+}
