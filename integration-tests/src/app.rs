@@ -120,6 +120,16 @@ impl TestApp {
         self.deliverer.tick().await.unwrap()
     }
 
+    /// Takes over what is due once, if the database lets it.
+    pub async fn try_tick(&self) -> Result<usize, postrider_server::dispatch::QueueError> {
+        self.deliverer.tick().await
+    }
+
+    /// Waits until nothing is under way, and takes nothing over.
+    pub async fn drain(&self) {
+        self.deliverer.drain().await;
+    }
+
     /// Takes over whatever is due and waits until nothing is under way.
     pub async fn run_until_idle(&self) {
         loop {

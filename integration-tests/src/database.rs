@@ -33,11 +33,10 @@ impl TestDatabase {
         let url = match kind {
             Kind::Sqlite => format!("sqlite://{}", folder.path().join("postrider.db").display()),
             Kind::Postgres => {
+                #[expect(clippy::disallowed_methods, reason = "any name that nobody else takes will do")]
                 let name = format!("postrider_{}", uuid::Uuid::now_v7().simple());
                 let server = server();
-                let admin = Database::connect(server.as_str()).await.unwrap();
-                admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
-                admin.close().await.unwrap();
+                administer(&[&format!("CREATE DATABASE {name}")]).await;
                 let mut url = url::Url::parse(&server).unwrap();
                 url.set_path(&name);
                 url.into()
@@ -73,6 +72,48 @@ impl TestDatabase {
     /// A connection beside the server's, to look at rows or to stand in its way.
     pub async fn connect(&self) -> DatabaseConnection {
         Database::connect(self.url.as_str()).await.unwrap()
+    }
+
+    /// PostgreSQL: ends all connections and lets nobody in.
+    pub async fn go_away(&self) {
+        let name = self.name();
+        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        administer(&[&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"), &end]).await;
+    }
+
+    /// PostgreSQL: lets everybody in again.
+    pub async fn come_back(&self) {
+        administer(&[&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name())]).await;
+    }
+
+    fn name(&self) -> String {
+        assert_eq!(self.kind, Kind::Postgres);
+        let url = url::Url::parse(&self.url).unwrap();
+        url.path().trim_start_matches('/').to_owned()
+    }
+}
+
+/// Does something on the test server that a database cannot do to itself.
+async fn administer(statements: &[&str]) {
+    let admin = Database::connect(server()).await.unwrap();
+    for statement in statements {
+        admin.execute_unprepared(statement).await.unwrap();
+    }
+    admin.close().await.unwrap();
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        if self.kind == Kind::Postgres {
+            let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name());
+            // On a thread of its own: the test's runtime cannot wait here.
+            let dropped = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(administer(&[&drop]));
+            });
+            // A database that is left over is no reason for a test to fail.
+            let _ = dropped.join();
+        }
     }
 }
 

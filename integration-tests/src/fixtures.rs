@@ -4,7 +4,6 @@ use postrider_sdk::Event;
 use postrider_server::domain::id::TenantId;
 
 /// An event that every server takes.
-#[must_use]
 pub fn an_event() -> Event {
     Event::new("order.created").data(r#"{"order": 1}"#, "application/json")
 }

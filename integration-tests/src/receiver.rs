@@ -10,7 +10,7 @@ use axum::{
     Router,
     body::{Body, to_bytes},
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -19,6 +19,8 @@ use tokio::{net::TcpListener, sync::Semaphore, sync::watch, task::JoinHandle};
 /// A request as it arrived.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// Its method.
+    pub method: Method,
     /// Its path and query.
     pub path: String,
     /// Its headers.
@@ -139,6 +141,7 @@ impl Receiver {
     }
 
     /// Holds all answers back from now on. Requests are recorded as they arrive.
+    #[must_use]
     pub fn gate(&self) -> Gate {
         let gate = Arc::new(Semaphore::new(0));
         *self.inner.gate.lock().unwrap() = Some(Arc::clone(&gate));
@@ -198,7 +201,13 @@ async fn receive(State(inner): State<Arc<Inner>>, request: axum::extract::Reques
     let scripted = inner.script.lock().unwrap().pop_front();
     let answer = scripted.unwrap_or_else(|| inner.otherwise.lock().unwrap().clone());
     let answered = answer.status.as_u16();
-    inner.requests.lock().unwrap().push(Request { path, headers: head.headers, body, answered });
+    inner.requests.lock().unwrap().push(Request {
+        method: head.method,
+        path,
+        headers: head.headers,
+        body,
+        answered,
+    });
     inner.count.send_modify(|count| *count += 1);
     let gate = inner.gate.lock().unwrap().clone();
     if let Some(gate) = gate {

@@ -49,7 +49,10 @@ struct Settings {
 impl Settings {
     #[expect(clippy::disallowed_methods, reason = "the environment is read here, for `config::load`")]
     fn load(self) -> Result<Config, config::Error> {
-        config::load(self.config.as_deref(), std::env::vars(), |config| {
+        // A variable that is not UTF-8 is none of ours.
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        config::load(self.config.as_deref(), variables, |config| {
             if let Some(dir) = self.data_dir {
                 config.data.dir = dir;
             }

@@ -24,6 +24,8 @@ use crate::{
 const PREFIX: &str = "POSTRIDER_";
 /// Variables of the command line, not of the configuration.
 const NOT_OURS: [&str; 1] = ["POSTRIDER_CONFIG"];
+/// Kubernetes sets `POSTRIDER_SERVICE_HOST`, `POSTRIDER_PORT_50051_TCP` and the like where there is a Service of that name.
+const KUBERNETES: [&str; 2] = ["service", "port"];
 /// Keys that hold lists; in a variable their items are separated by commas.
 const LISTS: [&str; 5] =
     ["auth.key_hashes", "grpc.web_origins", "retry.schedule", "secrets.keys", "sender.allowed_networks"];
@@ -170,8 +172,11 @@ fn keys(variables: impl Iterator<Item = (String, String)>) -> HashMap<String, St
     variables
         .filter(|(name, value)| !NOT_OURS.contains(&name.as_str()) && !value.is_empty())
         .filter_map(|(name, value)| {
-            let key = name.strip_prefix(PREFIX)?.to_ascii_lowercase();
-            Some((key.replacen('_', ".", 1), value))
+            let key = name.strip_prefix(PREFIX)?.to_ascii_lowercase().replacen('_', ".", 1);
+            let section = key.split('.').next()?;
+            let items = || value.split(',').map(str::trim).collect::<Vec<_>>().join(",");
+            let value = if LISTS.contains(&key.as_str()) { items() } else { value.clone() };
+            (!KUBERNETES.contains(&section)).then_some((key, value))
         })
         .collect()
 }
@@ -247,11 +252,14 @@ mod tests {
             ("POSTRIDER_DATABASE_URL", "postgres://localhost/postrider"),
             ("POSTRIDER_DATABASE_MAX_CONNECTIONS", "7"),
             ("POSTRIDER_SENDER_ALLOW_HTTP", "true"),
-            ("POSTRIDER_SENDER_ALLOWED_NETWORKS", "127.0.0.0/8,10.0.0.0/8"),
+            ("POSTRIDER_SENDER_ALLOWED_NETWORKS", "127.0.0.0/8, 10.0.0.0/8"),
             ("POSTRIDER_RETRY_SCHEDULE", "1s"),
             ("POSTRIDER_DISPATCH_LEASE", "2m"),
             ("POSTRIDER_LOG_FILTER", ""),
             ("POSTRIDER_CONFIG", "elsewhere.toml"),
+            ("POSTRIDER_PORT", "tcp://10.0.0.1:50051"),
+            ("POSTRIDER_PORT_50051_TCP_ADDR", "10.0.0.1"),
+            ("POSTRIDER_SERVICE_HOST", "10.0.0.1"),
             ("HOME", "/"),
         ])
         .unwrap();

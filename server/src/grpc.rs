@@ -205,10 +205,17 @@ pub async fn serve(
         )
         .add_service(
             SubscriptionServiceServer::new(subscription_service::Subscriptions(Arc::clone(&api)))
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .send_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(limit),
         )
         .add_service(
-            DeliveryServiceServer::new(delivery_service::Deliveries(api)).max_decoding_message_size(limit),
+            DeliveryServiceServer::new(delivery_service::Deliveries(api))
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .send_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(limit),
         );
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     router.serve_with_incoming_shutdown(incoming, stop.cancelled()).await.map_err(Error::Serve)

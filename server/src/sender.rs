@@ -106,10 +106,12 @@ impl HttpSender {
         );
         let status = answer.status().as_u16();
         let read = response::read_body(answer, sender.config.max_response_bytes, deadline).await;
-        let outcome = if read.timed_out {
-            failed(Failure::Timeout, "timed out while reading the response".to_owned())
-        } else {
-            outcome
+        // Other statuses have said what they had to say.
+        let outcome = match outcome {
+            Outcome::Acknowledged { .. } if read.timed_out => {
+                failed(Failure::Timeout, "timed out while reading the response".to_owned())
+            }
+            decided => decided,
         };
         let response = Response { status, headers, body: read.body, truncated: read.truncated };
         (outcome, Some(response))

@@ -2,7 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod attempts;
+mod auth;
+mod bad_input;
 mod deliver;
+mod deliveries;
+mod envelope;
 mod publish;
 mod request_id;
+mod retry;
+mod sdk_examples;
+mod secrets;
+mod standard;
+mod stop;
+mod subscriptions;
+mod trouble;
+mod two_servers;
 mod ways;
+mod web;

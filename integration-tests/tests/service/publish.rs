@@ -63,7 +63,7 @@ on_both_databases! {
         let app = TestApp::start(kind).await;
         let receiver = Receiver::start().await;
         app.subscribe(&receiver).await;
-        app.advance(Duration::from_micros(1_250_000));
+        app.advance(Duration::from_millis(1_250));
         let published = app.client.publish(an_event()).await.unwrap();
         app.run_until_idle().await;
         assert_eq!(published.created_at, datetime!(2026-01-01 00:00:01.25 UTC));
@@ -76,14 +76,19 @@ on_both_databases! {
         let app = TestApp::start(kind).await;
         app.client.publish(an_event().request_id("used")).await.unwrap();
         for way in [Way::Batch, Way::Stream] {
-            let results = way.publish_all(&app.client, [
-                an_event().subject("first"),
-                Event::new("order..created"),
-                an_event().data("{", "application/json"),
-                an_event().subject("other").request_id("used"),
-                an_event().request_id("with space"),
-                an_event().subject("last"),
-            ]).await;
+            let results = way
+                .publish_all(
+                    &app.client,
+                    [
+                        an_event().subject("first"),
+                        Event::new("order..created"),
+                        an_event().data("{", "application/json"),
+                        an_event().subject("other").request_id("used"),
+                        an_event().request_id("with space"),
+                        an_event().subject("last"),
+                    ],
+                )
+                .await;
             for (index, subject) in [(0, "first"), (5, "last")] {
                 let published = results[index].as_ref().unwrap();
                 let stored = app.client.events().get(&published.event).await.unwrap();
@@ -131,7 +136,8 @@ on_both_databases! {
         let answers = stream(&app.raw(), (0..1_500).map(|nth| line("tenants/default", nth))).await;
         let indexes: Vec<_> = answers.iter().map(|answer| answer.index).collect();
         assert_eq!(indexes, (0..1_500).collect::<Vec<_>>());
-        let names: Vec<_> = answers.iter().map(|answer| &published(answer.result.as_ref().unwrap()).event).collect();
+        let names: Vec<_> =
+            answers.iter().map(|answer| &published(answer.result.as_ref().unwrap()).event).collect();
         assert!(names.is_sorted());
         let last = app.client.events().get(names[1_499]).await.unwrap();
         assert_eq!(last.subject.as_deref(), Some("1499"));
@@ -141,7 +147,8 @@ on_both_databases! {
     async fn a_message_of_a_stream_without_a_tenant_means_the_one_before(kind: Kind) {
         let app = TestApp::start(kind).await;
         let parents = ["", "tenants/acme", "", "acme", "", "tenants/other", ""];
-        let answers = stream(&app.raw(), parents.into_iter().zip(0..).map(|(parent, nth)| line(parent, nth))).await;
+        let answers =
+            stream(&app.raw(), parents.into_iter().zip(0..).map(|(parent, nth)| line(parent, nth))).await;
         for refused in [0, 3] {
             let error = refusal(answers[refused].result.as_ref().unwrap());
             assert_eq!(error.reason(), pb::ErrorReason::InvalidField);
@@ -231,8 +238,8 @@ on_both_databases! {
         let receiver = Receiver::start().await;
         app.subscribe(&receiver).await;
         let mut items = batch(2);
-        items.items[1].traceparent = ITEM.to_owned();
-        items.items[1].tracestate = "vendor=1".to_owned();
+        ITEM.clone_into(&mut items.items[1].traceparent);
+        "vendor=1".clone_into(&mut items.items[1].tracestate);
         let mut request = tonic::Request::new(items);
         request.metadata_mut().insert("traceparent", CALL.parse().unwrap());
         let answer = app.raw().events.publish_events(request).await.unwrap().into_inner();
@@ -245,6 +252,34 @@ on_both_databases! {
             assert_eq!(request.header("traceparent"), expected);
             assert_eq!(request.headers.contains_key("tracestate"), expected == ITEM);
         }
+        app.stop().await;
+    }
+
+    async fn a_malformed_trace_context_fails_neither_its_event_nor_its_neighbours(kind: Kind) {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        app.subscribe(&receiver).await;
+        let contexts = [
+            (PARENT, "a=\0"),
+            (PARENT, "a=1\r\nx-evil: 1"),
+            (PARENT, "ä=ö"),
+            (PARENT, &"a=1,".repeat(1_000)),
+            ("\0", "a=1"),
+            ("", ""),
+        ];
+        let mut request = batch(contexts.len());
+        for (item, (parent, state)) in request.items.iter_mut().zip(contexts) {
+            (item.traceparent, item.tracestate) = (parent.to_owned(), state.to_owned());
+        }
+        let answer = app.raw().events.publish_events(request).await.unwrap().into_inner();
+        app.run_until_idle().await;
+        assert_eq!(receiver.requests().len(), contexts.len());
+        for (result, (parent, _)) in answer.results.iter().zip(contexts) {
+            let event = app.client.events().get(&published(result).event).await.unwrap();
+            assert_eq!(event.traceparent.as_deref(), (parent == PARENT).then_some(PARENT));
+        }
+        assert!(receiver.requests().iter().all(|request| !request.headers.contains_key("tracestate")));
         app.stop().await;
     }
 }

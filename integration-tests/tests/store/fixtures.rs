@@ -18,6 +18,7 @@ use postrider_server::{
         subscription::{Description, Filter, Subscription, SubscriptionSpec},
         target_url::TargetUrl,
         timestamp::Timestamp,
+        trace_context::TraceContext,
     },
     publish::{Entry, NewDelivery},
 };
@@ -84,7 +85,7 @@ pub(crate) struct Draft {
     pub(crate) tenant: TenantId,
     pub(crate) request_id: Option<RequestId>,
     pub(crate) content: EventContent,
-    pub(crate) trace: Option<postrider_server::domain::trace_context::TraceContext>,
+    pub(crate) trace: Option<TraceContext>,
     to: Vec<(Arc<Target>, bool)>,
 }
 
@@ -99,10 +100,7 @@ pub(crate) fn a_draft() -> Draft {
             source: String::new(),
             subject: String::new(),
             time: None,
-            payload: Payload {
-                data: Bytes::from_static(b"{}"),
-                content_type: "application/json".to_owned(),
-            },
+            payload: Payload { data: Bytes::from_static(b"{}"), content_type: "application/json".to_owned() },
             attributes: Attributes::from_stored(BTreeMap::new()),
         },
         trace: None,

@@ -1,21 +1,24 @@
 //! How the store must behave: one suite for SQLite and PostgreSQL.
 //!
-//! The clock of these tests is a constant: whatever the store needs to know of time is an argument. Two stores on one
-//! database stand for two nodes.
+//! The clock of these tests is a constant: whatever the store needs to know of time is an argument. Two stores on
+//! one database stand for two nodes.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod fixtures;
 mod node;
 
+mod attempts;
 mod claim;
 mod deliveries;
 mod errors;
+mod events;
 mod idempotency;
 mod migrations;
 mod publish;
 mod retention;
 mod secrets;
 mod settle;
+mod steer;
 mod subscriptions;
 mod sweep;

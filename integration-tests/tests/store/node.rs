@@ -6,7 +6,7 @@ use postrider_integration_tests::{Kind, TestDatabase, default_tenant};
 use postrider_server::{
     dispatch::{Ask, Queue, Settled, Settling},
     domain::{
-        attempt::Attempt,
+        attempt::{Attempt, AttemptNumber},
         claim::Claim,
         delivery::Delivery,
         event::Event,
@@ -25,7 +25,7 @@ use postrider_server::{
 };
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
-use crate::fixtures::{Draft, LEASE, NOW, a_secret, a_spec, ask, name, one_page};
+use crate::fixtures::{Draft, LEASE, NOW, a_draft, a_secret, a_spec, ask, gone, name, one_page, target};
 
 /// One node's store on a database that has been migrated.
 pub(crate) struct Node {
@@ -47,7 +47,8 @@ impl Node {
         Self::on(Arc::clone(&self.database), self.key.clone()).await
     }
 
-    async fn on(database: Arc<TestDatabase>, key: EncryptionKey) -> Self {
+    /// The first node on a database that has been migrated.
+    pub(crate) async fn on(database: Arc<TestDatabase>, key: EncryptionKey) -> Self {
         let store = open(&database, Keyring::new(key.clone(), Vec::new())).await.unwrap();
         Self { database, store, key }
     }
@@ -103,17 +104,17 @@ impl Node {
 
     /// Disables a subscription in the one way there is: its receiver answers 410 to something.
     pub(crate) async fn disable(&self, subscription: &Subscription) {
-        let event = self.publish([crate::fixtures::a_draft().claimed_to([subscription])]).await.remove(0);
+        let event = self.publish([a_draft().claimed_to([subscription])]).await.remove(0);
         let delivery = self.deliveries_of(&event).await.remove(0);
         let claim = Claim {
             delivery: delivery.id,
-            attempt: postrider_server::domain::attempt::AttemptNumber::FIRST,
-            target: crate::fixtures::target(subscription),
+            attempt: AttemptNumber::FIRST,
+            target: target(subscription),
             event,
             leased_until: NOW + LEASE,
             previous_span: None,
         };
-        assert!(self.settle([crate::fixtures::gone(&claim, NOW)]).await.disabled);
+        assert!(self.settle([gone(&claim, NOW)]).await.disabled);
     }
 
     pub(crate) async fn interests(&self, tenant: &TenantId) -> Interests {
@@ -168,7 +169,7 @@ impl Node {
 
     /// Publishes one event to one subscription and claims its delivery.
     pub(crate) async fn claimed(&self, subscription: &Subscription) -> Claim {
-        self.publish([crate::fixtures::a_draft().to([subscription])]).await;
+        self.publish([a_draft().to([subscription])]).await;
         let mut claims = self.claim(NOW, 1).await;
         assert_eq!(claims.len(), 1);
         claims.remove(0)

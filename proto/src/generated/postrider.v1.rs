@@ -46,7 +46,7 @@ pub struct Attempt {
     /// What it came to.
     #[prost(enumeration = "AttemptOutcome", tag = "3")]
     pub outcome: i32,
-    /// For `ATTEMPT_OUTCOME_FAILED`: what went wrong before an HTTP status was received.
+    /// For `ATTEMPT_OUTCOME_FAILED`: what went wrong.
     #[prost(enumeration = "AttemptFailure", tag = "4")]
     pub failure: i32,
     /// For `ATTEMPT_OUTCOME_FAILED`: the failure in words.
@@ -58,7 +58,7 @@ pub struct Attempt {
     /// The headers of the response, in its order, up to 16 KiB.
     #[prost(message, repeated, tag = "7")]
     pub response_headers: ::prost::alloc::vec::Vec<Header>,
-    /// The beginning of the response's body, up to 16 KiB.
+    /// The beginning of the response's body, up to 16 KiB unless the server is configured otherwise.
     #[prost(bytes = "bytes", tag = "8")]
     pub response_body: ::prost::bytes::Bytes,
     /// Whether the response's body was longer than what was kept.
@@ -195,7 +195,7 @@ pub enum AttemptOutcome {
     Acknowledged = 1,
     /// Another status.
     Rejected = 2,
-    /// No status.
+    /// No answer, or a 2xx one that did not come to its end in time.
     Failed = 3,
 }
 impl AttemptOutcome {
@@ -222,7 +222,7 @@ impl AttemptOutcome {
         }
     }
 }
-/// What went wrong before an HTTP status was received.
+/// What went wrong where there was no complete answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum AttemptFailure {
@@ -240,7 +240,7 @@ pub enum AttemptFailure {
     AddressRefused = 5,
     /// The connection broke or what came back was not HTTP.
     Protocol = 6,
-    /// The server could not make the request; its log says more. Not held against the receiver.
+    /// The server could not make the request; its log says more. Not the receiver's fault, though it counts as an attempt.
     Internal = 7,
 }
 impl AttemptFailure {
@@ -1335,7 +1335,7 @@ pub mod event_service_client {
     use tonic::codegen::http::Uri;
     /// Takes events in and shows what was taken.
     ///
-    /// Every error carries a `google.rpc.ErrorInfo` whose `reason` is a value of `ErrorReason` without its
+    /// Every error of these services carries a `google.rpc.ErrorInfo` whose `reason` is a value of `ErrorReason` without its
     /// prefix; an `INVALID_ARGUMENT` also carries a `google.rpc.BadRequest` that names the field.
     #[derive(Debug, Clone)]
     pub struct EventServiceClient<T> {
@@ -1438,7 +1438,7 @@ pub mod event_service_client {
         /// Publishes up to 10,000 events and answers for each of them. An event that is refused does not
         /// fail its neighbours; the call itself fails only if the request as a whole cannot be read.
         ///
-        /// Errors: `INVALID_ARGUMENT` for a request with no event or too many of them.
+        /// Errors: `INVALID_ARGUMENT` for a malformed `parent`, and for a request with no event or too many of them.
         pub async fn publish_events(
             &mut self,
             request: impl tonic::IntoRequest<super::PublishEventsRequest>,
@@ -1578,7 +1578,7 @@ pub mod event_service_server {
         /// Publishes up to 10,000 events and answers for each of them. An event that is refused does not
         /// fail its neighbours; the call itself fails only if the request as a whole cannot be read.
         ///
-        /// Errors: `INVALID_ARGUMENT` for a request with no event or too many of them.
+        /// Errors: `INVALID_ARGUMENT` for a malformed `parent`, and for a request with no event or too many of them.
         async fn publish_events(
             &self,
             request: tonic::Request<super::PublishEventsRequest>,
@@ -1628,7 +1628,7 @@ pub mod event_service_server {
     }
     /// Takes events in and shows what was taken.
     ///
-    /// Every error carries a `google.rpc.ErrorInfo` whose `reason` is a value of `ErrorReason` without its
+    /// Every error of these services carries a `google.rpc.ErrorInfo` whose `reason` is a value of `ErrorReason` without its
     /// prefix; an `INVALID_ARGUMENT` also carries a `google.rpc.BadRequest` that names the field.
     #[derive(Debug)]
     pub struct EventServiceServer<T> {

@@ -12,7 +12,7 @@ use url::Host;
 use super::target_url::TargetUrl;
 
 /// IPv4 networks that are not the public internet, from the IANA special-purpose registry (RFC 6890 and its updates).
-const REFUSED_V4: [(Ipv4Net, &str); 16] = [
+const REFUSED_V4: [(Ipv4Net, &str); 17] = [
     (v4([0, 0, 0, 0], 8), "unspecified"),
     (v4([10, 0, 0, 0], 8), "private"),
     (v4([100, 64, 0, 0], 10), "carrier-grade NAT"),
@@ -30,6 +30,8 @@ const REFUSED_V4: [(Ipv4Net, &str); 16] = [
     (v4([240, 0, 0, 0], 4), "reserved"),
     // Alibaba Cloud's metadata service, in the middle of carrier-grade NAT: named for the message's sake.
     (v4([100, 100, 100, 200], 32), "cloud metadata"),
+    // Azure's: a public address that every virtual machine there answers from within.
+    (v4([168, 63, 129, 16], 32), "cloud metadata"),
 ];
 
 /// IPv6 networks within global unicast (`2000::/3`) that are not the public internet. Everything outside it is refused anyway.
@@ -178,6 +180,7 @@ mod tests {
             "169.254.0.1",
             "100.64.0.1",
             "100.100.100.200",
+            "168.63.129.16",
             "192.0.0.192",
             "198.18.0.1",
             "192.88.99.1",

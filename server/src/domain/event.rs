@@ -17,6 +17,8 @@ use super::{
 pub const MAX_TEXT: usize = 255;
 /// The longest media type, in characters.
 pub const MAX_CONTENT_TYPE: usize = 127;
+/// The deepest nesting of JSON data: what `serde_json` and others parse by default.
+pub const MAX_JSON_DEPTH: usize = 128;
 /// The most attributes of one event.
 pub const MAX_ATTRIBUTES: usize = 32;
 /// The longest attribute key, in characters.
@@ -204,7 +206,32 @@ fn check_json(data: &[u8]) -> Result<(), Invalid> {
         .map_err(|cause| Invalid::new("data", format!("is not UTF-8, which JSON must be: {cause}")))?;
     serde_json::from_str::<serde::de::IgnoredAny>(text)
         .map_err(|cause| Invalid::new("data", format!("is not valid JSON: {cause}")))?;
+    let depth = json_depth(data);
+    if depth > MAX_JSON_DEPTH {
+        let reason = format!("is nested {depth} levels deep; at most {MAX_JSON_DEPTH} are allowed");
+        return Err(Invalid::new("data", reason));
+    }
     Ok(())
+}
+
+/// How deep the arrays and objects of valid JSON are nested. Many a receiver's parser recurses, so the depth that we
+/// pass on has a limit; our own check does not recurse.
+fn json_depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// The producer's own attributes.
@@ -288,6 +315,17 @@ mod tests {
         for bad in ["json", "a/", "/b", "a b/c", "text/plain\n", "text/plain; x=ä"] {
             assert_eq!(payload(b"1", bad).unwrap_err().field, "data_content_type", "{bad}");
         }
+    }
+
+    #[test]
+    fn the_depth_of_json_has_a_limit() {
+        let nested = |depth: usize| {
+            let json = format!("{}\"[[\\\"[[\"{}", "[".repeat(depth), "]".repeat(depth));
+            Payload::parse(Bytes::from(json), "", 2_000_000)
+        };
+        assert!(nested(MAX_JSON_DEPTH).is_ok());
+        assert!(nested(MAX_JSON_DEPTH + 1).unwrap_err().reason.contains("129 levels deep; at most 128"));
+        assert!(nested(500_000).unwrap_err().reason.contains("500000 levels deep"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// Accepts a well-formed `traceparent`. A malformed one is no error to anybody (section 4.3 of the specification:
-    /// start afresh), and an overlong `tracestate` is dropped (3.3.1.5).
+    /// start afresh), and a `tracestate` that is overlong (3.3.1.5) or not printable ASCII (3.3.1.3) is dropped.
     #[must_use]
     pub fn parse(traceparent: &str, tracestate: &str) -> Option<Self> {
         let mut parts = traceparent.split('-');
@@ -26,7 +26,8 @@ impl TraceContext {
             && hex(span, 16)
             && nonzero(span)
             && hex(flags, 2);
-        let tracestate = if tracestate.len() <= 512 { tracestate } else { "" };
+        let printable = tracestate.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b));
+        let tracestate = if tracestate.len() <= 512 && printable { tracestate } else { "" };
         well_formed.then(|| Self {
             traceparent: format!("00-{trace}-{span}-{flags}"),
             tracestate: tracestate.to_owned(),
@@ -73,6 +74,16 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
         ] {
             assert_eq!(TraceContext::parse(bad, ""), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_state_is_dropped_and_its_parent_kept() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let state = |text: &str| TraceContext::parse(parent, text).unwrap().tracestate;
+        assert_eq!(state("a=1,\tb=2"), "a=1,\tb=2");
+        for bad in ["a=\0", "a=1\r\nx: y", "ä=1", &"a".repeat(513)] {
+            assert_eq!(state(bad), "", "{bad:?}");
         }
     }
 }

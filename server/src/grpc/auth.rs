@@ -41,8 +41,10 @@ impl FromStr for KeyHash {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str = "must be `sha256:` and 64 hexadecimal digits, as `postrider key` prints them";
-        let hex =
-            text.strip_prefix(PREFIX).filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or(EXPECTED)?;
+        let hex = text
+            .strip_prefix(PREFIX)
+            .filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+            .ok_or(EXPECTED)?;
         let mut hash = [0; 32];
         for (byte, digits) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
             let digits = std::str::from_utf8(digits).map_err(|_| EXPECTED)?;

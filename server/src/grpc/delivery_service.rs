@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Parts, convert, failure::Failure, name, page_token::Query};
 use crate::{
-    domain::{invalid::Invalid, page::Cursor},
+    domain::{id::TenantId, invalid::Invalid, page::Cursor},
     store::deliveries::{DeliveryFilter, Steered},
 };
 
@@ -115,7 +115,7 @@ fn delivery_filter(request: &pb::ListDeliveriesRequest) -> Result<DeliveryFilter
         text => {
             let (owner, event) = name::event("event", text)?;
             belongs("event", &owner)?;
-            Some(event)
+            Some((owner, event))
         }
     };
     let subscription = match request.subscription.as_str() {
@@ -126,8 +126,10 @@ fn delivery_filter(request: &pb::ListDeliveriesRequest) -> Result<DeliveryFilter
             Some((owner, id))
         }
     };
+    // The name of an event says whose it is, also where all tenants are asked for.
+    let tenant = tenant.or_else(|| event.as_ref().map(|(owner, _)| TenantId::clone(owner)));
     Ok(DeliveryFilter {
-        event,
+        event: event.map(|(_, event)| event),
         subscription,
         status: convert::delivery::status(request.state)?,
         from: convert::timestamp("create_time_from", request.create_time_from)?,

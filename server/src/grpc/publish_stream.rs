@@ -78,6 +78,8 @@ impl Reader {
 
     async fn submit(&mut self, request: pb::PublishEventStreamRequest) -> Result<InHand, Failure> {
         if !request.parent.is_empty() {
+            // A name that is refused must not leave the tenant before in force for what follows.
+            self.tenant = None;
             self.tenant = Some(name::tenant("parent", &request.parent)?);
         }
         let missing = |field: &str, why: &str| Failure::from(Invalid::new(field, why));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postrider_proto::v1::{self as pb, subscription_service_server::SubscriptionService};
 use tonic::{Request, Response, Status};
 
-use super::{Parts, convert, failure::Failure, name, page_token::Query};
+use super::{Parts, convert, failure::Failure, name, page_token::Query, trace};
 use crate::{
     domain::{
         id::SubscriptionId,
@@ -215,9 +215,10 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<pb::SendTestEventRequest>,
     ) -> Result<Response<pb::SendTestEventResponse>, Status> {
+        let trace = trace::of_call(request.metadata());
         let request = request.into_inner();
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
-        let event = convert::event::test_event(tenant.clone(), &request, self.0.max_data_bytes);
+        let event = convert::event::test_event(tenant.clone(), &request, trace, self.0.max_data_bytes);
         let event = event.map_err(Failure::from)?;
         let not_found = || Failure::NotFound { field: "name", name: request.name.clone() };
         let found = self.0.store.subscription(&tenant, &id).await.map_err(Failure::from)?;

@@ -53,10 +53,13 @@ impl From<Error> for QueueError {
 /// Whether the same statement may well succeed later.
 fn passes(cause: &DbErr) -> bool {
     match cause {
-        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout | ConnAcquireErr::ConnectionClosed) => true,
-        DbErr::Conn(RuntimeErr::SqlxError(cause))
-        | DbErr::Exec(RuntimeErr::SqlxError(cause))
-        | DbErr::Query(RuntimeErr::SqlxError(cause)) => sqlx_error_passes(cause),
+        // No connection was to be had: whatever the database says then (it may take nobody in, or not us), it says nothing
+        // of the statement.
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout | ConnAcquireErr::ConnectionClosed)
+        | DbErr::Conn(_) => true,
+        DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
+            sqlx_error_passes(cause)
+        }
         _ => false,
     }
 }

@@ -41,7 +41,7 @@ fn filter(event_types: &str) -> Result<Filter, Error> {
 }
 
 fn target_url(text: &str) -> Result<TargetUrl, Error> {
-    TargetUrl::parse(text).map_err(|cause| corrupt("subscriptions", &cause))
+    TargetUrl::from_stored(text).map_err(|cause| corrupt("subscriptions", &cause))
 }
 
 pub(super) fn subscription(row: subscriptions::Model) -> Result<Subscription, Error> {

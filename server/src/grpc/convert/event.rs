@@ -16,6 +16,9 @@ use crate::{
     store::events::StoredEvent,
 };
 
+/// The type of a test event whose caller names none.
+const TEST_TYPE: &str = "postrider.test";
+
 /// Reads an event that a producer publishes.
 pub(in crate::grpc) fn new_event(
     tenant: TenantId,
@@ -53,9 +56,10 @@ fn content(event: pb::Event, max_data_bytes: usize) -> Result<EventContent, Inva
 pub(in crate::grpc) fn test_event(
     tenant: TenantId,
     request: &pb::SendTestEventRequest,
+    trace: Option<TraceContext>,
     max_data_bytes: usize,
 ) -> Result<NewEvent, Invalid> {
-    let event_type = if request.r#type.is_empty() { "postrider.test" } else { &request.r#type };
+    let event_type = if request.r#type.is_empty() { TEST_TYPE } else { &request.r#type };
     let data = if request.data.is_empty() { br#"{"test":true}"#.to_vec() } else { request.data.clone() };
     let content = EventContent {
         event_type: EventType::parse(event_type).map_err(|invalid| Invalid::new("type", invalid.reason))?,
@@ -65,7 +69,11 @@ pub(in crate::grpc) fn test_event(
         payload: Payload::parse(data.into(), "", max_data_bytes)?,
         attributes: Attributes::default(),
     };
-    Ok(NewEvent { tenant, request_id: None, content, trace: None })
+    if content.event_type.is_reserved() && content.event_type.as_str() != TEST_TYPE {
+        let reason = format!("types that begin with `{RESERVED_PREFIX}` are reserved, but for `{TEST_TYPE}`");
+        return Err(Invalid::new("type", reason));
+    }
+    Ok(NewEvent { tenant, request_id: None, content, trace })
 }
 
 /// Shows an event.

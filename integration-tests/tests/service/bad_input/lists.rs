@@ -1,0 +1,148 @@
+//! Pages and filters.
+
+use postrider_integration_tests::{Kind, Raw, Refusal, Refused, TestApp, an_event, on_both_databases};
+use postrider_proto::v1 as pb;
+
+use super::{a_subscription, create};
+
+/// A well-formed id of what nobody made.
+const NO_EVENT: &str = "evt_01h455vb4pex5vsknk084sn02q";
+
+on_both_databases! {
+    async fn a_page_token_is_good_for_its_own_query_only(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let mut raw = app.raw();
+        for nth in 0..3 {
+            app.client.publish(an_event().request_id(nth.to_string())).await.unwrap();
+            app.client.tenant("acme").publish(an_event()).await.unwrap();
+            create(&raw, a_subscription()).await.unwrap();
+        }
+        let list = |parent: &str, kind: &str, token: &str| pb::ListEventsRequest {
+            parent: parent.to_owned(),
+            page_size: 1,
+            page_token: token.to_owned(),
+            r#type: kind.to_owned(),
+            ..pb::ListEventsRequest::default()
+        };
+        let first = raw.events.list_events(list("tenants/default", "", "")).await.unwrap().into_inner();
+        let token = first.next_page_token;
+        assert!(!token.is_empty());
+        for other in [
+            list("tenants/acme", "", &token),
+            list("tenants/-", "", &token),
+            list("tenants/default", "order.created", &token),
+            pb::ListEventsRequest { request_id: "1".to_owned(), ..list("tenants/default", "", &token) },
+            pb::ListEventsRequest {
+                create_time_from: Some(prost_types::Timestamp::default()),
+                ..list("tenants/default", "", &token)
+            },
+        ] {
+            let refused = raw.events.list_events(other).await;
+            assert_eq!(refused.refusal(), Refusal::invalid("page_token"));
+        }
+        for (method, refusal) in refusals_of_list(&raw, "tenants/default", 1, &token).await {
+            if method != "events" {
+                assert_eq!(refusal, Refusal::invalid("page_token"), "{method}");
+            }
+        }
+        // With its own query it is good, whatever the size of the page.
+        let mut again = list("tenants/default", "", &token);
+        again.page_size = 50;
+        assert_eq!(raw.events.list_events(again).await.unwrap().into_inner().events.len(), 2);
+        app.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn page_tokens_and_sizes_that_are_made_up_are_refused() {
+    let app = TestApp::start(Kind::Sqlite).await;
+    let raw = app.raw();
+    for size in [-1, i32::MIN] {
+        for (list, refusal) in refusals_of_list(&raw, "tenants/default", size, "").await {
+            assert_eq!(refusal, Refusal::invalid("page_size"), "{list}");
+        }
+    }
+    for token in ["x", "AAAA", "not base64!", "0", &"A".repeat(43), &"A".repeat(100_000), "1 OR 1=1"] {
+        for (list, refusal) in refusals_of_list(&raw, "tenants/default", 0, token).await {
+            assert_eq!(refusal, Refusal::invalid("page_token"), "{list}: {token}");
+        }
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn filters_that_are_malformed_are_refused() {
+    let app = TestApp::start(Kind::Sqlite).await;
+    let mut raw = app.raw();
+    let events =
+        || pb::ListEventsRequest { parent: "tenants/default".to_owned(), ..pb::ListEventsRequest::default() };
+    let never = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
+    for (field, request) in [
+        ("type", pb::ListEventsRequest { r#type: "order.*".to_owned(), ..events() }),
+        ("request_id", pb::ListEventsRequest { request_id: "a b".to_owned(), ..events() }),
+        ("create_time_from", pb::ListEventsRequest { create_time_from: never, ..events() }),
+        ("create_time_until", pb::ListEventsRequest { create_time_until: never, ..events() }),
+    ] {
+        assert_eq!(raw.events.list_events(request).await.refusal(), Refusal::invalid(field));
+    }
+    let deliveries = || pb::ListDeliveriesRequest {
+        parent: "tenants/default".to_owned(),
+        ..pb::ListDeliveriesRequest::default()
+    };
+    for (field, request) in [
+        ("state", pb::ListDeliveriesRequest { state: 99, ..deliveries() }),
+        ("state", pb::ListDeliveriesRequest { state: -1, ..deliveries() }),
+        ("event", pb::ListDeliveriesRequest { event: NO_EVENT.to_owned(), ..deliveries() }),
+        (
+            "event",
+            pb::ListDeliveriesRequest { event: format!("tenants/acme/events/{NO_EVENT}"), ..deliveries() },
+        ),
+        ("subscription", pb::ListDeliveriesRequest { subscription: "orders".to_owned(), ..deliveries() }),
+        (
+            "subscription",
+            pb::ListDeliveriesRequest {
+                subscription: "tenants/acme/subscriptions/a".to_owned(),
+                ..deliveries()
+            },
+        ),
+        ("create_time_from", pb::ListDeliveriesRequest { create_time_from: never, ..deliveries() }),
+        ("create_time_until", pb::ListDeliveriesRequest { create_time_until: never, ..deliveries() }),
+    ] {
+        assert_eq!(raw.deliveries.list_deliveries(request).await.refusal(), Refusal::invalid(field));
+    }
+    app.stop().await;
+}
+
+/// Asks for a page of every list that a tenant has; those that give it are left out.
+pub(super) async fn refusals_of_list(
+    raw: &Raw,
+    parent: &str,
+    page_size: i32,
+    page_token: &str,
+) -> Vec<(&'static str, Refusal)> {
+    let (parent, page_token) = (parent.to_owned(), page_token.to_owned());
+    let events = pb::ListEventsRequest {
+        parent: parent.clone(),
+        page_size,
+        page_token: page_token.clone(),
+        ..pb::ListEventsRequest::default()
+    };
+    let deliveries = pb::ListDeliveriesRequest {
+        parent: parent.clone(),
+        page_size,
+        page_token: page_token.clone(),
+        ..pb::ListDeliveriesRequest::default()
+    };
+    let subscriptions = pb::ListSubscriptionsRequest { parent, page_size, page_token };
+    let mut refusals = Vec::new();
+    if let Err(status) = raw.events.clone().list_events(events).await {
+        refusals.push(("events", Refusal::from(&status)));
+    }
+    if let Err(status) = raw.deliveries.clone().list_deliveries(deliveries).await {
+        refusals.push(("deliveries", Refusal::from(&status)));
+    }
+    if let Err(status) = raw.subscriptions.clone().list_subscriptions(subscriptions).await {
+        refusals.push(("subscriptions", Refusal::from(&status)));
+    }
+    refusals
+}
