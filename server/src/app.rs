@@ -8,7 +8,7 @@
 //! writer, the settler. *Loops* look by themselves: the poll, the sweep, pruning, readiness. Tests run the lanes and
 //! push the loops by hand.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -182,9 +182,11 @@ impl App {
         let (publisher, writer) = Publisher::new(self.store.clone(), outlet, Arc::clone(&self.world.clock));
         let writer = Arc::new(writer);
         let writing = TaskTracker::new();
-        supervise(&writing, "publish", stop.clone(), move || {
-            let writer = Arc::clone(&writer);
-            async move { writer.run().await }
+        let last_call = CancellationToken::new();
+        let committed = last_call.clone();
+        supervise(&writing, "publish", last_call.clone(), move || {
+            let (writer, stop) = (Arc::clone(&writer), committed.clone());
+            async move { writer.run(stop).await }
         });
 
         let parts = grpc::Parts {
@@ -199,29 +201,39 @@ impl App {
             stop: stop.clone(),
         };
         let (reporter, health) = tonic_health::server::health_reporter();
-        loops.spawn(health::follow(reporter, self.readiness.watch(), stop.clone()));
+        let mut readiness = self.readiness.watch();
         let keys = grpc::auth::Keys::new(&self.config.auth);
         let grpc_config = self.config.grpc.clone();
         let grpc_listener = self.world.grpc;
-        let calls =
-            loops.spawn(async move { grpc::serve(&grpc_config, keys, health, grpc_listener, parts).await });
+        let (followers, following) = (loops.clone(), stop.clone());
+        let calls = loops.spawn(async move {
+            health::show(&reporter, &mut readiness).await;
+            followers.spawn(health::follow(reporter, readiness, following));
+            grpc::serve(&grpc_config, keys, health, grpc_listener, parts).await
+        });
         let requests = http::serve(self.world.http, self.readiness.watch(), self.metrics, stop.clone());
         loops.spawn(async move {
             if let Err(cause) = requests.await {
                 tracing::error!(cause = &cause as &dyn std::error::Error, "the HTTP port failed");
             }
         });
-        Running { stop, lanes, writing, loops, calls, deliverer: self.deliverer, store: self.store }
+        let patience = self.config.shutdown.grace / 2;
+        let (deliverer, store) = (self.deliverer, self.store);
+        Running { stop, last_call, lanes, writing, loops, calls, patience, deliverer, store }
     }
 }
 
 /// A server that runs.
 pub struct Running {
     stop: CancellationToken,
+    /// When no call can publish any more.
+    last_call: CancellationToken,
     lanes: TaskTracker,
     writing: TaskTracker,
     loops: TaskTracker,
     calls: tokio::task::JoinHandle<Result<(), grpc::Error>>,
+    /// How long callers may take to come to an end when the server stops.
+    patience: Duration,
     deliverer: Deliverer,
     store: Store,
 }
@@ -254,7 +266,13 @@ impl Running {
     pub async fn drain(self) {
         self.stop.cancel();
         self.loops.close();
-        self.loops.wait().await;
+        // Half of the grace period is for callers, and the rest for attempts: one that does not hang up must not cost the others.
+        if tokio::time::timeout(self.patience, self.loops.wait()).await.is_err() {
+            tracing::warn!("calls that did not come to an end are broken off");
+            self.calls.abort();
+            self.loops.wait().await;
+        }
+        self.last_call.cancel();
         self.writing.close();
         self.writing.wait().await;
         self.deliverer.drain().await;

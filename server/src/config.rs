@@ -137,11 +137,20 @@ impl Retry {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or a variable cannot be read, or has an unknown key.
-    #[error("the configuration cannot be read: {0}")]
+    #[error("the configuration cannot be read: {}", without_excerpt(.0))]
     Unreadable(#[from] config::ConfigError),
     /// A value may not be.
     #[error("the configuration is invalid: {0}")]
     Invalid(#[from] Invalid),
+}
+
+/// What is wrong, without the line of the file in which it is: that may hold a key or a password.
+fn without_excerpt(error: &config::ConfigError) -> String {
+    let text = error.to_string();
+    let is_excerpt = |line: &&str| {
+        line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|')
+    };
+    text.lines().filter(|line| !is_excerpt(line)).collect::<Vec<_>>().join(" ")
 }
 
 /// Reads the configuration from a file, if one is named, and from environment variables, and checks it.
@@ -295,6 +304,21 @@ mod tests {
         refused("[log]\nfilter = \"no such=level\"", "log.filter");
         let error = from_variables(&[("POSTRIDER_SENDER_TIMEUOT", "5s")]).unwrap_err().to_string();
         assert!(error.contains("timeuot"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_not_told_by_errors() {
+        for text in [
+            "[secrets]\nkeys = [\"hunter2\"",
+            "[secrets]\nkeys = [\"hunter2\"]",
+            "[database]\nurl = \"postgres://u:hunt/er2@h/d\"",
+            "[database]\nurl = \"postgres://u:hunter2@h:port/d\"",
+        ] {
+            let error = from_file(text).unwrap_err().to_string();
+            assert!(!error.contains("hunt"), "{error}");
+        }
+        let config = from_variables(&[("POSTRIDER_DATABASE_URL", "postgres://u:hunter2@h/d")]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[test]

@@ -41,6 +41,8 @@ mod flight;
 mod permits;
 mod poll;
 mod settler;
+#[cfg(test)]
+mod tests;
 
 pub use permits::Permit;
 use permits::Permits;
@@ -261,23 +263,24 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             shared.wakeup.set_backlog(true);
             return Ok(0);
         };
-        let asked = room.size();
         let now = shared.clock.now();
         let ask = Ask {
             now,
             leased_until: now + shared.config.lease,
-            max: asked,
+            max: room.size(),
             max_per_subscription: shared.config.max_in_flight_per_subscription,
             in_flight: shared.permits.in_flight(),
         };
+        let saturated = ask.in_flight.iter().any(|(_, attempts)| *attempts >= ask.max_per_subscription);
         let claims = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
         for (place, claim) in room.places().zip(claims) {
             self.start(place.at(claim.target.uid), claim);
         }
         shared.wakeup.ticked(now);
-        // Whatever is due beyond this is claimed as permits come back.
-        shared.wakeup.set_backlog(claimed == asked || shared.permits.any_saturated());
+        // Where something was due there may be more, which is claimed as permits come back; so is what a saturated
+        // subscription kept from this claim. By now its attempts may have ended, so this is told from what we asked.
+        shared.wakeup.set_backlog(claimed > 0 || saturated);
         Ok(claimed)
     }
 

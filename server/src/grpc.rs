@@ -192,7 +192,7 @@ pub async fn serve(
     let router = server
         .layer(web::cors(&config.web_origins))
         .layer(GrpcWebLayer::new())
-        .layer(InterceptorLayer::new(keys.interceptor()))
+        .layer(InterceptorLayer::new(keys.interceptor(config.web_origins.clone())))
         .add_service(health)
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)

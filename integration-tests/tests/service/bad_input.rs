@@ -8,6 +8,10 @@ mod lists;
 mod names;
 mod subscriptions;
 
+/// Well-formed ids of what nobody made.
+const NO_EVENT: &str = "evt_01h455vb4pex5vsknk084sn02q";
+const NO_DELIVERY: &str = "dlv_01h455vb4pex5vsknk084sn02q";
+
 /// An event that every server takes.
 fn event() -> pb::Event {
     pb::Event { r#type: "order.created".to_owned(), data: "{}".into(), ..pb::Event::default() }

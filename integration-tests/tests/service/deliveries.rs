@@ -271,6 +271,32 @@ on_both_databases! {
         }
         let exact = app.client.deliveries().attempts(&name).page_size(5).page().await.unwrap();
         assert_eq!((exact.items.len(), exact.next_page_token), (5, None));
+
+        let token =
+            app.client.deliveries().attempts(&name).page_size(2).page().await.unwrap().next_page_token;
+        app.client.publish(an_event()).await.unwrap();
+        app.run_until_idle().await;
+        let other = app.client.deliveries().list().page().await.unwrap().items.remove(0).name;
+        let strange = app.client.deliveries().attempts(&other).page_token(token.unwrap()).page().await;
+        assert_eq!(strange.unwrap_err().field_violations()[0].field, "page_token");
+        app.stop().await;
+    }
+
+    async fn one_that_has_waited_for_a_month_can_be_redelivered(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::answering([500]).await;
+        let subscription = app.subscribe(&receiver).await.subscription.name;
+        app.client.publish(an_event()).await.unwrap();
+        app.run_until_idle().await;
+        app.client.subscriptions().pause(&subscription).await.unwrap();
+        app.advance(Duration::from_hours(24 * 31));
+        assert_eq!(app.prune().await, 0, "what is pending is spared, and what belongs to it");
+        let name = app.client.deliveries().list().page().await.unwrap().items.remove(0).name;
+        let due = app.client.deliveries().redeliver(&name).await.unwrap();
+        assert_eq!((due.state, due.attempt_count), (DeliveryState::Pending, 1));
+        app.client.subscriptions().resume(&subscription).await.unwrap();
+        app.run_until_idle().await;
+        assert_eq!(app.client.deliveries().get(&name).await.unwrap().state, DeliveryState::Succeeded);
         app.stop().await;
     }
 

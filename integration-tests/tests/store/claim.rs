@@ -67,7 +67,7 @@ on_both_databases! {
         let mut draft = a_draft().of(&other).request_id("r").data(vec![0, 255, 10]).to([&subscription]);
         let trace = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "a=1");
         draft.trace.clone_from(&trace);
-        draft.content.subject = "7".to_owned();
+        draft.content.subject = String::from("7");
         let event = node.publish([draft]).await.remove(0);
         let claims = node.claim(NOW, 10).await;
         assert_eq!(claims.len(), 1);

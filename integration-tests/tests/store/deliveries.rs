@@ -5,22 +5,21 @@ use std::collections::HashSet;
 use postrider_integration_tests::{default_tenant, on_both_databases};
 use postrider_server::{
     domain::{
-        delivery::{Delivery, DeliveryState, DeliveryStatus, EndReason},
+        delivery::{Delivery, DeliveryState, DeliveryStatus},
         event::Event,
         id::{DeliveryId, EventId, TenantId},
         page::Page,
     },
     store::{
-        Retention,
-        deliveries::{DeliveryFilter, Refusal, Steered},
+        deliveries::{DeliveryFilter, Steered},
         events::EventFilter,
     },
 };
 
 use crate::{
     fixtures::{
-        DAY, LEASE, NOW, SECOND, TICK, a_draft, a_page, acknowledged, exhausted, gone, name, one_page,
-        retried, tenant,
+        DAY, NOW, SECOND, TICK, a_draft, a_page, acknowledged, exhausted, gone, name, one_page, retried,
+        tenant,
     },
     node::Node,
 };

@@ -82,11 +82,6 @@ impl Permits {
         self.taken().iter().map(|(uid, count)| (*uid, *count)).collect()
     }
 
-    /// Whether any subscription has no room left.
-    pub(super) fn any_saturated(&self) -> bool {
-        self.taken().values().any(|count| *count >= self.per_subscription)
-    }
-
     /// Waits until all room is free.
     pub(super) async fn all_back(&self) {
         // The semaphore is never closed.
@@ -157,7 +152,6 @@ mod tests {
         let held: Vec<_> = (0..2).map_while(|_| permits.take(slow)).collect();
         assert_eq!(held.len(), 2);
         assert!(permits.take(slow).is_none());
-        assert!(permits.any_saturated());
         let last = permits.take(other);
         assert!(last.is_some());
         assert!(permits.take(subscription()).is_none(), "the node is full");

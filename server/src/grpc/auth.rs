@@ -119,9 +119,18 @@ impl Keys {
         }
     }
 
-    /// Refuses every call that presents no known token.
-    pub(super) fn interceptor(self) -> impl Interceptor + Clone {
+    /// Refuses every call that presents no known token, and every call of a web page whose origin is not listed. CORS alone
+    /// would not do: to a browser that has been led here under another name (DNS rebinding), such a page is of our own origin.
+    pub(super) fn interceptor(self, web_origins: Vec<String>) -> impl Interceptor + Clone {
         move |request: Request<()>| {
+            if let Some(origin) = request.metadata().get("origin")
+                && !web_origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())
+            {
+                return Err(Failure::Unauthenticated(
+                    "pages of this origin may not call: see `grpc.web_origins`",
+                )
+                .into());
+            }
             let authorization = request.metadata().get("authorization").map(|value| value.to_str());
             match self.check(authorization.transpose().unwrap_or(Some(""))) {
                 Ok(()) => Ok(request),

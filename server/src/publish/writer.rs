@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Batch, Commit, Entry, Error, Fate, Journal, JournalError, NewDelivery, Outlet, Pending, Published,
@@ -51,11 +52,20 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         Self { state, journal, outlet, clock }
     }
 
-    /// Commits batch after batch until the last [`Publisher`](super::Publisher) is gone and the queue is empty.
-    pub async fn run(&self) {
+    /// Commits batch after batch. After `stop` it takes no more, and returns when what it has is committed.
+    pub async fn run(&self, stop: CancellationToken) {
         let mut state = self.state.lock().await;
         let State { queue, tables, last } = &mut *state;
-        while let Some(first) = queue.recv().await {
+        loop {
+            let first = tokio::select! {
+                biased;
+                first = queue.recv() => first,
+                () = stop.cancelled() => {
+                    queue.close();
+                    queue.recv().await
+                }
+            };
+            let Some(first) = first else { return };
             let pending = gather(first, queue);
             // Later than the batch before, so that ids are in the order of the queue whatever the clock does.
             *last = self.clock.now().max(*last + Duration::from_micros(1));
@@ -63,34 +73,29 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         }
     }
 
-    async fn publish(&self, pending: Vec<Pending>, tables: &mut MatchTables, now: Timestamp) {
+    async fn publish(&self, mut pending: Vec<Pending>, tables: &mut MatchTables, now: Timestamp) {
         // Rejected once per change of a tenant's subscriptions, and then with fresh tables.
-        loop {
+        let answers = loop {
             match self.try_publish(&pending, tables, now).await {
-                Ok(Some(answers)) => {
-                    for (pending, answer) in pending.into_iter().zip(answers) {
-                        // Nobody may be waiting any more; the event is stored all the same.
-                        let _ = pending.answer.send(answer);
-                    }
-                    return;
-                }
+                Ok(Some(answers)) => break Ok(answers),
                 Ok(None) => {}
-                Err(cause) => {
-                    tracing::error!(
-                        cause = &cause as &dyn std::error::Error,
-                        events = pending.len(),
-                        "events could not be stored"
-                    );
-                    let error = match cause {
-                        JournalError::Unavailable(_) => Error::Unavailable(Arc::new(cause)),
-                        JournalError::Broken(_) => Error::Broken(Arc::new(cause)),
-                    };
-                    for pending in pending {
-                        let _ = pending.answer.send(Err(error.clone()));
-                    }
-                    return;
+                Err(cause) => break Err(cause),
+            }
+        };
+        match answers {
+            Ok(answers) => {
+                for (pending, answer) in pending.into_iter().zip(answers) {
+                    // Nobody may be waiting any more; the event is stored all the same.
+                    let _ = pending.answer.send(answer);
                 }
             }
+            Err(JournalError::Broken(_)) if pending.len() > 1 => {
+                // One of them spoils it for all: find it by halves.
+                let rest = pending.split_off(pending.len() / 2);
+                Box::pin(self.publish(pending, tables, now)).await;
+                Box::pin(self.publish(rest, tables, now)).await;
+            }
+            Err(cause) => refuse(pending, cause),
         }
     }
 
@@ -187,6 +192,19 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             }
             Fate::RequestIdReused => Err(Error::RequestIdReused),
         }
+    }
+}
+
+/// Tells those who wait that their events were not stored.
+fn refuse(pending: Vec<Pending>, cause: JournalError) {
+    let events = pending.len();
+    tracing::error!(cause = &cause as &dyn std::error::Error, events, "events could not be stored");
+    let error = match cause {
+        JournalError::Unavailable(_) => Error::Unavailable(Arc::new(cause)),
+        JournalError::Broken(_) => Error::Broken(Arc::new(cause)),
+    };
+    for pending in pending {
+        let _ = pending.answer.send(Err(error.clone()));
     }
 }
 

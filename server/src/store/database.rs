@@ -1,6 +1,6 @@
 //! Opens the database: SQLite in a file, or PostgreSQL.
 
-use std::{path::Path, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use postrider_migrations::Migrator;
 use sea_orm::{
@@ -21,13 +21,22 @@ const SQLITE_READERS: u32 = 4;
 const MIGRATION_LOCK: i64 = 0x706f_7374_7269_6465;
 
 /// Which database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `postgres://user:password@host/database` or `sqlite:///path/to/file`. Empty: SQLite in `data.dir`.
     pub url: String,
     /// The most connections to PostgreSQL.
     pub max_connections: u32,
+}
+
+/// The URL may hold a password.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, max_connections } = self;
+        let url = if url.is_empty() { "" } else { "[redacted]" };
+        f.debug_struct("Config").field("url", &url).field("max_connections", max_connections).finish()
+    }
 }
 
 impl Default for Config {
@@ -42,6 +51,14 @@ impl Config {
         let known = ["postgres://", "postgresql://", "sqlite:"];
         if !self.url.is_empty() && !known.iter().any(|scheme| self.url.starts_with(scheme)) {
             return Err(Invalid::new("database.url", "must begin with `postgres://` or `sqlite://`"));
+        }
+        // The cause names no part of the URL, which may hold a password.
+        if !self.url.is_empty()
+            && let Err(cause) = url::Url::parse(&self.url)
+        {
+            let reason =
+                format!("is not a URL: {cause}; special characters of a password must be percent-encoded");
+            return Err(Invalid::new("database.url", reason));
         }
         if !(2..=1_000).contains(&self.max_connections) {
             return Err(Invalid::new("database.max_connections", "must be from 2 to 1000"));

@@ -50,15 +50,24 @@ impl Store {
         let secrets =
             subscription_secrets::Entity::find().inner_join_subscriptions(tenant).all(reader).await?;
         let mut secrets = rows::secrets(secrets, &self.keyring);
-        let interest = |row: subscriptions::Model| {
+        let mut interest = |row: subscriptions::Model| {
             let held = secrets.remove(&SubscriptionUid::from_uuid(row.uid));
-            Ok::<_, Error>(Interest {
-                filter: rows::wanted(&row)?,
-                target: rows::target(&row, held.unwrap_or_else(|| SecretSet::newest_first(Vec::new())))?,
-                paused: row.paused_at.is_some(),
-            })
+            let target = rows::target(&row, held.unwrap_or_else(|| SecretSet::newest_first(Vec::new())))?;
+            Ok::<_, Error>(Interest { filter: rows::wanted(&row)?, target, paused: row.paused_at.is_some() })
         };
-        Ok(Interests { version, subscriptions: rows.into_iter().map(interest).collect::<Result<_, _>>()? })
+        let mut interests = Vec::with_capacity(rows.len());
+        for row in rows {
+            match interest(row) {
+                Ok(interest) => interests.push(interest),
+                // One that cannot be read must not keep the tenant from publishing to the others.
+                Err(cause) => tracing::error!(
+                    cause = &cause as &dyn std::error::Error,
+                    tenant.id = %tenant,
+                    "a subscription cannot be read"
+                ),
+            }
+        }
+        Ok(Interests { version, subscriptions: interests })
     }
 
     async fn commit_batch(&self, batch: &Batch) -> Result<Commit, Error> {

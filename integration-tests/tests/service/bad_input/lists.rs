@@ -3,10 +3,7 @@
 use postrider_integration_tests::{Kind, Raw, Refusal, Refused, TestApp, an_event, on_both_databases};
 use postrider_proto::v1 as pb;
 
-use super::{a_subscription, create};
-
-/// A well-formed id of what nobody made.
-const NO_EVENT: &str = "evt_01h455vb4pex5vsknk084sn02q";
+use super::{NO_DELIVERY, NO_EVENT, a_subscription, create};
 
 on_both_databases! {
     async fn a_page_token_is_good_for_its_own_query_only(kind: Kind) {
@@ -40,10 +37,9 @@ on_both_databases! {
             let refused = raw.events.list_events(other).await;
             assert_eq!(refused.refusal(), Refusal::invalid("page_token"));
         }
-        for (method, refusal) in refusals_of_list(&raw, "tenants/default", 1, &token).await {
-            if method != "events" {
-                assert_eq!(refusal, Refusal::invalid("page_token"), "{method}");
-            }
+        for (list, page) in pages(&raw, "tenants/default", 1, &token).await {
+            let expected = if list == "events" { Ok(()) } else { Err(Refusal::invalid("page_token")) };
+            assert_eq!(page, expected, "{list}");
         }
         // With its own query it is good, whatever the size of the page.
         let mut again = list("tenants/default", "", &token);
@@ -57,14 +53,24 @@ on_both_databases! {
 async fn page_tokens_and_sizes_that_are_made_up_are_refused() {
     let app = TestApp::start(Kind::Sqlite).await;
     let raw = app.raw();
+    let attempts = async |page_size, page_token: &str| {
+        let request = pb::ListAttemptsRequest {
+            parent: format!("tenants/default/deliveries/{NO_DELIVERY}"),
+            page_size,
+            page_token: page_token.to_owned(),
+        };
+        raw.deliveries.clone().list_attempts(request).await.refusal()
+    };
     for size in [-1, i32::MIN] {
-        for (list, refusal) in refusals_of_list(&raw, "tenants/default", size, "").await {
-            assert_eq!(refusal, Refusal::invalid("page_size"), "{list}");
+        assert_eq!(attempts(size, "").await, Refusal::invalid("page_size"));
+        for (list, page) in pages(&raw, "tenants/default", size, "").await {
+            assert_eq!(page, Err(Refusal::invalid("page_size")), "{list}");
         }
     }
     for token in ["x", "AAAA", "not base64!", "0", &"A".repeat(43), &"A".repeat(100_000), "1 OR 1=1"] {
-        for (list, refusal) in refusals_of_list(&raw, "tenants/default", 0, token).await {
-            assert_eq!(refusal, Refusal::invalid("page_token"), "{list}: {token}");
+        assert_eq!(attempts(0, token).await, Refusal::invalid("page_token"), "{token}");
+        for (list, page) in pages(&raw, "tenants/default", 0, token).await {
+            assert_eq!(page, Err(Refusal::invalid("page_token")), "{list}: {token}");
         }
     }
     app.stop().await;
@@ -113,13 +119,13 @@ async fn filters_that_are_malformed_are_refused() {
     app.stop().await;
 }
 
-/// Asks for a page of every list that a tenant has; those that give it are left out.
-pub(super) async fn refusals_of_list(
+/// Asks for a page of every list that a tenant has.
+pub(super) async fn pages(
     raw: &Raw,
     parent: &str,
     page_size: i32,
     page_token: &str,
-) -> Vec<(&'static str, Refusal)> {
+) -> [(&'static str, Result<(), Refusal>); 3] {
     let (parent, page_token) = (parent.to_owned(), page_token.to_owned());
     let events = pb::ListEventsRequest {
         parent: parent.clone(),
@@ -134,15 +140,13 @@ pub(super) async fn refusals_of_list(
         ..pb::ListDeliveriesRequest::default()
     };
     let subscriptions = pb::ListSubscriptionsRequest { parent, page_size, page_token };
-    let mut refusals = Vec::new();
-    if let Err(status) = raw.events.clone().list_events(events).await {
-        refusals.push(("events", Refusal::from(&status)));
-    }
-    if let Err(status) = raw.deliveries.clone().list_deliveries(deliveries).await {
-        refusals.push(("deliveries", Refusal::from(&status)));
-    }
-    if let Err(status) = raw.subscriptions.clone().list_subscriptions(subscriptions).await {
-        refusals.push(("subscriptions", Refusal::from(&status)));
-    }
-    refusals
+    let refusal = |status: tonic::Status| Refusal::from(&status);
+    [
+        ("events", raw.events.clone().list_events(events).await.map(drop).map_err(refusal)),
+        ("deliveries", raw.deliveries.clone().list_deliveries(deliveries).await.map(drop).map_err(refusal)),
+        (
+            "subscriptions",
+            raw.subscriptions.clone().list_subscriptions(subscriptions).await.map(drop).map_err(refusal),
+        ),
+    ]
 }

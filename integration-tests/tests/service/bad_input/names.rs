@@ -6,11 +6,7 @@ use postrider_integration_tests::{
 use postrider_proto::v1 as pb;
 use tonic::Code;
 
-use super::{a_subscription, event, lists::refusals_of_list};
-
-/// Well-formed ids of what nobody made.
-const NO_EVENT: &str = "evt_01h455vb4pex5vsknk084sn02q";
-const NO_DELIVERY: &str = "dlv_01h455vb4pex5vsknk084sn02q";
+use super::{NO_DELIVERY, NO_EVENT, a_subscription, event, lists::pages};
 
 on_both_databases! {
     async fn what_does_not_exist_is_not_found(kind: Kind) {
@@ -32,8 +28,8 @@ on_both_databases! {
             let refused = raw.events.get_event(pb::GetEventRequest { name }).await;
             assert_eq!(refused.refusal(), Refusal::not_found("name"));
         }
-        for (list, refusal) in refusals_of_list(&raw, "tenants/nobody", 0, "").await {
-            assert_eq!(refusal, Refusal::not_found("parent"), "{list}");
+        for (list, page) in pages(&raw, "tenants/nobody", 0, "").await {
+            assert_eq!(page, Err(Refusal::not_found("parent")), "{list}");
         }
         app.stop().await;
     }
@@ -148,8 +144,8 @@ async fn malformed_tenants_are_refused() {
         };
         let refused = raw.subscriptions.create_subscription(request).await;
         assert_eq!(refused.refusal(), Refusal::invalid("parent"), "{parent}");
-        for (list, refusal) in refusals_of_list(&raw, parent, 0, "").await {
-            assert_eq!(refusal, Refusal::invalid("parent"), "{list}: {parent}");
+        for (list, page) in pages(&raw, parent, 0, "").await {
+            assert_eq!(page, Err(Refusal::invalid("parent")), "{list}: {parent}");
         }
     }
     // All tenants are for reading.

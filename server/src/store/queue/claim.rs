@@ -83,8 +83,9 @@ impl Store {
             let attempt = u32::try_from(taken.attempt_count).ok().and_then(AttemptNumber::new);
             let delivery = DeliveryId::from_uuid(taken.id);
             let (Some(event), Some(target), Some(attempt)) = (event, target, attempt) else {
-                // Retention spares what is pending, so this is our defect. The others must not suffer for it.
-                tracing::error!(delivery.id = %delivery, "a pending delivery has lost its event or its subscription");
+                // Retention spares what is pending and rows are written by us, so this is our defect. The others must
+                // not suffer for it.
+                tracing::error!(delivery.id = %delivery, "the event or the subscription of a pending delivery is missing or cannot be read");
                 return None;
             };
             let leased_until = ask.leased_until;
@@ -113,7 +114,10 @@ impl Store {
         let mut found = HashMap::new();
         for row in rows {
             if let Some(data) = data.remove(&row.id) {
-                found.insert(row.id, Arc::new(rows::event(row, Some(data))?));
+                let id = row.id;
+                if let Ok(event) = rows::event(row, Some(data)) {
+                    found.insert(id, Arc::new(event));
+                }
             }
         }
         Ok(found)
@@ -142,7 +146,10 @@ impl Store {
             let held = secrets
                 .remove(&SubscriptionUid::from_uuid(row.uid))
                 .unwrap_or_else(|| SecretSet::newest_first(Vec::new()));
-            found.insert(row.uid, rows::target(&row, held)?);
+            // One that cannot be read is missed by its claims alone, which say so.
+            if let Ok(target) = rows::target(&row, held) {
+                found.insert(row.uid, target);
+            }
         }
         Ok(found)
     }
