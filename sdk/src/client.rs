@@ -19,7 +19,7 @@ use tonic::{
 
 pub use self::builder::ClientBuilder;
 pub(crate) use self::{
-    call::{MAX_ANSWER_BYTES, Repeat, no_answer_within},
+    call::{MAX_ANSWER_BYTES, Repeat},
     id::new_request_id,
     trace::TraceContext,
     tries::Tries,

@@ -110,10 +110,13 @@ impl Verifier {
         let timestamp = parse_timestamp(&sent)?;
         self.check_age(timestamp, now)?;
         let signed = [id.as_bytes(), b".", sent.as_bytes(), b".", body];
+        // The body is hashed once for each key, however many signatures a stranger puts into the header.
+        let expected: Vec<_> = self.keys.iter().map(|key| key.sign(&signed)).collect();
         let genuine = signatures
             .split(' ')
             .filter_map(|signature| signature.strip_prefix("v1,"))
-            .any(|signature| self.keys.iter().any(|key| key.made(signature, &signed)));
+            .take(MAX_SIGNATURES)
+            .any(|candidate| expected.iter().any(|signature| signature.is(candidate)));
         if genuine { Ok(Verified { id, timestamp }) } else { Err(Error::NoMatchingSignature) }
     }
 
@@ -128,6 +131,9 @@ impl Verifier {
         }
     }
 }
+
+/// How many signatures of one header are looked at. Postrider sends one for each secret in force, at most five.
+const MAX_SIGNATURES: usize = 20;
 
 fn required<H: Headers + ?Sized>(headers: &H, name: &'static str) -> Result<String, Error> {
     headers.header(name).map(std::borrow::Cow::into_owned).ok_or(Error::MissingHeader(name))

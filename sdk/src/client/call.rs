@@ -34,7 +34,8 @@ impl Client {
     {
         let mut tries = Tries::begin(self.retry());
         loop {
-            let limit = self.timeout().min(tries.time_left());
+            // The policy's deadline ends the repeating; the first try has the time that the caller gave it.
+            let limit = if tries.is_first() { self.timeout() } else { self.timeout().min(tries.time_left()) };
             match self.call_once(limit, message.clone(), &rpc).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => tries.pause_after(error, repeat).await?,
@@ -77,6 +78,6 @@ impl Client {
     }
 }
 
-pub(crate) fn no_answer_within(limit: Duration) -> Error {
+fn no_answer_within(limit: Duration) -> Error {
     Error::new(Code::DeadlineExceeded, format!("no answer within {limit:?}"))
 }

@@ -18,6 +18,10 @@ impl<'a> Tries<'a> {
         Self { policy, begun: Instant::now(), made: 0 }
     }
 
+    pub(crate) fn is_first(&self) -> bool {
+        self.made == 0
+    }
+
     pub(crate) fn time_left(&self) -> Duration {
         self.policy.deadline().saturating_sub(self.begun.elapsed())
     }

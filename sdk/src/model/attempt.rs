@@ -60,7 +60,7 @@ pub enum AttemptOutcome {
         /// The HTTP status.
         status: u16,
     },
-    /// No status.
+    /// No answer, or a 2xx one that did not come to its end in time.
     Failed {
         /// What went wrong.
         failure: AttemptFailure,

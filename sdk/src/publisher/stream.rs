@@ -11,12 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 use super::window::{Waiting, Window};
-use crate::{
-    Client, Code, Error, Result,
-    client::{TraceContext, no_answer_within},
-    convert,
-    events::rpc,
-};
+use crate::{Client, Code, Error, Result, client::TraceContext, convert, events::rpc};
 
 /// Requests between this task and the connection. What waits here counts as sent.
 const OUTBOX: usize = 16;
@@ -80,7 +75,9 @@ impl<'a> Stream<'a> {
                     None => queue_open = false,
                 },
                 () = sleep_until(deadline), if self.window.has_sent() => {
-                    return Err(no_answer_within(self.client.timeout()));
+                    // As good as a connection that broke: every event can be sent again on another stream.
+                    let limit = self.client.timeout();
+                    return Err(Error::new(Code::Unavailable, format!("no answer within {limit:?}")));
                 }
             }
         }

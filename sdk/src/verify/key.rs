@@ -16,6 +16,16 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// The signature that one key makes of one callback.
+pub(super) struct Signature(Hmac<Sha256>);
+
+impl Signature {
+    /// Whether this is the signature, in base64. Takes the same time wherever they differ.
+    pub(super) fn is(&self, candidate: &str) -> bool {
+        BASE64.decode(candidate).is_ok_and(|candidate| self.0.clone().verify_slice(&candidate).is_ok())
+    }
+}
+
 #[derive(Clone)]
 pub(super) struct Key(Hmac<Sha256>);
 
@@ -30,15 +40,12 @@ impl Key {
         Hmac::new_from_slice(&bytes).map(Self).map_err(|_| InvalidSecret::Empty)
     }
 
-    /// Whether this key made the signature, in base64, over these bytes. Takes the same time wherever they differ.
-    pub(super) fn made(&self, signature: &str, signed: &[&[u8]]) -> bool {
-        let Ok(signature) = BASE64.decode(signature) else {
-            return false;
-        };
+    /// What this key makes of these bytes.
+    pub(super) fn sign(&self, signed: &[&[u8]]) -> Signature {
         let mut mac = self.0.clone();
         for part in signed {
             mac.update(part);
         }
-        mac.verify_slice(&signature).is_ok()
+        Signature(mac)
     }
 }
