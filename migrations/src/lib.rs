@@ -4,6 +4,7 @@
 //!   `to_timestamp(due_at / 1e6)` shows one.
 //! - Enumerations are `smallint`s whose values `server/src/store/codes.rs` lists; CHECK constraints hold
 //!   what must be true of a row whoever writes it.
+//! - Each migration is one transaction on both databases: one that fails halfway leaves nothing behind.
 //! - A new migration has one idea, is added at the end, and keeps to expand, deploy, contract: nodes of the previous
 //!   version go on working while it runs.
 

@@ -119,7 +119,7 @@ impl App {
             metrics.clone(),
             Arc::clone(&ended),
         );
-        let readiness = Readiness::new(store.clone(), clock, metrics.clone());
+        let readiness = Readiness::new(store.clone(), clock, metrics.clone(), config.dispatch.poll_interval);
         Ok(Self { config, world, store, deliverer, maintenance, readiness, metrics, ended })
     }
 
@@ -270,7 +270,6 @@ impl Running {
         if tokio::time::timeout(self.patience, self.loops.wait()).await.is_err() {
             tracing::warn!("calls that did not come to an end are broken off");
             self.calls.abort();
-            self.loops.wait().await;
         }
         self.last_call.cancel();
         self.writing.close();

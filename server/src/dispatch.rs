@@ -16,7 +16,14 @@
 //! - **The poll is the truth, the wake-up a hint** ([`poll`]).
 //! - A permit is held until the settlement is committed. While the database is away, claiming stops by itself.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -187,6 +194,9 @@ struct Shared<Q, S> {
     sender: S,
     permits: Arc<Permits>,
     wakeup: Arc<poll::Wakeup>,
+    /// Whether settlements can be written. While they cannot, nothing is claimed: leases may have run out in the meantime, and what
+    /// we know to be done would be sent again.
+    settling: AtomicBool,
     settled: settler::Inbox,
     clock: SharedClock,
     metrics: Metrics,
@@ -222,6 +232,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         Self(Arc::new(Shared {
             permits,
             wakeup,
+            settling: AtomicBool::new(true),
             settled: settler::Inbox::default(),
             flights: TaskTracker::new(),
             config,
@@ -259,7 +270,12 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
     /// Claims as many due deliveries as there is room for and starts them. Returns how many.
     pub async fn tick(&self) -> Result<usize, QueueError> {
         let shared = &self.0;
+        if !shared.settling.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
         let Some(room) = shared.permits.take_room() else {
+            // Attempts that are under way are work enough; each of them ends by its timeout.
+            shared.wakeup.ticked(shared.clock.now());
             shared.wakeup.set_backlog(true);
             return Ok(0);
         };

@@ -122,6 +122,8 @@ pub struct Batch {
     pub versions: Vec<(TenantId, Option<i64>)>,
     /// The events.
     pub entries: Vec<Entry>,
+    /// When a delivery is due that is committed as not claimed: now.
+    pub due_at: Timestamp,
     /// When a delivery is due again that is committed as claimed.
     pub leased_until: Timestamp,
 }
@@ -146,6 +148,8 @@ pub struct NewDelivery {
     pub target: Arc<Target>,
     /// Whether this node makes the first attempt at once.
     pub claimed: bool,
+    /// Whether its subscription is paused, so that it waits.
+    pub paused: bool,
 }
 
 /// What became of a batch.

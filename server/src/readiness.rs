@@ -11,8 +11,9 @@ use crate::{clock::SharedClock, domain::timestamp::Timestamp, store::Store, tele
 const FIRST_INTERVAL: Duration = Duration::from_millis(20);
 /// How often to look.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long the dispatcher may go without a successful claim before something is wrong.
+/// How long the dispatcher may at least go without a successful claim before something is wrong; and how many polls.
 const CLAIM_BOUND: Duration = Duration::from_secs(10);
+const CLAIM_POLLS: u32 = 3;
 
 /// Why a node is not ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +47,16 @@ pub struct Readiness {
     store: Store,
     clock: SharedClock,
     metrics: Metrics,
+    claim_bound: Duration,
     state: watch::Sender<Result<(), NotReady>>,
 }
 
 impl Readiness {
     /// Not ready before the first look.
     #[must_use]
-    pub fn new(store: Store, clock: SharedClock, metrics: Metrics) -> Self {
-        Self { store, clock, metrics, state: watch::Sender::new(Err(NotReady::Starting)) }
+    pub fn new(store: Store, clock: SharedClock, metrics: Metrics, poll_interval: Duration) -> Self {
+        let claim_bound = CLAIM_BOUND.max(poll_interval * CLAIM_POLLS);
+        Self { store, clock, metrics, claim_bound, state: watch::Sender::new(Err(NotReady::Starting)) }
     }
 
     /// How it stands, and whenever that changes.
@@ -75,7 +78,7 @@ impl Readiness {
                 Err(NotReady::Database)
             }
             Ok(()) if !has_claimed => Err(NotReady::Starting),
-            Ok(()) if claim_age > CLAIM_BOUND => Err(NotReady::Claiming),
+            Ok(()) if claim_age > self.claim_bound => Err(NotReady::Claiming),
             Ok(()) => Ok(()),
         };
         self.set(found);

@@ -42,6 +42,9 @@ const ROWS_PER_STATEMENT: usize = 500;
 
 /// How long a check of the database may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a step of the hot path may take. Longer than the database's own statement timeout, so it counts only where the
+/// database is gone without a word, and the lanes that publish, claim and settle must not wait for it for ever.
+const STEP_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The database of one server. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -69,6 +72,12 @@ pub async fn migrate(config: &Config, data_dir: &Path) -> Result<(), OpenError> 
     Ok(database::migrate(config, data_dir).await?)
 }
 
+/// Gives up on the database after a while.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let gone = || Error::Unavailable(sea_orm::DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout));
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(gone()))
+}
+
 impl Store {
     /// Opens a database that has been migrated.
     pub async fn open(
@@ -85,14 +94,8 @@ impl Store {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), Error> {
-        let answer =
-            tokio::time::timeout(PING_TIMEOUT, self.connections.reader.execute_unprepared("SELECT 1"));
-        match answer.await {
-            Ok(answer) => Ok(answer.map(drop)?),
-            Err(_) => {
-                Err(Error::Unavailable(sea_orm::DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout)))
-            }
-        }
+        let answer = async { Ok(self.connections.reader.execute_unprepared("SELECT 1").await.map(drop)?) };
+        within(PING_TIMEOUT, answer).await
     }
 
     /// Lets go of the connections.
@@ -106,6 +109,8 @@ impl Store {
     async fn register_keys(&self, now: Timestamp) -> Result<(), OpenError> {
         let ours = self.keyring.ids();
         let transaction = self.connections.begin().await?;
+        // One node after another: of two with different keys the second must see the first one's.
+        database::take_lock(&transaction).await?;
         let mine =
             entity::secret_keys::ActiveModel { id: Set(ours[0].clone()), created_at: Set(now.as_micros()) };
         entity::secret_keys::Entity::insert(mine)

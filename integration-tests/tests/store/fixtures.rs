@@ -147,6 +147,7 @@ impl Draft {
             id: DeliveryId::nth(self.at, first_delivery + number),
             target,
             claimed,
+            paused: false,
         });
         Entry {
             fingerprint: self.request_id.as_ref().map(|_| self.content.fingerprint()),

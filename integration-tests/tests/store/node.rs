@@ -132,8 +132,9 @@ impl Node {
             let version = self.interests(&tenant).await.version;
             versions.push((tenant, version));
         }
-        let leased_until = entries.first().map_or(NOW, |entry| entry.event.created_at) + LEASE;
-        Batch { versions, entries, leased_until }
+        let due_at = entries.first().map_or(NOW, |entry| entry.event.created_at);
+        let leased_until = due_at + LEASE;
+        Batch { versions, entries, due_at, leased_until }
     }
 
     /// Commits events; answers what became of each.

@@ -211,7 +211,7 @@ on_both_databases! {
         let mut batch = node.batch([a_draft(), a_draft().of(&newcomer).to([&subscription])]).await;
         // The same delivery twice: a defect of ours, but not one that may cost half a batch.
         let Entry { deliveries, .. } = &mut batch.entries[1];
-        deliveries.push(NewDelivery { id: deliveries[0].id, target: target(&subscription), claimed: false });
+        deliveries.push(NewDelivery { id: deliveries[0].id, target: target(&subscription), claimed: false, paused: false });
         let failed = node.store.commit(&batch).await;
         assert!(matches!(failed, Err(JournalError::Broken(_))), "{failed:?}");
         for table in ["events", "payloads", "deliveries"] {
@@ -224,7 +224,7 @@ on_both_databases! {
 
     async fn a_batch_of_nothing_is_stored_as_nothing(kind: Kind) {
         let node = Node::new(kind).await;
-        let batch = Batch { versions: Vec::new(), entries: entries([]), leased_until: NOW };
+        let batch = Batch { versions: Vec::new(), entries: entries([]), due_at: NOW, leased_until: NOW };
         assert_eq!(node.commit_batch(&batch).await, []);
     }
 

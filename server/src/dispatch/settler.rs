@@ -1,6 +1,6 @@
 //! Writes what followed from attempts, many at a time.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::sync::{Mutex, mpsc};
 
@@ -53,13 +53,17 @@ async fn write<Q: Queue, S: Sender>(shared: &Shared<Q, S>, batch: &[Settled]) {
     let mut pause = PAUSES.0;
     loop {
         match shared.queue.settle(batch).await {
-            Ok(settling) => return written(shared, batch, &settling),
+            Ok(settling) => {
+                shared.settling.store(true, Ordering::Relaxed);
+                return written(shared, batch, &settling);
+            }
             Err(cause @ QueueError::Unavailable(_)) => {
                 tracing::error!(
                     cause = &cause as &dyn std::error::Error,
                     attempts = batch.len(),
                     "attempts could not be recorded; trying again"
                 );
+                shared.settling.store(false, Ordering::Relaxed);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);
             }

@@ -123,6 +123,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                     id,
                     target: Arc::clone(&interest.target),
                     claimed: permit.is_some(),
+                    paused: interest.paused,
                 });
                 permits.extend(permit.map(|permit| Reserved { delivery: deliveries.len() - 1, permit }));
             }
@@ -134,7 +135,9 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             reserved.push(permits);
         }
         let versions = versions.into_iter().collect();
-        let batch = Batch { versions, entries, leased_until: now + self.outlet.lease() };
+        // By the clock itself, which may have been set back since the batch before.
+        let due_at = self.clock.now();
+        let batch = Batch { versions, entries, due_at, leased_until: due_at + self.outlet.lease() };
         match self.journal.commit(&batch).await? {
             Commit::Stale(tenants) => {
                 for tenant in &tenants {
@@ -164,7 +167,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
     ) -> Result<Published, Error> {
         match fate {
             Fate::Stored => {
-                if entry.deliveries.len() > reserved.len() {
+                if entry.deliveries.iter().any(|delivery| !delivery.claimed && !delivery.paused) {
                     self.outlet.wake();
                 }
                 for Reserved { delivery, permit } in reserved {

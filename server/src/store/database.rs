@@ -17,8 +17,8 @@ use crate::domain::invalid::Invalid;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many connections read from SQLite beside the one that writes.
 const SQLITE_READERS: u32 = 4;
-/// Any number will do, as long as it is always this one: who migrates holds this advisory lock.
-const MIGRATION_LOCK: i64 = 0x706f_7374_7269_6465;
+/// Any number will do, as long as it is always this one: whoever prepares the database holds this advisory lock.
+const LOCK: i64 = 0x706f_7374_7269_6465;
 
 /// Which database.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,12 @@ impl Config {
         let known = ["postgres://", "postgresql://", "sqlite:"];
         if !self.url.is_empty() && !known.iter().any(|scheme| self.url.starts_with(scheme)) {
             return Err(Invalid::new("database.url", "must begin with `postgres://` or `sqlite://`"));
+        }
+        if self.url.starts_with("sqlite:") && self.url.contains(":memory:") {
+            return Err(Invalid::new(
+                "database.url",
+                "must be a file: what is only in memory is not durable",
+            ));
         }
         // The cause names no part of the URL, which may hold a password.
         if !self.url.is_empty()
@@ -94,8 +100,12 @@ impl Connections {
             let reader = Database::connect(sqlite(&url, SQLITE_READERS)).await?;
             Ok(Self { writer, reader })
         } else {
-            let pool = Database::connect(postgres(&url, config.max_connections, PATIENCE)).await?;
-            Ok(Self { writer: pool.clone(), reader: pool })
+            // Apart, so that slow listings cannot keep events from being taken in and delivered.
+            let readers = (config.max_connections / 2).max(1);
+            let writer =
+                Database::connect(postgres(&url, config.max_connections - readers, PATIENCE)).await?;
+            let reader = Database::connect(postgres(&url, readers, PATIENCE)).await?;
+            Ok(Self { writer, reader })
         }
     }
 
@@ -121,22 +131,42 @@ impl Connections {
 pub(super) async fn migrate(config: &Config, data_dir: &Path) -> Result<(), DbErr> {
     let url = config.url(data_dir);
     if url.starts_with("sqlite:") {
+        let lock = lock_folder(data_dir).await?;
         let connection = Database::connect(sqlite(&url, 1)).await?;
         Migrator::up(&connection, None).await?;
+        drop(lock);
         return connection.close().await;
     }
     // One connection holds the lock, the other one migrates. Both wait: a migration may take its time.
     let connection = Database::connect(postgres(&url, 2, Duration::ZERO)).await?;
     let lock = connection.begin().await?;
-    let take = Statement::from_sql_and_values(
-        DbBackend::Postgres,
-        "SELECT pg_advisory_xact_lock($1)",
-        [MIGRATION_LOCK.into()],
-    );
-    lock.execute_raw(take).await?;
+    take_lock(&lock).await?;
     Migrator::up(&connection, None).await?;
     lock.commit().await?;
     connection.close().await
+}
+
+/// Waits until nobody else migrates the embedded database: SQLite itself has no lock that outlasts a migration.
+async fn lock_folder(data_dir: &Path) -> Result<std::fs::File, DbErr> {
+    let path = data_dir.join("migrate.lock");
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = std::fs::File::create(path)?;
+        file.lock()?;
+        Ok::<_, std::io::Error>(file)
+    });
+    let failed = |cause: String| DbErr::Custom(format!("the data folder cannot be locked: {cause}"));
+    locked.await.map_err(|cause| failed(cause.to_string()))?.map_err(|cause| failed(cause.to_string()))
+}
+
+/// Takes a lock of PostgreSQL that this transaction holds to its end, and that one other at most waits to take over.
+pub(super) async fn take_lock(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
+    if transaction.get_database_backend() == DbBackend::Sqlite {
+        // A transaction that writes is alone anyway.
+        return Ok(());
+    }
+    let sql = "SELECT pg_advisory_xact_lock($1)";
+    let take = Statement::from_sql_and_values(DbBackend::Postgres, sql, [LOCK.into()]);
+    transaction.execute_raw(take).await.map(drop)
 }
 
 fn options(url: &str, connections: u32) -> ConnectOptions {

@@ -171,7 +171,7 @@ impl Store {
     ) -> Result<Steered, Error> {
         let transaction = self.connections.begin().await?;
         let Some(row) = locked(&transaction, tenant, id).await? else { return Ok(Steered::NotFound) };
-        if let Some(refusal) = why_not_redeliver(&transaction, &row).await? {
+        if let Some(refusal) = why_not_redeliver(&transaction, &row, now).await? {
             return Ok(Steered::Refused(refusal));
         }
         let update = deliveries::Entity::update_many()
@@ -206,6 +206,7 @@ impl Store {
 async fn why_not_redeliver(
     transaction: &DatabaseTransaction,
     row: &deliveries::Model,
+    now: Timestamp,
 ) -> Result<Option<Refusal>, Error> {
     let subscription = subscriptions::Entity::find_by_id(row.subscription_uid).one(transaction).await?;
     match subscription {
@@ -223,7 +224,8 @@ async fn why_not_redeliver(
         return Ok(Some(Refusal::DataExpired));
     }
     // An attempt that was begun and has no record yet: making the delivery due now would send it twice at once.
-    let begun = row.state == codes::PENDING && row.attempt_count > 0;
+    // Also of one that was cancelled while its attempt was under way; until its lease is over, that may still come to an end.
+    let begun = row.attempt_count > 0 && row.due_at > now.as_micros();
     let recorded =
         attempts::Entity::find_by_id((row.id, row.attempt_count)).one(transaction).await?.is_some();
     Ok((begun && !recorded).then_some(Refusal::AttemptUnderWay))

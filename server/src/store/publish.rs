@@ -11,9 +11,9 @@ use sea_orm::{
 };
 
 use super::{
-    Error, ROWS_PER_STATEMENT, Store, codes,
+    Error, ROWS_PER_STATEMENT, STEP_TIMEOUT, Store, codes,
     entity::{deliveries, events, payloads, subscription_secrets, subscriptions},
-    rows, tenants,
+    rows, tenants, within,
 };
 use crate::{
     domain::{
@@ -27,17 +27,18 @@ use crate::{
 
 impl Journal for Store {
     async fn interests(&self, tenant: &TenantId) -> Result<Interests, JournalError> {
-        Ok(self.read_interests(tenant).await?)
+        Ok(within(STEP_TIMEOUT, self.read_interests(tenant)).await?)
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Commit, JournalError> {
-        Ok(self.commit_batch(batch).await?)
+        Ok(within(STEP_TIMEOUT, self.commit_batch(batch)).await?)
     }
 }
 
 impl Store {
     async fn read_interests(&self, tenant: &TenantId) -> Result<Interests, Error> {
-        let reader = &self.connections.reader;
+        // Not by the readers' connections: those may all be busy with listings, and publishing must not wait for them.
+        let reader = &self.connections.writer;
         // The version first. If a change comes in between, the table is newer than its version says, and the
         // commit sends us back here; the other way round it would go unnoticed.
         let version = tenants::versions(reader, [tenant]).await?.first().map(|(_, version)| *version);
@@ -80,7 +81,7 @@ impl Store {
         let stored = insert_events(&transaction, &batch.entries).await?;
         let is_stored = |entry: &&Entry| stored.contains(&entry.event.id);
         insert_payloads(&transaction, batch.entries.iter().filter(is_stored)).await?;
-        insert_deliveries(&transaction, batch.entries.iter().filter(is_stored), batch.leased_until).await?;
+        insert_deliveries(&transaction, batch.entries.iter().filter(is_stored), batch).await?;
         let fates = if stored.len() == batch.entries.len() {
             vec![Fate::Stored; stored.len()]
         } else {
@@ -194,13 +195,13 @@ async fn insert_payloads<'a>(
 async fn insert_deliveries<'a>(
     transaction: &DatabaseTransaction,
     entries: impl Iterator<Item = &'a Entry>,
-    leased_until: Timestamp,
+    batch: &Batch,
 ) -> Result<(), DbErr> {
     let row = |entry: &'a Entry| {
         entry.deliveries.iter().map(move |delivery| {
             // A claimed one is already in its first attempt: due again only if this node dies.
             let (attempt_count, due_at) =
-                if delivery.claimed { (1, leased_until) } else { (0, entry.event.created_at) };
+                if delivery.claimed { (1, batch.leased_until) } else { (0, batch.due_at) };
             deliveries::ActiveModel {
                 id: Set(delivery.id.uuid()),
                 event_id: Set(entry.event.id.uuid()),

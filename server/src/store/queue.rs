@@ -5,17 +5,17 @@ use crate::{
     domain::claim::Claim,
 };
 
-use super::Store;
+use super::{STEP_TIMEOUT, Store, within};
 
 mod claim;
 mod settle;
 
 impl Queue for Store {
     async fn claim(&self, ask: &Ask) -> Result<Vec<Claim>, QueueError> {
-        Ok(self.claim_due(ask).await?)
+        Ok(within(STEP_TIMEOUT, self.claim_due(ask)).await?)
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {
-        Ok(self.settle_batch(batch).await?)
+        Ok(within(STEP_TIMEOUT, self.settle_batch(batch)).await?)
     }
 }

@@ -3,7 +3,7 @@
 //! Deleting or disabling changes one row; the deliveries, of which there may be a million, follow in batches. A
 //! delivery that is published while its subscription ends is caught here as well.
 
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, prelude::Uuid};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, prelude::Uuid};
 
 use super::{Error, Store, codes};
 use crate::domain::{delivery::EndReason, timestamp::Timestamp};
@@ -44,14 +44,19 @@ impl Store {
         now: Timestamp,
     ) -> Result<u64, DbErr> {
         // The subscription is judged again within the statement: it may have been enabled since.
+        // Those that are being settled at this moment are left to the next sweep: waiting for them, and they for us, is a deadlock.
+        let lock = match self.connections.backend() {
+            DbBackend::Sqlite => "",
+            _ => "FOR UPDATE OF deliveries SKIP LOCKED",
+        };
         let cancel = Statement::from_sql_and_values(
             self.connections.backend(),
-            "UPDATE deliveries SET state = $2, end_reason = $3, ended_at = $4
+            format!("UPDATE deliveries SET state = $2, end_reason = $3, ended_at = $4
              WHERE state = 0 AND id IN (
                 SELECT deliveries.id FROM deliveries JOIN subscriptions ON uid = subscription_uid
                 WHERE subscription_uid = $1 AND state = 0 AND (deleted_at IS NOT NULL OR disabled_at IS NOT NULL)
-                ORDER BY due_at LIMIT $5
-             )",
+                ORDER BY due_at LIMIT $5 {lock}
+             )"),
             [
                 subscription.into(),
                 codes::status_code(reason.status()).into(),

@@ -2,7 +2,8 @@
 //!
 //! One statement: find the subscriptions that have anything pending (skipping through the index from one to the next, whatever
 //! their backlogs), leave out those that may not or cannot be sent to, take the most overdue of each as far as it has
-//! room, round by round until the node has none, and push their due date behind the lease. A paused or saturated
+//! room, round by round until the node has none (an attempt that is under way counts as a round that the subscription has had),
+//! and push their due date behind the lease. A paused or saturated
 //! subscription with a million deliveries costs one step.
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
@@ -29,6 +30,9 @@ use crate::{
     },
 };
 
+/// The most deliveries of one claim: bounds its transaction, its memory, and how many values its statements carry.
+const MAX_CLAIMED: usize = 500;
+
 /// Subscriptions with anything pending: each step finds the next greater uid in `deliveries_pending`.
 const WAITING: &str = "
     waiting (uid) AS (
@@ -50,6 +54,7 @@ const WAITING: &str = "
         LEFT JOIN busy ON busy.uid = waiting.uid
         WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
             AND COALESCE(busy.attempts, 0) < $3
+            AND EXISTS (SELECT 1 FROM deliveries WHERE subscription_uid = subscriptions.uid AND state = 0 AND due_at <= $1)
     )";
 
 /// What is read of a delivery that was taken over.
@@ -162,7 +167,7 @@ fn parameters(ask: &Ask) -> Vec<Value> {
         ask.now.as_micros().into(),
         ask.leased_until.as_micros().into(),
         number(ask.max_per_subscription).into(),
-        number(ask.max).into(),
+        number(ask.max.min(MAX_CLAIMED)).into(),
     ]
 }
 
@@ -171,7 +176,7 @@ fn postgres(ask: &Ask) -> Statement {
         "WITH RECURSIVE busy (uid, attempts) AS (SELECT * FROM unnest($5::uuid[], $6::int[])), {WAITING},
          due AS (
              SELECT ranked.id FROM open CROSS JOIN LATERAL (
-                 SELECT id, due_at, row_number() OVER (ORDER BY due_at) AS round FROM (
+                 SELECT id, due_at, row_number() OVER (ORDER BY due_at) + $3 - open.room AS round FROM (
                      SELECT id, due_at FROM deliveries
                      WHERE subscription_uid = open.uid AND state = 0 AND due_at <= $1
                      ORDER BY due_at LIMIT open.room
@@ -212,8 +217,8 @@ fn sqlite(ask: &Ask) -> Statement {
     let sql = format!(
         "WITH RECURSIVE busy (uid, attempts) AS ({busy}), {WAITING},
          ranked AS (
-             SELECT d.id, d.due_at, open.room,
-                 row_number() OVER (PARTITION BY d.subscription_uid ORDER BY d.due_at) AS round
+             SELECT d.id, d.due_at,
+                 row_number() OVER (PARTITION BY d.subscription_uid ORDER BY d.due_at) + $3 - open.room AS round
              FROM open JOIN deliveries AS d ON d.id IN (
                  SELECT id FROM deliveries
                  WHERE subscription_uid = open.uid AND state = 0 AND due_at <= $1
@@ -221,7 +226,7 @@ fn sqlite(ask: &Ask) -> Statement {
              )
          )
          UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
-         WHERE id IN (SELECT id FROM ranked WHERE round <= room ORDER BY round, due_at LIMIT $4)
+         WHERE id IN (SELECT id FROM ranked WHERE round <= $3 ORDER BY round, due_at LIMIT $4)
          RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
     );
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)

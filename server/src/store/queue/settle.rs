@@ -1,6 +1,6 @@
 //! Records attempts and what follows from them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
@@ -30,11 +30,7 @@ impl Store {
             record_attempts(&transaction, chunk).await?;
             settling.lost.extend(update_deliveries(&transaction, chunk).await?);
         }
-        for settled in batch {
-            if let Some(reason) = settled.settlement.disables() {
-                settling.disabled |= disable(&transaction, &settled.target, reason, settled.at).await?;
-            }
-        }
+        settling.disabled = disable_gone(&transaction, batch).await?;
         transaction.commit().await?;
         Ok(settling)
     }
@@ -103,6 +99,24 @@ async fn update_deliveries(
     Ok(deliveries.filter(|delivery| !ours.contains(&delivery.uuid())).collect())
 }
 
+/// Disables the subscriptions whose receivers are gone; returns whether there were any.
+async fn disable_gone(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<bool, DbErr> {
+    let reason = |settled: &Settled| settled.settlement.disables();
+    let mut gone: Vec<_> = batch.iter().filter_map(|settled| Some((settled, reason(settled)?))).collect();
+    // Rows are locked in one order by all: subscriptions before tenants, and each by their ids.
+    gone.sort_by_key(|(settled, _)| settled.target.uid);
+    let mut tenants = BTreeSet::new();
+    for (settled, reason) in gone {
+        if disable(transaction, &settled.target, reason, settled.at).await? {
+            tenants.insert(&settled.target.tenant);
+        }
+    }
+    for tenant in &tenants {
+        tenants::raise_version(transaction, tenant.as_str()).await?;
+    }
+    Ok(!tenants.is_empty())
+}
+
 /// Disables a subscription, unless it has been given another target since the attempt was made.
 async fn disable(
     transaction: &DatabaseTransaction,
@@ -121,9 +135,5 @@ async fn disable(
         .filter(subscriptions::Column::DeletedAt.is_null())
         .exec(transaction)
         .await?;
-    if disabled.rows_affected == 0 {
-        return Ok(false);
-    }
-    tenants::raise_version(transaction, target.tenant.as_str()).await?;
-    Ok(true)
+    Ok(disabled.rows_affected > 0)
 }
