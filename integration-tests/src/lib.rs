@@ -28,7 +28,7 @@ pub use refusal::{Refusal, Refused};
 
 /// Makes two tests of each function: one on SQLite, one on PostgreSQL.
 ///
-/// ```ignore
+/// ```text
 /// on_both_databases! {
 ///     async fn a_sentence_about_the_store(kind: Kind) { … }
 /// }
@@ -41,15 +41,21 @@ macro_rules! on_both_databases {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name($crate::Kind::Sqlite).await;
+                $crate::within_five_minutes(super::$name($crate::Kind::Sqlite)).await;
             })+
         }
 
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name($crate::Kind::Postgres).await;
+                $crate::within_five_minutes(super::$name($crate::Kind::Postgres)).await;
             })+
         }
     };
+}
+
+/// Fails a test that hangs.
+pub async fn within_five_minutes(test: impl Future<Output = ()>) {
+    let limit = std::time::Duration::from_mins(5);
+    tokio::time::timeout(limit, test).await.expect("the test hangs");
 }

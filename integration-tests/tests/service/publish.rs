@@ -7,6 +7,7 @@ use postrider_proto::v1::{self as pb, publish_result::Result as Answer};
 use postrider_sdk::{Code, Event, Reason, Subscription};
 use time::macros::datetime;
 use tokio_stream::StreamExt;
+use tonic::codec::CompressionEncoding;
 
 use crate::ways::Way;
 
@@ -228,6 +229,19 @@ on_both_databases! {
             assert_eq!(app.client.events().get(&published.event).await.unwrap().data, data);
             let body = &receiver.requests()[nth].body;
             assert!(body.ends_with(format!("\"data\":{data}}}").as_bytes()));
+        }
+        app.stop().await;
+    }
+
+    async fn a_request_may_be_compressed(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
+            let request = tonic::Request::new(batch(1_000));
+            let mut rpc =
+                app.raw().events.send_compressed(encoding).accept_compressed(CompressionEncoding::Gzip);
+            let answer = rpc.publish_events(request).await.unwrap();
+            assert_eq!(answer.metadata().get("grpc-encoding").unwrap(), "gzip");
+            assert_eq!(answer.into_inner().results.len(), 1_000);
         }
         app.stop().await;
     }
