@@ -38,7 +38,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Settings {
-    /// The configuration file (TOML). Environment variables POSTRIDER_<SECTION>_<KEY> win over it.
+    /// The configuration file (TOML). Environment variables `POSTRIDER_<SECTION>_<KEY>` win over it.
     #[arg(long, env = "POSTRIDER_CONFIG")]
     config: Option<PathBuf>,
     /// The folder for the embedded database and the key file; `data.dir` of the configuration.
