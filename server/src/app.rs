@@ -8,7 +8,7 @@
 //! writer, the settler. *Loops* look by themselves: the poll, the sweep, pruning, readiness. Tests run the lanes and
 //! push the loops by hand.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -184,7 +184,8 @@ impl App {
         let writing = TaskTracker::new();
         let last_call = CancellationToken::new();
         let committed = last_call.clone();
-        supervise(&writing, "publish", last_call.clone(), move || {
+        // It also ends by itself when the last handler is gone, which may be before the last call is declared.
+        supervise(&writing, "publish", stop.clone(), move || {
             let (writer, stop) = (Arc::clone(&writer), committed.clone());
             async move { writer.run(stop).await }
         });
@@ -290,9 +291,15 @@ impl Running {
 
 /// The configured keys, or those of the key file.
 fn keyring(config: &Config) -> Result<Keyring, Error> {
-    std::fs::create_dir_all(&config.data.dir).map_err(Error::DataFolder)?;
+    make_data_folder(&config.data.dir).map_err(Error::DataFolder)?;
     match config.secrets.keys.split_first() {
         Some((current, previous)) => Ok(Keyring::new(current.clone(), previous.to_vec())),
         None => Ok(Keyring::from_file(&config.data.dir.join("secret.key"))?),
     }
+}
+
+/// Makes the folder of the embedded database and the key file, for its owner only. One that is there stays as it is.
+pub fn make_data_folder(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

@@ -4,7 +4,7 @@ use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Args, Parser, Subcommand};
 use postrider_server::{
-    app::{App, World},
+    app::{App, World, make_data_folder},
     clock::SystemClock,
     config::{self, Config},
     grpc::auth::{KeyHash, draw_token},
@@ -83,7 +83,7 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Serve(settings) => serve(settings.load()?).await,
         Command::Migrate(settings) => {
             let config = settings.load()?;
-            std::fs::create_dir_all(&config.data.dir)?;
+            make_data_folder(&config.data.dir)?;
             store::migrate(&config.database, &config.data.dir).await?;
             println!("the schema is up to date");
             Ok(())

@@ -89,13 +89,16 @@ async fn the_key_file_is_for_its_owner_only_and_the_log_is_json() {
 
 #[tokio::test]
 async fn migrate_check_config_and_key_do_what_they_say() {
+    use std::os::unix::fs::PermissionsExt;
     let database = sqlite().await;
-    let folder = database.folder();
+    let folder = database.folder().join("data");
     let folder = folder.to_str().unwrap();
     let run = async |arguments: &[&str]| ProcessBuilder::new(arguments).run().await;
     let migrated = run(&["migrate", "--data-dir", folder]).await;
     assert_eq!((migrated.code, &*migrated.stdout), (Some(0), "the schema is up to date\n"));
-    assert!(database.folder().join("postrider.db").exists());
+    assert!(database.folder().join("data/postrider.db").exists());
+    let mode = std::fs::metadata(folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "the data is for its owner only");
     let checked = run(&["check-config"]).await;
     assert_eq!((checked.code, &*checked.stdout), (Some(0), "the configuration is valid\n"));
     let key = run(&["key"]).await.stdout;

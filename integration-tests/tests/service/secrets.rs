@@ -172,7 +172,7 @@ on_both_databases! {
 async fn the_log_holds_no_secret_and_no_payload() {
     // For all threads: with a subscriber of one thread, `tracing` remembers of what others come across first that nobody listens.
     let heard = dynamic_filter_fn(|_, _| LOG.with_borrow(Option::is_some));
-    let log = tracing_subscriber::fmt::layer().with_writer(|| ThreadLog);
+    let log = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| ThreadLog);
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(heard).with(log)).unwrap();
     LOG.set(Some(Vec::new()));
     let app = TestApp::start(Kind::Sqlite).await;
@@ -203,6 +203,8 @@ async fn the_log_holds_no_secret_and_no_payload() {
         .map(str::to_owned)
         .collect();
     assert!(ours.iter().any(|line| line.contains("CreateSubscription")), "the log is not empty: {ours:#?}");
+    let errors: Vec<_> = ours.iter().filter(|line| line.split_whitespace().nth(1) == Some("ERROR")).collect();
+    assert!(errors.is_empty(), "what a receiver does is no error of ours, nor is stopping: {errors:#?}");
     let signatures = requests.iter().flat_map(|request| request.header("webhook-signature").split(' '));
     for hidden in signatures.chain(["s3cret-query", "s3cret-payload"]) {
         assert!(!ours.iter().any(|line| line.contains(hidden)), "{hidden}");

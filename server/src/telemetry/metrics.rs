@@ -7,7 +7,7 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -40,11 +40,11 @@ struct Instruments {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PublishLabels {
-    result: PublishResult,
+    result: &'static str,
 }
 
 /// What a publish came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishResult {
     /// A new event was stored.
     Stored,
@@ -135,6 +135,12 @@ impl Default for Metrics {
 impl Metrics {
     /// A publish came to an end.
     pub fn published(&self, result: PublishResult, took: Duration) {
+        let result = match result {
+            PublishResult::Stored => "stored",
+            PublishResult::Duplicate => "duplicate",
+            PublishResult::Refused => "refused",
+            PublishResult::Failed => "failed",
+        };
         self.0.published.get_or_create(&PublishLabels { result }).inc();
         self.0.publish_duration.observe(took.as_secs_f64());
     }
