@@ -95,7 +95,7 @@ pub struct Event {
     pub tenant: TenantId,
     /// The key it was published with.
     pub request_id: Option<RequestId>,
-    /// What happened; `time` is always set.
+    /// What happened.
     pub content: EventContent,
     /// The trace that the publish belongs to.
     pub trace: Option<TraceContext>,

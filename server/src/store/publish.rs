@@ -48,8 +48,7 @@ impl Store {
             .filter(subscriptions::Column::DisabledAt.is_null())
             .all(reader)
             .await?;
-        let secrets =
-            subscription_secrets::Entity::find().inner_join_subscriptions(tenant).all(reader).await?;
+        let secrets = secrets_of(tenant).all(reader).await?;
         let mut secrets = rows::secrets(secrets, &self.keyring);
         let mut interest = |row: subscriptions::Model| {
             let held = secrets.remove(&SubscriptionUid::from_uuid(row.uid));
@@ -92,20 +91,16 @@ impl Store {
     }
 }
 
-trait OfTenant {
-    fn inner_join_subscriptions(self, tenant: &TenantId) -> Self;
-}
-
-impl OfTenant for sea_orm::Select<subscription_secrets::Entity> {
-    fn inner_join_subscriptions(self, tenant: &TenantId) -> Self {
-        let of_tenant = Query::select()
-            .column(subscriptions::Column::Uid)
-            .from(subscriptions::Entity)
-            .and_where(subscriptions::Column::TenantId.eq(tenant.as_str()))
-            .and_where(subscriptions::Column::DeletedAt.is_null())
-            .to_owned();
-        self.filter(subscription_secrets::Column::SubscriptionUid.in_subquery(of_tenant))
-    }
+/// The query for the secrets of a tenant's subscriptions.
+fn secrets_of(tenant: &TenantId) -> sea_orm::Select<subscription_secrets::Entity> {
+    let of_tenant = Query::select()
+        .column(subscriptions::Column::Uid)
+        .from(subscriptions::Entity)
+        .and_where(subscriptions::Column::TenantId.eq(tenant.as_str()))
+        .and_where(subscriptions::Column::DeletedAt.is_null())
+        .to_owned();
+    subscription_secrets::Entity::find()
+        .filter(subscription_secrets::Column::SubscriptionUid.in_subquery(of_tenant))
 }
 
 /// Which of the batch's match tables are out of date. Tenants that do not exist yet come into being.
