@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use sea_orm::Value;
 
 use super::{
     Error, codes,
@@ -191,8 +192,8 @@ pub(super) fn attempt(row: attempts::Model) -> Result<Attempt, Error> {
     })
 }
 
-/// The other way round: an attempt as it is stored.
-pub(super) fn attempt_row(delivery: crate::domain::id::DeliveryId, attempt: &Attempt) -> attempts::Model {
+/// The other way round: an attempt as it is stored, in the order of the entity's columns.
+pub(super) fn attempt_values(delivery: crate::domain::id::DeliveryId, attempt: &Attempt) -> [Value; 16] {
     let (outcome, failure) = match &attempt.outcome {
         Outcome::Acknowledged { .. } => (codes::ACKNOWLEDGED, None),
         Outcome::Rejected { .. } => (codes::REJECTED, None),
@@ -202,24 +203,24 @@ pub(super) fn attempt_row(delivery: crate::domain::id::DeliveryId, attempt: &Att
     };
     let response = attempt.response.as_ref();
     let timings = &attempt.timings;
-    attempts::Model {
-        delivery_id: delivery.uuid(),
-        number: i32::try_from(attempt.number.get()).unwrap_or(i32::MAX),
-        started_at: attempt.started_at.as_micros(),
-        target_url: attempt.target_url.clone(),
-        outcome,
-        failure: failure.map(|(code, _)| code),
+    [
+        delivery.uuid().into(),
+        i32::try_from(attempt.number.get()).unwrap_or(i32::MAX).into(),
+        attempt.started_at.as_micros().into(),
+        attempt.target_url.as_str().into(),
+        outcome.into(),
+        failure.map(|(code, _)| code).into(),
         // The one character that PostgreSQL cannot store.
-        failure_message: failure.map(|(_, message)| message.replace('\0', "\u{fffd}")),
-        status: response.and_then(|response| i16::try_from(response.status).ok()),
+        failure.map(|(_, message)| message.replace('\0', "\u{fffd}")).into(),
+        response.and_then(|response| i16::try_from(response.status).ok()).into(),
         // Strings always serialise.
-        response_headers: response.and_then(|response| serde_json::to_string(&response.headers).ok()),
-        response_body: response.map(|response| response.body.to_vec()),
-        response_truncated: response.map(|response| response.truncated),
-        total_duration: micros(timings.total),
-        dns_duration: timings.dns.map(micros),
-        connect_duration: timings.connect.map(micros),
-        tls_duration: timings.tls.map(micros),
-        first_byte_duration: timings.first_byte.map(micros),
-    }
+        response.and_then(|response| serde_json::to_string(&response.headers).ok()).into(),
+        response.map(|response| response.body.to_vec()).into(),
+        response.map(|response| response.truncated).into(),
+        micros(timings.total).into(),
+        timings.dns.map(micros).into(),
+        timings.connect.map(micros).into(),
+        timings.tls.map(micros).into(),
+        timings.first_byte.map(micros).into(),
+    ]
 }

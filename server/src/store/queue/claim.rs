@@ -185,14 +185,16 @@ fn postgres(ask: &Ask) -> Statement {
              ORDER BY ranked.round, ranked.due_at LIMIT $4
          ),
          -- Rows that another node is claiming at this moment are left to it. Locking sees the latest version of a
-         -- row, so what was claimed since `due` was read is no longer due and drops out.
+         -- row, so what was claimed since `due` was read is no longer due and drops out. (The sums hide the columns from
+         -- the planner, which would otherwise take the index of everything that is due.)
          locked AS (
-             SELECT id FROM deliveries WHERE id IN (SELECT id FROM due) AND state = 0 AND due_at <= $1
+             SELECT id FROM deliveries
+             WHERE id = ANY (ARRAY(SELECT id FROM due)) AND (state + 0) = 0 AND (due_at + 0) <= $1
              FOR UPDATE SKIP LOCKED
          )
          UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
-         FROM locked WHERE deliveries.id = locked.id
-         RETURNING deliveries.id, event_id, subscription_uid, attempt_count, last_traceparent"
+         WHERE id = ANY (ARRAY(SELECT id FROM locked))
+         RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
     );
     let mut values = parameters(ask);
     let uids = ask.in_flight.iter().map(|(uid, _)| Value::from(uid.uuid())).collect();
