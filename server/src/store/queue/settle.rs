@@ -9,6 +9,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait, OnConflict},
 };
 
+use super::health;
 use crate::{
     dispatch::{Settled, Settling},
     domain::{
@@ -30,6 +31,7 @@ impl Store {
             record_attempts(&transaction, chunk).await?;
             settling.lost.extend(update_deliveries(&transaction, chunk).await?);
         }
+        settling.turned = health::turn(&transaction, batch).await?;
         settling.disabled = disable_gone(&transaction, batch).await?;
         transaction.commit().await?;
         Ok(settling)
