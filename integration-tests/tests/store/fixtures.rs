@@ -15,7 +15,7 @@ use postrider_server::{
         id::{DeliveryId, EventId, SubscriptionId, TenantId},
         page::{Cursor, PageRequest, PageSize},
         secret::{SecretSet, SigningSecret},
-        subscription::{Description, Filter, Subscription, SubscriptionSpec},
+        subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec},
         target_url::TargetUrl,
         timestamp::Timestamp,
         trace_context::TraceContext,
@@ -46,6 +46,7 @@ pub(crate) fn a_spec() -> SubscriptionSpec {
         description: Description::parse("Orders").unwrap(),
         target_url: TargetUrl::parse("https://example.com/hook").unwrap(),
         filter: Filter::parse(&["**"]).unwrap(),
+        pace: Pace::default(),
     }
 }
 
@@ -62,6 +63,8 @@ pub(crate) fn target(subscription: &Subscription) -> Arc<Target> {
         id: subscription.id.clone(),
         url: subscription.spec.target_url.clone(),
         secrets: SecretSet::newest_first(Vec::new()),
+        pace: subscription.spec.pace,
+        recovered_at: None,
     })
 }
 
@@ -76,7 +79,16 @@ pub(crate) fn one_page() -> PageRequest {
 
 /// Asks for whatever is due at `now`, but at most `max`.
 pub(crate) fn ask(now: Timestamp, max: usize) -> Ask {
-    Ask { now, leased_until: now + LEASE, max, max_per_subscription: 128, in_flight: Vec::new() }
+    Ask {
+        now,
+        leased_until: now + LEASE,
+        max,
+        max_per_subscription: 128,
+        in_flight: Vec::new(),
+        windows: Vec::new(),
+        max_per_tenant: 100_000,
+        tenants: Vec::new(),
+    }
 }
 
 /// An event on its way into the store.
@@ -187,7 +199,8 @@ pub(crate) fn a_rejected_attempt(number: AttemptNumber, started_at: Timestamp, s
 }
 
 fn settled(claim: &Claim, attempt: Attempt, settlement: Settlement, at: Timestamp) -> Settled {
-    Settled { delivery: claim.delivery, target: Arc::clone(&claim.target), attempt, settlement, at }
+    let target = Arc::clone(&claim.target);
+    Settled { delivery: claim.delivery, target, attempt, settlement, health: None, at }
 }
 
 /// The receiver acknowledged the delivery at `at`.

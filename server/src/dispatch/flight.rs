@@ -26,9 +26,15 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
     let mut attempt = shared.sender.send(&claim, trace, now).instrument(span.clone()).await;
     attempt.span = own;
     let at = shared.clock.now();
-    let settlement = delivery::settle(attempt.number, &attempt.outcome, &shared.retry, at, clock::jitter());
+    let policy = &shared.policy;
+    let settlement = delivery::settle(attempt.number, &attempt.outcome, &policy.retry, at, clock::jitter());
+    let health = match claim.probe {
+        Some(probe) => policy.breaker.after_probe(probe, &attempt.outcome, at, clock::jitter()),
+        None => shared.permits.record(&claim.target, &attempt, &policy.breaker, at, clock::jitter()),
+    };
     trace_context::record_outcome(&span, &attempt, settlement);
     shared.metrics.attempted(&attempt, settlement);
-    let settled = Settled { delivery: claim.delivery, target: claim.target, attempt, settlement, at };
+    let Claim { delivery, target, .. } = claim;
+    let settled = Settled { delivery, target, attempt, settlement, health, at };
     shared.settled.put(settled, permit);
 }

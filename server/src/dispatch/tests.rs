@@ -16,6 +16,7 @@ use crate::{
         event_type::EventType,
         id::{EventId, SubscriptionId, TenantId},
         secret::SecretSet,
+        subscription::Pace,
         target_url::TargetUrl,
     },
 };
@@ -44,7 +45,7 @@ impl FakeQueue {
 }
 
 impl Queue for Arc<FakeQueue> {
-    async fn claim(&self, ask: &Ask) -> Result<Vec<Claim>, QueueError> {
+    async fn claim(&self, ask: &Ask) -> Result<Claimed, QueueError> {
         let busy: BTreeMap<_, _> = ask.in_flight.iter().copied().collect();
         let mut claims = Vec::new();
         for (uid, due) in self.due.lock().unwrap().iter_mut() {
@@ -52,7 +53,11 @@ impl Queue for Arc<FakeQueue> {
             let room = room.min(ask.max - claims.len()).min(due.len());
             claims.extend(due.drain(..room));
         }
-        Ok(claims)
+        Ok(Claimed { claims, throttled: Vec::new() })
+    }
+
+    async fn blocked(&self) -> Result<HashSet<SubscriptionUid>, QueueError> {
+        Ok(HashSet::new())
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {
@@ -81,19 +86,24 @@ impl Sender for Arc<FakeSender> {
         }
         tokio::task::yield_now().await;
         self.under_way.lock().unwrap().0 -= 1;
-        Attempt {
-            number: claim.attempt,
-            started_at: now,
-            target_url: String::new(),
-            outcome: Outcome::Acknowledged { status: 204 },
-            response: None,
-            timings: Timings::default(),
-            span: None,
-        }
+        Attempt { number: claim.attempt, ..attempt(now, Outcome::Acknowledged { status: 204 }) }
     }
 }
 
-fn target() -> Arc<Target> {
+/// The first attempt of a delivery, over as soon as it began.
+pub(super) fn attempt(started_at: Timestamp, outcome: Outcome) -> Attempt {
+    Attempt {
+        number: AttemptNumber::FIRST,
+        started_at,
+        target_url: String::new(),
+        outcome,
+        response: None,
+        timings: Timings::default(),
+        span: None,
+    }
+}
+
+pub(super) fn target() -> Arc<Target> {
     let uid = SubscriptionUid::new(Timestamp::from_micros(0));
     Arc::new(Target {
         uid,
@@ -101,6 +111,8 @@ fn target() -> Arc<Target> {
         id: SubscriptionId::from(uid),
         url: TargetUrl::parse("https://example.com/").unwrap(),
         secrets: SecretSet::newest_first(Vec::new()),
+        pace: Pace::default(),
+        recovered_at: None,
     })
 }
 
@@ -128,6 +140,7 @@ fn claim(target: &Arc<Target>) -> Claim {
         target: Arc::clone(target),
         leased_until: now + Duration::from_mins(1),
         previous_span: None,
+        probe: None,
     }
 }
 
@@ -137,7 +150,7 @@ async fn run(queue: &Arc<FakeQueue>, config: Config, expected: usize) -> (usize,
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1)));
     let dispatcher = Dispatcher::new(
         config,
-        RetryPolicy::default(),
+        Policy::default(),
         Arc::clone(queue),
         Arc::clone(&sender),
         clock,
@@ -163,6 +176,7 @@ async fn run(queue: &Arc<FakeQueue>, config: Config, expected: usize) -> (usize,
 fn config(max_in_flight: usize, max_in_flight_per_subscription: usize) -> Config {
     Config {
         max_in_flight,
+        max_in_flight_per_tenant: max_in_flight,
         max_in_flight_per_subscription,
         poll_interval: POLL_INTERVAL,
         ..Config::default()

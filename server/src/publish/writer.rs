@@ -6,8 +6,8 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Batch, Commit, Entry, Error, Fate, Journal, JournalError, NewDelivery, Outlet, Pending, Published,
-    match_table::MatchTables,
+    Batch, Commit, Entry, Error, Fate, Journal, JournalError, NewDelivery, NoRoom, Outlet, Pending,
+    Published, match_table::MatchTables,
 };
 use crate::{
     clock::SharedClock,
@@ -116,14 +116,17 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             let mut permits = Vec::new();
             let mut deliveries = Vec::new();
             for interest in table.select(&pending.event.content.event_type, pending.route) {
-                let permit = (!interest.paused).then(|| self.outlet.reserve(&interest.target)).flatten();
+                let reserved =
+                    if interest.paused { Err(NoRoom::Held) } else { self.outlet.reserve(&interest.target) };
+                let paused = matches!(reserved, Err(NoRoom::Held));
+                let permit = reserved.ok();
                 let id = DeliveryId::nth(now, delivery_number);
                 delivery_number += 1;
                 deliveries.push(NewDelivery {
                     id,
                     target: Arc::clone(&interest.target),
                     claimed: permit.is_some(),
-                    paused: interest.paused,
+                    paused,
                 });
                 permits.extend(permit.map(|permit| Reserved { delivery: deliveries.len() - 1, permit }));
             }
@@ -179,6 +182,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                         target: Arc::clone(&delivery.target),
                         leased_until,
                         previous_span: None,
+                        probe: None,
                     };
                     self.outlet.start(permit, claim);
                 }

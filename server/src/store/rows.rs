@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -16,12 +17,14 @@ use super::{
 };
 use crate::domain::{
     attempt::{Attempt, AttemptNumber, Outcome, Response, Timings},
+    breaker::Health,
     claim::Target,
     event::{Attributes, Event, EventContent, Payload, RequestId},
     event_type::EventType,
     id::{EventId, SubscriptionId, SubscriptionUid, TenantId},
+    rate_limit::RateLimit,
     secret::{SecretInForce, SecretSet},
-    subscription::{Description, Filter, Subscription, SubscriptionSpec},
+    subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec},
     target_url::TargetUrl,
     timestamp::Timestamp,
     trace_context::TraceContext,
@@ -50,6 +53,14 @@ pub(super) fn subscription(row: subscriptions::Model) -> Result<Subscription, Er
         (Some(at), Some(reason)) => Some((timestamp(at), codes::disabled_reason_of(reason)?)),
         _ => None,
     };
+    let health = match row.blocked_until {
+        Some(until) => Health::Blocked {
+            failing_since: timestamp(row.failing_since.unwrap_or(row.updated_at)),
+            reason: row.blocked_reason.clone().unwrap_or_default(),
+            next_probe_at: timestamp(until),
+        },
+        None => Health::Healthy,
+    };
     Ok(Subscription {
         uid: SubscriptionUid::from_uuid(row.uid),
         tenant: TenantId::from_stored(&row.tenant_id),
@@ -57,14 +68,28 @@ pub(super) fn subscription(row: subscriptions::Model) -> Result<Subscription, Er
         spec: SubscriptionSpec {
             target_url: target_url(&row.target_url)?,
             filter: filter(&row.event_types)?,
+            pace: pace(&row),
             description: Description::from_stored(row.description),
         },
+        health,
         paused_at: row.paused_at.map(timestamp),
         disabled,
         revision: row.revision,
         created_at: timestamp(row.created_at),
         updated_at: timestamp(row.updated_at),
     })
+}
+
+fn pace(row: &subscriptions::Model) -> Pace {
+    Pace {
+        rate: rate_limit(row.rate_per_second, row.rate_burst),
+        max_in_flight: row.max_in_flight.and_then(|most| u32::try_from(most).ok()).and_then(NonZeroU32::new),
+    }
+}
+
+pub(super) fn rate_limit(per_second: Option<f64>, burst: Option<i32>) -> Option<RateLimit> {
+    let burst = burst.and_then(|burst| u32::try_from(burst).ok()).unwrap_or(1);
+    per_second.map(|per_second| RateLimit::from_stored(per_second, burst))
 }
 
 /// The part of a subscription that matching needs.
@@ -80,6 +105,8 @@ pub(super) fn target(row: &subscriptions::Model, secrets: SecretSet) -> Result<A
         id: SubscriptionId::from_stored(&row.id),
         url: target_url(&row.target_url)?,
         secrets,
+        pace: pace(row),
+        recovered_at: row.recovered_at.map(timestamp),
     }))
 }
 

@@ -3,8 +3,9 @@
 //! One statement: find the subscriptions that have anything pending (skipping through the index from one to the next, whatever
 //! their backlogs), leave out those that may not or cannot be sent to, take the most overdue of each as far as it has
 //! room, round by round until the node has none (an attempt that is under way counts as a round that the subscription has had),
-//! and push their due date behind the lease. A paused or saturated
-//! subscription with a million deliveries costs one step.
+//! tenants taking turns in the same way, and push their due date behind the lease. A paused, blocked or saturated
+//! subscription with a million deliveries costs one step. Who is blocked or limited to a rate is looked at
+//! before ([`health`]).
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
@@ -13,8 +14,9 @@ use sea_orm::{
     prelude::Uuid, sea_query::ArrayType,
 };
 
+use super::health::{self, Admitted};
 use crate::{
-    dispatch::Ask,
+    dispatch::{Ask, Claimed, RECOVERY},
     domain::{
         attempt::AttemptNumber,
         claim::{Claim, Target},
@@ -34,7 +36,7 @@ use crate::{
 const MAX_CLAIMED: usize = 500;
 
 /// Subscriptions with anything pending: each step finds the next greater uid in `deliveries_pending`.
-const WAITING: &str = "
+pub(super) const WAITING: &str = "
     waiting (uid) AS (
         SELECT * FROM (
             SELECT subscription_uid FROM deliveries WHERE state = 0 ORDER BY subscription_uid LIMIT 1
@@ -45,16 +47,35 @@ const WAITING: &str = "
             WHERE state = 0 AND subscription_uid > waiting.uid ORDER BY subscription_uid LIMIT 1
         )
         FROM waiting WHERE waiting.uid IS NOT NULL
-    ),
-    -- With how much room each has.
-    open (uid, room) AS (
-        SELECT subscriptions.uid, $3 - COALESCE(busy.attempts, 0)
-        FROM waiting
-        JOIN subscriptions ON subscriptions.uid = waiting.uid
-        LEFT JOIN busy ON busy.uid = waiting.uid
-        WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
-            AND COALESCE(busy.attempts, 0) < $3
-            AND EXISTS (SELECT 1 FROM deliveries WHERE subscription_uid = subscriptions.uid AND state = 0 AND due_at <= $1)
+    )";
+
+/// Those of them that may be sent to: how many attempts are under way, and with how much room. Where one was unblocked a
+/// short while ago and this node has no window for it, that begins with one. `{least}` is the dialect's name for the smallest of several.
+const OPEN: &str = "
+    open (uid, tenant_id, attempts, room, tenant_attempts) AS (
+        SELECT * FROM (
+            SELECT s.uid, s.tenant_id, COALESCE(busy.attempts, 0),
+                {least}(
+                    {least}(
+                        $3,
+                        COALESCE(s.max_in_flight, $3),
+                        COALESCE(windows.size, CASE WHEN s.recovered_at > $5 THEN 1 ELSE $3 END)
+                    ) - COALESCE(busy.attempts, 0),
+                    COALESCE(admitted.room, $3),
+                    $6 - COALESCE(tenants.attempts, 0)
+                ) AS room,
+                COALESCE(tenants.attempts, 0)
+            FROM waiting
+            JOIN subscriptions AS s ON s.uid = waiting.uid
+            LEFT JOIN busy ON busy.uid = waiting.uid
+            LEFT JOIN windows ON windows.uid = waiting.uid
+            LEFT JOIN admitted ON admitted.uid = waiting.uid
+            LEFT JOIN tenants ON tenants.id = s.tenant_id
+            WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
+                AND (admitted.uid IS NOT NULL OR blocked_until IS NULL AND rate_per_second IS NULL)
+        ) AS rooms
+        WHERE room > 0
+            AND EXISTS (SELECT 1 FROM deliveries WHERE subscription_uid = rooms.uid AND state = 0 AND due_at <= $1)
     )";
 
 /// What is read of a delivery that was taken over.
@@ -68,17 +89,20 @@ struct Taken {
 }
 
 impl Store {
-    pub(super) async fn claim_due(&self, ask: &Ask) -> Result<Vec<Claim>, Error> {
+    pub(super) async fn claim_due(&self, ask: &Ask) -> Result<Claimed, Error> {
         let transaction = self.connections.begin().await?;
+        let mut admitted = health::admit(&transaction, ask).await?;
         let statement = match self.connections.backend() {
-            DbBackend::Sqlite => sqlite(ask),
-            _ => postgres(ask),
+            DbBackend::Sqlite => sqlite(ask, &admitted),
+            _ => postgres(ask, &admitted),
         };
         let taken = Taken::find_by_statement(statement).all(&transaction).await?;
         if taken.is_empty() {
             transaction.rollback().await?;
-            return Ok(Vec::new());
+            return Ok(Claimed { claims: Vec::new(), throttled: admitted.throttled });
         }
+        let uids = taken.iter().map(|taken| taken.subscription_uid);
+        let probes = health::take(&transaction, ask, &mut admitted, uids).await?;
         let events = self.events_of(&transaction, &taken).await?;
         let targets = self.targets_of(&transaction, &taken).await?;
         transaction.commit().await?;
@@ -94,11 +118,13 @@ impl Store {
                 return None;
             };
             let leased_until = ask.leased_until;
+            let probe = probes.get(&taken.subscription_uid).copied();
             let previous_span =
                 taken.last_traceparent.map(|span| TraceContext::from_stored(span, String::new()));
-            Some(Claim { delivery, attempt, event, target, leased_until, previous_span })
+            Some(Claim { delivery, attempt, event, target, leased_until, previous_span, probe })
         };
-        Ok(taken.into_iter().filter_map(claim).collect())
+        let claims = taken.into_iter().filter_map(claim).collect();
+        Ok(Claimed { claims, throttled: admitted.throttled })
     }
 
     async fn events_of(
@@ -160,7 +186,8 @@ impl Store {
     }
 }
 
-/// The parameters that both dialects share: `$1` now, `$2` the end of the lease, `$3` room per subscription, `$4` room of the node.
+/// The parameters that both dialects share: `$1` now, `$2` the end of the lease, `$3` room per subscription, `$4` room of the node,
+/// `$5` since when a recovery is a recent one, `$6` room per tenant.
 fn parameters(ask: &Ask) -> Vec<Value> {
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     vec![
@@ -168,21 +195,33 @@ fn parameters(ask: &Ask) -> Vec<Value> {
         ask.leased_until.as_micros().into(),
         number(ask.max_per_subscription).into(),
         number(ask.max.min(MAX_CLAIMED)).into(),
+        ask.now.before(RECOVERY).as_micros().into(),
+        number(ask.max_per_tenant).into(),
     ]
 }
 
-fn postgres(ask: &Ask) -> Statement {
+fn postgres(ask: &Ask, admitted: &Admitted) -> Statement {
+    let open = OPEN.replace("{least}", "LEAST");
     let sql = format!(
-        "WITH RECURSIVE busy (uid, attempts) AS (SELECT * FROM unnest($5::uuid[], $6::int[])), {WAITING},
+        "WITH RECURSIVE busy (uid, attempts) AS (SELECT * FROM unnest($7::uuid[], $8::int[])),
+         windows (uid, size) AS (SELECT * FROM unnest($9::uuid[], $10::int[])),
+         admitted (uid, room) AS (SELECT * FROM unnest($11::uuid[], $12::int[])),
+         tenants (id, attempts) AS (SELECT * FROM unnest($13::text[], $14::int[])),
+         {WAITING}, {open},
          due AS (
-             SELECT ranked.id FROM open CROSS JOIN LATERAL (
-                 SELECT id, due_at, row_number() OVER (ORDER BY due_at) + $3 - open.room AS round FROM (
-                     SELECT id, due_at FROM deliveries
-                     WHERE subscription_uid = open.uid AND state = 0 AND due_at <= $1
-                     ORDER BY due_at LIMIT open.room
-                 ) AS most_overdue
-             ) AS ranked
-             ORDER BY ranked.round, ranked.due_at LIMIT $4
+             SELECT id FROM (
+                 SELECT ranked.id, ranked.due_at, ranked.round, open.tenant_attempts,
+                     row_number() OVER (PARTITION BY open.tenant_id ORDER BY ranked.round, ranked.due_at) AS turn
+                 FROM open CROSS JOIN LATERAL (
+                     SELECT id, due_at, row_number() OVER (ORDER BY due_at) + open.attempts AS round FROM (
+                         SELECT id, due_at FROM deliveries
+                         WHERE subscription_uid = open.uid AND state = 0 AND due_at <= $1
+                         ORDER BY due_at LIMIT open.room
+                     ) AS most_overdue
+                 ) AS ranked
+             ) AS candidates
+             WHERE turn + tenant_attempts <= $6
+             ORDER BY turn + tenant_attempts, round, due_at LIMIT $4
          ),
          -- Rows that another node is claiming at this moment are left to it. Locking sees the latest version of a
          -- row, so what was claimed since `due` was read is no longer due and drops out. (The sums hide the columns from
@@ -197,38 +236,65 @@ fn postgres(ask: &Ask) -> Statement {
          RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
     );
     let mut values = parameters(ask);
-    let uids = ask.in_flight.iter().map(|(uid, _)| Value::from(uid.uuid())).collect();
-    let counts =
-        ask.in_flight.iter().map(|(_, count)| Value::from(i32::try_from(*count).unwrap_or(i32::MAX)));
-    values.push(Value::Array(ArrayType::Uuid, Some(Box::new(uids))));
-    values.push(Value::Array(ArrayType::Int, Some(Box::new(counts.collect()))));
+    let mut list =
+        |kind: ArrayType, items: Vec<Value>| values.push(Value::Array(kind, Some(Box::new(items))));
+    let uid = |(uid, _): &(SubscriptionUid, usize)| Value::from(uid.uuid());
+    list(ArrayType::Uuid, ask.in_flight.iter().map(uid).collect());
+    list(ArrayType::Int, ask.in_flight.iter().map(|(_, count)| integer(*count)).collect());
+    list(ArrayType::Uuid, ask.windows.iter().map(uid).collect());
+    list(ArrayType::Int, ask.windows.iter().map(|(_, size)| integer(*size)).collect());
+    list(ArrayType::Uuid, admitted.rooms.iter().map(|(uid, _)| Value::from(*uid)).collect());
+    list(ArrayType::Int, admitted.rooms.iter().map(|(_, room)| integer(*room)).collect());
+    list(ArrayType::String, ask.tenants.iter().map(|(id, _)| Value::from(id.as_str())).collect());
+    list(ArrayType::Int, ask.tenants.iter().map(|(_, count)| integer(*count)).collect());
     Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
 }
 
+fn integer(count: usize) -> Value {
+    i32::try_from(count).unwrap_or(i32::MAX).into()
+}
+
 /// SQLite has no `LATERAL`, no arrays, and no `LIMIT` that differs from row to row.
-fn sqlite(ask: &Ask) -> Statement {
+fn sqlite(ask: &Ask, admitted: &Admitted) -> Statement {
     let mut values = parameters(ask);
     // `VALUES`, because a compound `SELECT` has at most 500 terms.
-    let mut busy = String::from("VALUES (NULL, 0)");
-    for (uid, count) in &ask.in_flight {
-        let n = values.len();
-        // Writing to a string does not fail.
-        let _ = write!(busy, ", (${}, ${})", n + 1, n + 2);
-        values.extend([uid.uuid().into(), i32::try_from(*count).unwrap_or(i32::MAX).into()]);
-    }
+    let mut list = |items: &mut dyn Iterator<Item = (Value, usize)>| {
+        let mut list = String::from("VALUES (NULL, 0)");
+        for (id, number) in items {
+            let n = values.len();
+            // Writing to a string does not fail.
+            let _ = write!(list, ", (${}, ${})", n + 1, n + 2);
+            values.extend([id, integer(number)]);
+        }
+        list
+    };
+    let busy = list(&mut ask.in_flight.iter().map(|(uid, count)| (uid.uuid().into(), *count)));
+    let windows = list(&mut ask.windows.iter().map(|(uid, size)| (uid.uuid().into(), *size)));
+    let admitted = list(&mut admitted.rooms.iter().map(|(uid, room)| ((*uid).into(), *room)));
+    let tenants = list(&mut ask.tenants.iter().map(|(id, count)| (id.as_str().into(), *count)));
+    let open = OPEN.replace("{least}", "min");
     let sql = format!(
-        "WITH RECURSIVE busy (uid, attempts) AS ({busy}), {WAITING},
+        "WITH RECURSIVE busy (uid, attempts) AS ({busy}), windows (uid, size) AS ({windows}),
+         admitted (uid, room) AS ({admitted}), tenants (id, attempts) AS ({tenants}),
+         {WAITING}, {open},
          ranked AS (
-             SELECT d.id, d.due_at,
-                 row_number() OVER (PARTITION BY d.subscription_uid ORDER BY d.due_at) + $3 - open.room AS round
+             SELECT d.id, d.due_at, open.tenant_id, open.tenant_attempts, open.attempts + open.room AS last_round,
+                 row_number() OVER (PARTITION BY d.subscription_uid ORDER BY d.due_at) + open.attempts AS round
              FROM open JOIN deliveries AS d ON d.id IN (
                  SELECT id FROM deliveries
                  WHERE subscription_uid = open.uid AND state = 0 AND due_at <= $1
                  ORDER BY due_at LIMIT $3
              )
+         ),
+         candidates AS (
+             SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY round, due_at) AS turn
+             FROM ranked WHERE round <= last_round
          )
          UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
-         WHERE id IN (SELECT id FROM ranked WHERE round <= $3 ORDER BY round, due_at LIMIT $4)
+         WHERE id IN (
+             SELECT id FROM candidates WHERE turn + tenant_attempts <= $6
+             ORDER BY turn + tenant_attempts, round, due_at LIMIT $4
+         )
          RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
     );
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)

@@ -12,6 +12,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait},
 };
 
+use super::health;
 use crate::{
     dispatch::{Settled, Settling},
     domain::{
@@ -95,18 +96,19 @@ static POSTGRES: LazyLock<String> = LazyLock::new(|| {
 
 impl Store {
     pub(super) async fn settle_batch(&self, batch: &[Settled]) -> Result<Settling, Error> {
-        if self.connections.backend() == DbBackend::Postgres
-            && batch.iter().all(|settled| settled.settlement.disables().is_none())
-        {
+        let concerns_deliveries_alone =
+            |settled: &Settled| settled.health.is_none() && settled.settlement.disables().is_none();
+        if self.connections.backend() == DbBackend::Postgres && batch.iter().all(concerns_deliveries_alone) {
             // One statement: one round trip, and a transaction by itself.
             let lost = record_and_update(&self.connections.writer, batch).await?;
-            return Ok(Settling { lost, disabled: false });
+            return Ok(Settling { lost, ..Settling::default() });
         }
         let transaction = self.connections.begin().await?;
         let lost = record_and_update(&transaction, batch).await?;
+        let turned = health::turn(&transaction, batch).await?;
         let disabled = disable_gone(&transaction, batch).await?;
         transaction.commit().await?;
-        Ok(Settling { lost, disabled })
+        Ok(Settling { lost, turned, disabled })
     }
 }
 
