@@ -14,6 +14,7 @@ pub mod claim;
 pub mod delivery;
 pub mod event;
 pub mod event_type;
+pub mod handling;
 pub mod id;
 pub mod invalid;
 pub mod page;

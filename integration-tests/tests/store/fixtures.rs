@@ -12,6 +12,7 @@ use postrider_server::{
         delivery::{EndReason, Settlement},
         event::{Attributes, Event, EventContent, Payload, RequestId},
         event_type::EventType,
+        handling::{Handling, OrderingKey, Priority},
         id::{DeliveryId, EventId, SubscriptionId, TenantId},
         page::{Cursor, PageRequest, PageSize},
         secret::{SecretSet, SigningSecret},
@@ -102,6 +103,7 @@ pub(crate) fn a_draft() -> Draft {
             time: None,
             payload: Payload { data: Bytes::from_static(b"{}"), content_type: "application/json".to_owned() },
             attributes: Attributes::from_stored(BTreeMap::new()),
+            handling: Handling::default(),
         },
         trace: None,
         to: Vec::new(),
@@ -134,6 +136,27 @@ impl Draft {
 
     pub(crate) fn request_id(self, request_id: &str) -> Self {
         Self { request_id: Some(RequestId::parse(request_id).unwrap()), ..self }
+    }
+
+    /// In order with others that have this key.
+    pub(crate) fn keyed(mut self, key: &str) -> Self {
+        self.content.handling.ordering_key = Some(OrderingKey::parse(key.to_owned()).unwrap());
+        self
+    }
+
+    pub(crate) fn priority(mut self, priority: Priority) -> Self {
+        self.content.handling.priority = priority;
+        self
+    }
+
+    pub(crate) fn deliver_at(mut self, at: Timestamp) -> Self {
+        self.content.handling.deliver_at = Some(at);
+        self
+    }
+
+    pub(crate) fn expire_at(mut self, at: Timestamp) -> Self {
+        self.content.handling.expire_at = Some(at);
+        self
     }
 
     pub(crate) fn data(mut self, data: impl Into<Bytes>) -> Self {
@@ -187,7 +210,7 @@ pub(crate) fn a_rejected_attempt(number: AttemptNumber, started_at: Timestamp, s
 }
 
 fn settled(claim: &Claim, attempt: Attempt, settlement: Settlement, at: Timestamp) -> Settled {
-    Settled { delivery: claim.delivery, target: Arc::clone(&claim.target), attempt, settlement, at }
+    Settled::attempted(claim.clone(), attempt, settlement, at)
 }
 
 /// The receiver acknowledged the delivery at `at`.

@@ -19,6 +19,9 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
         tracing::warn!(delivery.id = %claim.delivery, "a lease ran out before its attempt was begun");
         return shared.metrics.lost(1);
     }
+    if claim.expired(now) {
+        return shared.settled.put(Settled::expired(claim, now), permit);
+    }
     let span = trace_context::attempt_span(&claim);
     let own = trace_context::of_span(&span);
     // Without a tracer of our own we pass on what the producer gave us (W3C Trace Context, section 2.3).
@@ -26,9 +29,10 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
     let mut attempt = shared.sender.send(&claim, trace, now).instrument(span.clone()).await;
     attempt.span = own;
     let at = shared.clock.now();
-    let settlement = delivery::settle(attempt.number, &attempt.outcome, &shared.retry, at, clock::jitter());
+    let expire_at = claim.event.content.handling.expire_at;
+    let settlement =
+        delivery::settle(attempt.number, &attempt.outcome, &shared.retry, expire_at, at, clock::jitter());
     trace_context::record_outcome(&span, &attempt, settlement);
     shared.metrics.attempted(&attempt, settlement);
-    let settled = Settled { delivery: claim.delivery, target: claim.target, attempt, settlement, at };
-    shared.settled.put(settled, permit);
+    shared.settled.put(Settled::attempted(claim, attempt, settlement, at), permit);
 }

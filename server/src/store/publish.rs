@@ -13,16 +13,17 @@ use sea_orm::{
 use super::{
     Error, ROWS_PER_STATEMENT, STEP_TIMEOUT, Store, codes,
     entity::{deliveries, events, payloads, subscription_secrets, subscriptions},
+    lanes::{self, Lane},
     rows, tenants, within,
 };
 use crate::{
     domain::{
         event::RequestId,
-        id::{EventId, SubscriptionUid, TenantId},
+        id::{DeliveryId, EventId, SubscriptionUid, TenantId},
         secret::SecretSet,
         timestamp::Timestamp,
     },
-    publish::{Batch, Commit, Entry, Fate, Interest, Interests, Journal, JournalError},
+    publish::{Batch, Commit, Entry, Fate, Interest, Interests, Journal, JournalError, NewDelivery},
 };
 
 impl Journal for Store {
@@ -80,14 +81,14 @@ impl Store {
         let stored = insert_events(&transaction, &batch.entries).await?;
         let is_stored = |entry: &&Entry| stored.contains(&entry.event.id);
         insert_payloads(&transaction, batch.entries.iter().filter(is_stored)).await?;
-        insert_deliveries(&transaction, batch.entries.iter().filter(is_stored), batch).await?;
+        let parked = insert_deliveries(&transaction, batch.entries.iter().filter(is_stored), batch).await?;
         let fates = if stored.len() == batch.entries.len() {
             vec![Fate::Stored; stored.len()]
         } else {
             fates(&transaction, &batch.entries, &stored).await?
         };
         transaction.commit().await?;
-        Ok(Commit::Done(fates))
+        Ok(Commit::Done { fates, parked })
     }
 }
 
@@ -150,6 +151,7 @@ async fn insert_events(
 fn event_row(entry: &Entry) -> events::ActiveModel {
     let event = &entry.event;
     let attributes = event.content.attributes.as_map();
+    let handling = &event.content.handling;
     events::ActiveModel {
         id: Set(event.id.uuid()),
         tenant_id: Set(event.tenant.as_str().to_owned()),
@@ -166,6 +168,10 @@ fn event_row(entry: &Entry) -> events::ActiveModel {
         fingerprint: Set(entry.fingerprint.map(|fingerprint| fingerprint.0.to_vec())),
         traceparent: Set(event.trace.as_ref().map(|trace| trace.traceparent().to_owned())),
         tracestate: Set(event.trace.as_ref().map(|trace| trace.tracestate().to_owned())),
+        ordering_key: Set(handling.ordering_key.as_ref().map(|key| key.as_str().to_owned())),
+        deliver_at: Set(handling.deliver_at.map(Timestamp::as_micros)),
+        expire_at: Set(handling.expire_at.map(Timestamp::as_micros)),
+        priority: Set(codes::priority_code(handling.priority)),
         delivery_count: Set(i32::try_from(entry.deliveries.len()).unwrap_or(i32::MAX)),
         created_at: Set(event.created_at.as_micros()),
     }
@@ -187,36 +193,53 @@ async fn insert_payloads<'a>(
     Ok(())
 }
 
+/// Inserts the deliveries; returns those that have to wait for an earlier one with their ordering key.
 async fn insert_deliveries<'a>(
     transaction: &DatabaseTransaction,
     entries: impl Iterator<Item = &'a Entry>,
     batch: &Batch,
-) -> Result<(), DbErr> {
-    let row = |entry: &'a Entry| {
-        entry.deliveries.iter().map(move |delivery| {
-            // A claimed one is already in its first attempt: due again only if this node dies.
-            let (attempt_count, due_at) =
-                if delivery.claimed { (1, batch.leased_until) } else { (0, batch.due_at) };
-            deliveries::ActiveModel {
-                id: Set(delivery.id.uuid()),
-                event_id: Set(entry.event.id.uuid()),
-                subscription_uid: Set(delivery.target.uid.uuid()),
-                tenant_id: Set(entry.event.tenant.as_str().to_owned()),
-                state: Set(codes::PENDING),
-                end_reason: Set(None),
-                attempt_count: Set(attempt_count),
-                due_at: Set(due_at.as_micros()),
-                created_at: Set(entry.event.created_at.as_micros()),
-                ended_at: Set(None),
-                last_traceparent: Set(None),
-            }
-        })
+) -> Result<HashSet<DeliveryId>, DbErr> {
+    let deliveries: Vec<_> =
+        entries.flat_map(|entry| entry.deliveries.iter().map(move |delivery| (entry, delivery))).collect();
+    let keyed = deliveries.iter().filter_map(|(entry, delivery)| {
+        let key = entry.event.content.handling.ordering_key.as_ref()?;
+        Some((delivery.id, Lane::new(delivery.target.uid, key)))
+    });
+    let places = lanes::enter(transaction, keyed.collect()).await?;
+    let row = |(entry, delivery): &(&Entry, &NewDelivery)| {
+        let place = places.get(&delivery.id);
+        let handling = &entry.event.content.handling;
+        let (attempt_count, due_at) = if place.is_some_and(|place| place.parked) {
+            (0, Timestamp::NEVER)
+        } else if delivery.claimed {
+            // It is already in its first attempt: due again only if this node dies.
+            (1, batch.leased_until)
+        } else {
+            (0, handling.put_off(batch.due_at).unwrap_or(batch.due_at))
+        };
+        deliveries::ActiveModel {
+            id: Set(delivery.id.uuid()),
+            event_id: Set(entry.event.id.uuid()),
+            subscription_uid: Set(delivery.target.uid.uuid()),
+            tenant_id: Set(entry.event.tenant.as_str().to_owned()),
+            state: Set(codes::PENDING),
+            end_reason: Set(None),
+            attempt_count: Set(attempt_count),
+            due_at: Set(due_at.as_micros()),
+            created_at: Set(entry.event.created_at.as_micros()),
+            ended_at: Set(None),
+            last_traceparent: Set(None),
+            priority: Set(codes::priority_code(handling.priority)),
+            ordering_key: Set(handling.ordering_key.as_ref().map(|key| key.as_str().to_owned())),
+            position: Set(place.map(|place| place.position)),
+            expire_at: Set(handling.expire_at.map(Timestamp::as_micros)),
+        }
     };
-    let rows: Vec<_> = entries.flat_map(row).collect();
+    let rows: Vec<_> = deliveries.iter().map(row).collect();
     for chunk in rows.chunks(ROWS_PER_STATEMENT) {
         deliveries::Entity::insert_many(chunk.to_vec()).exec_without_returning(transaction).await?;
     }
-    Ok(())
+    Ok(places.into_iter().filter(|(_, place)| place.parked).map(|(id, _)| id).collect())
 }
 
 /// Tells repeated publishes from reused request ids, by the events that were there first.

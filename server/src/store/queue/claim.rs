@@ -5,6 +5,10 @@
 //! room, round by round until the node has none (an attempt that is under way counts as a round that the subscription has had),
 //! and push their due date behind the lease. A paused or saturated
 //! subscription with a million deliveries costs one step.
+//!
+//! The most overdue of a subscription are found level by level of their [`Priority`], each a range of the index, and put in one order
+//! by their due dates with the handicap of their level. What waits for an earlier delivery of its lane is never due. What has expired is
+//! ended instead of returned.
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
@@ -14,17 +18,18 @@ use sea_orm::{
 };
 
 use crate::{
-    dispatch::Ask,
+    dispatch::{Ask, Settled},
     domain::{
         attempt::AttemptNumber,
         claim::{Claim, Target},
         event::Event,
+        handling::Priority,
         id::{DeliveryId, SubscriptionUid},
         secret::SecretSet,
         trace_context::TraceContext,
     },
     store::{
-        Error, Store,
+        Error, Store, codes,
         entity::{events, payloads, subscription_secrets, subscriptions},
         rows,
     },
@@ -54,8 +59,20 @@ const WAITING: &str = "
         LEFT JOIN busy ON busy.uid = waiting.uid
         WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
             AND COALESCE(busy.attempts, 0) < $3
-            AND EXISTS (SELECT 1 FROM deliveries WHERE subscription_uid = subscriptions.uid AND state = 0 AND due_at <= $1)
+            AND EXISTS (
+                SELECT 1 FROM deliveries
+                WHERE subscription_uid = subscriptions.uid AND state = 0 AND priority IN (-1, 0, 1) AND due_at <= $1
+            )
     )";
+
+/// The levels of priority, each with its handicap in microseconds.
+fn levels() -> String {
+    let level = |priority: Priority| {
+        let handicap = priority.handicap().as_micros();
+        format!("(CAST({} AS smallint), CAST({handicap} AS bigint))", codes::priority_code(priority))
+    };
+    format!("levels (priority, handicap) AS (VALUES {})", Priority::ALL.map(level).join(", "))
+}
 
 /// What is read of a delivery that was taken over.
 #[derive(Debug, FromQueryResult)]
@@ -69,6 +86,26 @@ struct Taken {
 
 impl Store {
     pub(super) async fn claim_due(&self, ask: &Ask) -> Result<Vec<Claim>, Error> {
+        loop {
+            let taken = self.take_due(ask).await?;
+            let (expired, claims): (Vec<_>, Vec<_>) =
+                taken.into_iter().partition(|claim| claim.expired(ask.now));
+            if expired.is_empty() {
+                return Ok(claims);
+            }
+            // We hold them now like any attempt, and give them back the same way: it releases what waits for them.
+            tracing::debug!(deliveries = expired.len(), "ended what had expired before it was sent");
+            let expired: Vec<_> = expired.into_iter().map(|claim| Settled::expired(claim, ask.now)).collect();
+            self.settle_batch(&expired).await?;
+            if !claims.is_empty() {
+                return Ok(claims);
+            }
+            // Behind those there may be others that are due. Each round ends some, so there is a last one.
+        }
+    }
+
+    /// Takes due deliveries over, also such as have expired.
+    async fn take_due(&self, ask: &Ask) -> Result<Vec<Claim>, Error> {
         let transaction = self.connections.begin().await?;
         let statement = match self.connections.backend() {
             DbBackend::Sqlite => sqlite(ask),
@@ -173,16 +210,21 @@ fn parameters(ask: &Ask) -> Vec<Value> {
 
 fn postgres(ask: &Ask) -> Statement {
     let sql = format!(
-        "WITH RECURSIVE busy (uid, attempts) AS (SELECT * FROM unnest($5::uuid[], $6::int[])), {WAITING},
+        "WITH RECURSIVE busy (uid, attempts) AS (SELECT * FROM unnest($5::uuid[], $6::int[])), {}, {WAITING},
          due AS (
              SELECT ranked.id FROM open CROSS JOIN LATERAL (
-                 SELECT id, due_at, row_number() OVER (ORDER BY due_at) + $3 - open.room AS round FROM (
-                     SELECT id, due_at FROM deliveries
-                     WHERE subscription_uid = open.uid AND state = 0 AND due_at <= $1
-                     ORDER BY due_at LIMIT open.room
-                 ) AS most_overdue
+                 SELECT id, turn_at, row_number() OVER (ORDER BY turn_at) + $3 - open.room AS round
+                 FROM (
+                     SELECT id, due_at + handicap AS turn_at FROM levels CROSS JOIN LATERAL (
+                         SELECT id, due_at FROM deliveries
+                         WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority
+                             AND due_at <= $1
+                         ORDER BY due_at LIMIT open.room
+                     ) AS most_overdue
+                     ORDER BY turn_at LIMIT open.room
+                 ) AS first
              ) AS ranked
-             ORDER BY ranked.round, ranked.due_at LIMIT $4
+             ORDER BY ranked.round, ranked.turn_at LIMIT $4
          ),
          -- Rows that another node is claiming at this moment are left to it. Locking sees the latest version of a
          -- row, so what was claimed since `due` was read is no longer due and drops out.
@@ -192,7 +234,8 @@ fn postgres(ask: &Ask) -> Statement {
          )
          UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
          FROM locked WHERE deliveries.id = locked.id
-         RETURNING deliveries.id, event_id, subscription_uid, attempt_count, last_traceparent"
+         RETURNING deliveries.id, event_id, subscription_uid, attempt_count, last_traceparent",
+        levels()
     );
     let mut values = parameters(ask);
     let uids = ask.in_flight.iter().map(|(uid, _)| Value::from(uid.uuid())).collect();
@@ -215,19 +258,25 @@ fn sqlite(ask: &Ask) -> Statement {
         values.extend([uid.uuid().into(), i32::try_from(*count).unwrap_or(i32::MAX).into()]);
     }
     let sql = format!(
-        "WITH RECURSIVE busy (uid, attempts) AS ({busy}), {WAITING},
-         ranked AS (
-             SELECT d.id, d.due_at,
-                 row_number() OVER (PARTITION BY d.subscription_uid ORDER BY d.due_at) + $3 - open.room AS round
-             FROM open JOIN deliveries AS d ON d.id IN (
+        "WITH RECURSIVE busy (uid, attempts) AS ({busy}), {}, {WAITING},
+         most_overdue AS (
+             SELECT d.id, d.subscription_uid, d.due_at + handicap AS turn_at, open.room
+             FROM open CROSS JOIN levels CROSS JOIN deliveries AS d
+             WHERE d.id IN (
                  SELECT id FROM deliveries
-                 WHERE subscription_uid = open.uid AND state = 0 AND due_at <= $1
+                 WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority AND due_at <= $1
                  ORDER BY due_at LIMIT $3
              )
+         ),
+         ranked AS (
+             SELECT id, turn_at,
+                 row_number() OVER (PARTITION BY subscription_uid ORDER BY turn_at) + $3 - room AS round
+             FROM most_overdue
          )
          UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
-         WHERE id IN (SELECT id FROM ranked WHERE round <= $3 ORDER BY round, due_at LIMIT $4)
-         RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
+         WHERE id IN (SELECT id FROM ranked WHERE round <= $3 ORDER BY round, turn_at LIMIT $4)
+         RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent",
+        levels()
     );
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }
