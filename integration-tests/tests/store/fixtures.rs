@@ -232,3 +232,14 @@ pub(crate) fn exhausted(claim: &Claim, at: Timestamp) -> Settled {
 pub(crate) fn gone(claim: &Claim, at: Timestamp) -> Settled {
     settled(claim, a_rejected_attempt(claim.attempt, at, 410), Settlement::End(EndReason::Gone), at)
 }
+
+/// A small source of chance that a seed repeats.
+pub(crate) struct Chance(pub(crate) u64);
+
+impl Chance {
+    /// A number from 0 to one less than `limit`.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}

@@ -547,10 +547,11 @@ pub mod delivery_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Makes a delivery due now: one that waits for its next attempt, or one that has ended. Attempts go on being counted. An ended
-        /// delivery gets at least one more attempt, and more if its retry schedule is not used up.
+        /// delivery gets at least one more attempt, and more if its retry schedule is not used up; it no longer takes part in the order
+        /// of its `ordering_key`.
         ///
-        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, the subscription is disabled or deleted, or the
-        /// event's data is no longer kept.
+        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, an earlier delivery with the same `ordering_key` has not
+        /// ended, the event has expired, the subscription is disabled or deleted, or the event's data is no longer kept.
         pub async fn redeliver_delivery(
             &mut self,
             request: impl tonic::IntoRequest<super::RedeliverDeliveryRequest>,
@@ -653,10 +654,11 @@ pub mod delivery_service_server {
             tonic::Status,
         >;
         /// Makes a delivery due now: one that waits for its next attempt, or one that has ended. Attempts go on being counted. An ended
-        /// delivery gets at least one more attempt, and more if its retry schedule is not used up.
+        /// delivery gets at least one more attempt, and more if its retry schedule is not used up; it no longer takes part in the order
+        /// of its `ordering_key`.
         ///
-        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, the subscription is disabled or deleted, or the
-        /// event's data is no longer kept.
+        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, an earlier delivery with the same `ordering_key` has not
+        /// ended, the event has expired, the subscription is disabled or deleted, or the event's data is no longer kept.
         async fn redeliver_delivery(
             &self,
             request: tonic::Request<super::RedeliverDeliveryRequest>,
