@@ -145,6 +145,11 @@ impl TestApp {
         self.maintenance.sweep().await.unwrap()
     }
 
+    /// Ends what has expired and is not under way. Returns how many deliveries.
+    pub async fn expire(&self) -> u64 {
+        self.maintenance.expire().await.unwrap()
+    }
+
     /// Deletes what has passed its retention. Returns how many rows.
     pub async fn prune(&self) -> u64 {
         self.maintenance.prune().await.unwrap()

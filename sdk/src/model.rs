@@ -3,6 +3,7 @@
 mod attempt;
 mod delivery;
 mod event;
+mod priority;
 mod secret;
 mod stored_event;
 mod subscription;
@@ -11,6 +12,7 @@ pub use self::{
     attempt::{Attempt, AttemptFailure, AttemptOutcome, Header},
     delivery::{Delivery, DeliveryState, EndReason},
     event::Event,
+    priority::Priority,
     secret::{RotatedSecret, Secret},
     stored_event::{Published, StoredEvent},
     subscription::{

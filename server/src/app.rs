@@ -153,7 +153,15 @@ impl App {
             let deliverer = deliverer.clone();
             async move { deliverer.run(stop).await }
         });
-        let pruning = maintenance.clone();
+        let (pruning, expiring, releasing) = (maintenance.clone(), maintenance.clone(), maintenance.clone());
+        running.supervise("expire", move |stop| {
+            let maintenance = expiring.clone();
+            async move { maintenance.run_expire(stop).await }
+        });
+        running.supervise("lanes", move |stop| {
+            let maintenance = releasing.clone();
+            async move { maintenance.run_lanes(stop).await }
+        });
         running.supervise("sweep", move |stop| {
             let maintenance = maintenance.clone();
             async move { maintenance.run_sweep(stop).await }

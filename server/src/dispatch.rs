@@ -36,10 +36,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clock::SharedClock,
     domain::{
-        attempt::Attempt,
+        attempt::{Attempt, AttemptNumber},
         breaker::{BreakerPolicy, HealthChange},
         claim::{Claim, Target},
-        delivery::Settlement,
+        delivery::{EndReason, Settlement},
+        handling::OrderingKey,
         id::{DeliveryId, SubscriptionUid, TenantId},
         invalid::Invalid,
         retry::RetryPolicy,
@@ -183,21 +184,52 @@ pub struct Claimed {
     pub throttled: Vec<(SubscriptionUid, Timestamp)>,
 }
 
-/// An attempt and what follows from it.
+/// A claim that has been used, and what follows.
 #[derive(Debug)]
 pub struct Settled {
     /// The delivery.
     pub delivery: DeliveryId,
-    /// Where the attempt went.
+    /// Which attempt the claim was for.
+    pub number: AttemptNumber,
+    /// Where it was to go.
     pub target: Arc<Target>,
-    /// The attempt.
-    pub attempt: Attempt,
+    /// The event's ordering key, whose next delivery may have to be released.
+    pub ordering_key: Option<OrderingKey>,
+    /// The attempt; none if it was too late for one.
+    pub attempt: Option<Attempt>,
     /// What follows.
     pub settlement: Settlement,
     /// What follows for the subscription.
     pub health: Option<HealthChange>,
     /// When that was decided.
     pub at: Timestamp,
+}
+
+impl Settled {
+    /// What follows from an attempt.
+    #[must_use]
+    pub fn attempted(claim: Claim, attempt: Attempt, settlement: Settlement, at: Timestamp) -> Self {
+        Self { attempt: Some(attempt), ..Self::of(claim, settlement, at) }
+    }
+
+    /// What follows for a claim that came too late for an attempt.
+    #[must_use]
+    pub fn expired(claim: Claim, at: Timestamp) -> Self {
+        Self::of(claim, Settlement::End(EndReason::Expired), at)
+    }
+
+    fn of(claim: Claim, settlement: Settlement, at: Timestamp) -> Self {
+        Self {
+            delivery: claim.delivery,
+            number: claim.attempt,
+            target: claim.target,
+            ordering_key: claim.event.content.handling.ordering_key.clone(),
+            attempt: None,
+            settlement,
+            health: None,
+            at,
+        }
+    }
 }
 
 /// What became of a batch of settlements.
@@ -209,6 +241,8 @@ pub struct Settling {
     pub disabled: bool,
     /// Subscriptions whose health was changed as it was to be; the others' had been changed by somebody else.
     pub turned: HashSet<SubscriptionUid>,
+    /// Whether deliveries became due that had waited for these to end.
+    pub released: bool,
 }
 
 /// The queue did not do what was asked.
@@ -315,6 +349,11 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
     /// Says that there may be something to claim.
     pub fn wake(&self) {
         self.0.wakeup.now();
+    }
+
+    /// Says that something will be due at `due_at`.
+    pub fn wake_at(&self, due_at: Timestamp) {
+        self.0.wakeup.at(due_at);
     }
 
     /// Claims as many due deliveries as there is room for and starts them. Returns how many.

@@ -1,4 +1,4 @@
-//! Keeps house: cancels what waits for subscriptions that have ended, and deletes what is old.
+//! Keeps house: cancels what waits for subscriptions that have ended, ends what has expired, and deletes what is old.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,6 +13,10 @@ use crate::{
 
 /// How often to look for deliveries of subscriptions that have ended, when nobody says that there are any.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often to look for deliveries that have expired. Those that are due are ended by the claim; this is for the others.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often to look for lanes that nobody released. There are none unless we have a defect.
+const LANES_INTERVAL: Duration = Duration::from_mins(10);
 /// How often to look for what is old.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -56,6 +60,34 @@ impl Maintenance {
         Ok(total)
     }
 
+    /// Ends everything that has expired and is not under way. Returns how many deliveries.
+    pub async fn expire(&self) -> Result<u64, Error> {
+        let mut total = 0;
+        loop {
+            let expired = self.store.expire(self.clock.now()).await?;
+            if expired == 0 {
+                break;
+            }
+            total += expired;
+        }
+        if total > 0 {
+            tracing::info!(deliveries = total, "ended what had expired");
+        }
+        Ok(total)
+    }
+
+    /// Releases lanes whose first delivery waits for nothing. Returns how many there were.
+    pub async fn release_stuck_lanes(&self) -> Result<usize, Error> {
+        let lanes = self.store.release_stuck_lanes(self.clock.now()).await?;
+        if lanes > 0 {
+            tracing::error!(
+                lanes,
+                "deliveries waited for others with their ordering key that had ended; released them"
+            );
+        }
+        Ok(lanes)
+    }
+
     /// Deletes everything that has passed its retention. Returns how many rows.
     pub async fn prune(&self) -> Result<u64, Error> {
         let mut total = 0;
@@ -82,6 +114,32 @@ impl Maintenance {
                 () = stop.cancelled() => {}
                 () = self.ended.notified() => {}
                 () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Ends what has expired until `stop`.
+    pub async fn run_expire(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(cause) = self.expire().await {
+                tracing::error!(cause = &cause as &dyn std::error::Error, "ending what has expired failed");
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(EXPIRE_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Looks after lanes until `stop`.
+    pub async fn run_lanes(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(cause) = self.release_stuck_lanes().await {
+                tracing::error!(cause = &cause as &dyn std::error::Error, "looking after lanes failed");
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LANES_INTERVAL) => {}
             }
         }
     }

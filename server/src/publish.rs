@@ -9,12 +9,13 @@
 //! ```
 //!
 //! A delivery for which the [`Outlet`] has room is committed already leased to this node and started from memory as
-//! soon as the commit stands; nobody polls for it. The others are found by the dispatcher's poll.
+//! soon as the commit stands; nobody polls for it. The others are found by the dispatcher's poll: those that are put off, and those
+//! that have to wait for an earlier one with the same ordering key, which only the commit finds out.
 //!
 //! Whether the match tables are current is checked inside the transaction, by a version that every change of a
 //! tenant's subscriptions raises: an event published after a subscription was created finds it, on every node.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -122,7 +123,7 @@ pub struct Batch {
     pub versions: Vec<(TenantId, Option<i64>)>,
     /// The events.
     pub entries: Vec<Entry>,
-    /// When a delivery is due that is committed as not claimed: now.
+    /// When a delivery is due that is committed as not claimed and not put off: now.
     pub due_at: Timestamp,
     /// When a delivery is due again that is committed as claimed.
     pub leased_until: Timestamp,
@@ -157,8 +158,13 @@ pub struct NewDelivery {
 pub enum Commit {
     /// Nothing was stored: the match tables of these tenants are not current.
     Stale(Vec<TenantId>),
-    /// Everything was stored that was to be; an answer for each entry, in order.
-    Done(Vec<Fate>),
+    /// Everything was stored that was to be.
+    Done {
+        /// An answer for each entry, in order.
+        fates: Vec<Fate>,
+        /// Deliveries that wait for earlier ones with their ordering key; they are not claimed, even if they were to be.
+        parked: HashSet<DeliveryId>,
+    },
 }
 
 /// What became of one event of a committed batch.
@@ -204,6 +210,9 @@ pub trait Outlet: Send + Sync + 'static {
 
     /// Says that there are deliveries that nobody has claimed.
     fn wake(&self);
+
+    /// Says that there will be such deliveries at `due_at`.
+    fn wake_at(&self, due_at: Timestamp);
 }
 
 /// One publish on its way to the writer.

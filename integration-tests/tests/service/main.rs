@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod asked;
 mod attempts;
 mod auth;
 mod bad_input;

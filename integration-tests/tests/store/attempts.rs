@@ -21,8 +21,8 @@ fn parts(attempt: &Attempt) -> impl PartialEq + std::fmt::Debug {
 async fn recorded(node: &Node, attempt: impl FnOnce(Attempt) -> Attempt) -> (Attempt, Attempt) {
     let claim = node.claimed(&node.subscribe("sub").await).await;
     let mut settled = retried(&claim, NOW, NOW + SECOND);
-    settled.attempt = attempt(an_attempt(claim.attempt, NOW));
-    let written = settled.attempt.clone();
+    let written = attempt(an_attempt(claim.attempt, NOW));
+    settled.attempt = Some(written.clone());
     node.settle([settled]).await;
     (written, node.attempts(claim.delivery).await.remove(0))
 }
@@ -107,8 +107,9 @@ on_both_databases! {
         node.settle((1..).zip(failures).map(|(number, failure)| {
             let mut settled = retried(&claim, NOW, NOW);
             let number = AttemptNumber::new(number).unwrap();
-            settled.attempt =
-                Attempt { outcome: outcome(failure), response: None, ..an_attempt(number, NOW) };
+            settled.number = number;
+            let attempt = Attempt { outcome: outcome(failure), response: None, ..an_attempt(number, NOW) };
+            settled.attempt = Some(attempt);
             settled
         }))
         .await;

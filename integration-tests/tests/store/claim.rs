@@ -128,7 +128,7 @@ on_both_databases! {
         let claim = node.claimed(&subscription).await;
         let span = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "");
         let mut settled = retried(&claim, NOW, NOW + SECOND);
-        settled.attempt.span.clone_from(&span);
+        settled.attempt.as_mut().unwrap().span.clone_from(&span);
         node.settle([settled]).await;
         assert!(node.claim(NOW, 10).await.is_empty());
         let retry = node.claim(NOW + SECOND, 10).await;

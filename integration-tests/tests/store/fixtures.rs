@@ -12,6 +12,7 @@ use postrider_server::{
         delivery::{EndReason, Settlement},
         event::{Attributes, Event, EventContent, Payload, RequestId},
         event_type::EventType,
+        handling::{Handling, OrderingKey, Priority},
         id::{DeliveryId, EventId, SubscriptionId, TenantId},
         page::{Cursor, PageRequest, PageSize},
         secret::{SecretSet, SigningSecret},
@@ -114,6 +115,7 @@ pub(crate) fn a_draft() -> Draft {
             time: None,
             payload: Payload { data: Bytes::from_static(b"{}"), content_type: "application/json".to_owned() },
             attributes: Attributes::from_stored(BTreeMap::new()),
+            handling: Handling::default(),
         },
         trace: None,
         to: Vec::new(),
@@ -146,6 +148,27 @@ impl Draft {
 
     pub(crate) fn request_id(self, request_id: &str) -> Self {
         Self { request_id: Some(RequestId::parse(request_id).unwrap()), ..self }
+    }
+
+    /// In order with others that have this key.
+    pub(crate) fn keyed(mut self, key: &str) -> Self {
+        self.content.handling.ordering_key = Some(OrderingKey::parse(key.to_owned()).unwrap());
+        self
+    }
+
+    pub(crate) fn priority(mut self, priority: Priority) -> Self {
+        self.content.handling.priority = priority;
+        self
+    }
+
+    pub(crate) fn deliver_at(mut self, at: Timestamp) -> Self {
+        self.content.handling.deliver_at = Some(at);
+        self
+    }
+
+    pub(crate) fn expire_at(mut self, at: Timestamp) -> Self {
+        self.content.handling.expire_at = Some(at);
+        self
     }
 
     pub(crate) fn data(mut self, data: impl Into<Bytes>) -> Self {
@@ -199,8 +222,7 @@ pub(crate) fn a_rejected_attempt(number: AttemptNumber, started_at: Timestamp, s
 }
 
 fn settled(claim: &Claim, attempt: Attempt, settlement: Settlement, at: Timestamp) -> Settled {
-    let target = Arc::clone(&claim.target);
-    Settled { delivery: claim.delivery, target, attempt, settlement, health: None, at }
+    Settled::attempted(claim.clone(), attempt, settlement, at)
 }
 
 /// The receiver acknowledged the delivery at `at`.
@@ -221,4 +243,15 @@ pub(crate) fn exhausted(claim: &Claim, at: Timestamp) -> Settled {
 /// The receiver wants nothing more.
 pub(crate) fn gone(claim: &Claim, at: Timestamp) -> Settled {
     settled(claim, a_rejected_attempt(claim.attempt, at, 410), Settlement::End(EndReason::Gone), at)
+}
+
+/// A small source of chance that a seed repeats.
+pub(crate) struct Chance(pub(crate) u64);
+
+impl Chance {
+    /// A number from 0 to one less than `limit`.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
 }

@@ -151,7 +151,7 @@ on_both_databases! {
         let mut stored = 0;
         for commit in [w, x, y, z] {
             match commit.unwrap() {
-                Commit::Done(fates) => stored += fates.iter().filter(|fate| **fate == Fate::Stored).count(),
+                Commit::Done { fates, .. } => stored += fates.iter().filter(|fate| **fate == Fate::Stored).count(),
                 Commit::Stale(tenants) => panic!("stale: {tenants:?}"),
             }
         }

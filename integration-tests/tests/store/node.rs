@@ -147,7 +147,7 @@ impl Node {
     /// Commits a batch whose match tables are current.
     pub(crate) async fn commit_batch(&self, batch: &Batch) -> Vec<Fate> {
         match self.store.commit(batch).await.unwrap() {
-            Commit::Done(fates) => fates,
+            Commit::Done { fates, .. } => fates,
             Commit::Stale(tenants) => panic!("stale: {tenants:?}"),
         }
     }

@@ -9,6 +9,7 @@ use postrider_server::{
         delivery::DeliveryState,
         event::{Attributes, EventContent, Payload, RequestId},
         event_type::EventType,
+        handling::{Handling, OrderingKey, Priority},
         id::{DeliveryId, EventId},
         trace_context::TraceContext,
     },
@@ -38,6 +39,12 @@ on_both_databases! {
                 ("colour".to_owned(), "blau \u{1f600}".to_owned()),
                 ("empty".to_owned(), String::new()),
             ])),
+            handling: Handling {
+                ordering_key: Some(OrderingKey::parse("order 7, ä".to_owned()).unwrap()),
+                deliver_at: Some(NOW.before(SECOND)),
+                expire_at: Some(NOW + SECOND),
+                priority: Priority::Low,
+            },
         };
         let trace = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "a=1,b=2");
         draft.trace.clone_from(&trace);
@@ -54,6 +61,7 @@ on_both_databases! {
         assert_eq!((event.content.source, event.content.subject), (content.source, content.subject));
         assert_eq!(event.content.payload, content.payload);
         assert_eq!(event.content.attributes, content.attributes);
+        assert_eq!(event.content.handling, content.handling);
     }
 
     async fn an_event_without_the_optional_parts_is_read_as_it_was_published(kind: Kind) {
@@ -62,6 +70,7 @@ on_both_databases! {
         let event = node.store.event(&default_tenant(), published.id).await.unwrap().unwrap().event;
         assert_eq!((event.request_id, event.trace, event.content.time), (None, None, None));
         assert_eq!(event.content.attributes, Attributes::default());
+        assert_eq!(event.content.handling, Handling::default());
         assert_eq!(event.content.payload.data, Bytes::new());
     }
 
@@ -104,7 +113,7 @@ on_both_databases! {
         node.delete(&subscription).await;
         match node.store.commit(&batch).await.unwrap() {
             Commit::Stale(tenants) => assert_eq!(tenants, [changed]),
-            Commit::Done(fates) => panic!("{fates:?}"),
+            Commit::Done { fates, .. } => panic!("{fates:?}"),
         }
         for table in ["events", "payloads", "deliveries"] {
             assert_eq!(node.count(table).await, 0, "{table}");
@@ -126,7 +135,7 @@ on_both_databases! {
                 tenants.sort();
                 assert_eq!(tenants, [a, c]);
             }
-            Commit::Done(fates) => panic!("{fates:?}"),
+            Commit::Done { fates, .. } => panic!("{fates:?}"),
         }
     }
 

@@ -24,7 +24,7 @@ pub struct Delivery {
     #[prost(int32, tag = "7")]
     pub attempt_count: i32,
     /// While pending: when the next attempt is due. While an attempt is under way: when another node may take the
-    /// delivery over should this one die.
+    /// delivery over should this one die. Unset while the delivery waits for an earlier one with the same `ordering_key`.
     #[prost(message, optional, tag = "8")]
     pub due_time: ::core::option::Option<::prost_types::Timestamp>,
     /// When the delivery came into being.
@@ -152,6 +152,8 @@ pub enum DeliveryEndReason {
     SubscriptionDeleted = 5,
     /// Its subscription was disabled.
     SubscriptionDisabled = 6,
+    /// The event's `expire_time` came before the receiver acknowledged it.
+    Expired = 7,
 }
 impl DeliveryEndReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -167,6 +169,7 @@ impl DeliveryEndReason {
             Self::Cancelled => "DELIVERY_END_REASON_CANCELLED",
             Self::SubscriptionDeleted => "DELIVERY_END_REASON_SUBSCRIPTION_DELETED",
             Self::SubscriptionDisabled => "DELIVERY_END_REASON_SUBSCRIPTION_DISABLED",
+            Self::Expired => "DELIVERY_END_REASON_EXPIRED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -181,6 +184,7 @@ impl DeliveryEndReason {
             "DELIVERY_END_REASON_SUBSCRIPTION_DISABLED" => {
                 Some(Self::SubscriptionDisabled)
             }
+            "DELIVERY_END_REASON_EXPIRED" => Some(Self::Expired),
             _ => None,
         }
     }
@@ -543,10 +547,11 @@ pub mod delivery_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Makes a delivery due now: one that waits for its next attempt, or one that has ended. Attempts go on being counted. An ended
-        /// delivery gets at least one more attempt, and more if its retry schedule is not used up.
+        /// delivery gets at least one more attempt, and more if its retry schedule is not used up; it no longer takes part in the order
+        /// of its `ordering_key`.
         ///
-        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, the subscription is disabled or deleted, or the
-        /// event's data is no longer kept.
+        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, an earlier delivery with the same `ordering_key` has not
+        /// ended, the event has expired, the subscription is disabled or deleted, or the event's data is no longer kept.
         pub async fn redeliver_delivery(
             &mut self,
             request: impl tonic::IntoRequest<super::RedeliverDeliveryRequest>,
@@ -649,10 +654,11 @@ pub mod delivery_service_server {
             tonic::Status,
         >;
         /// Makes a delivery due now: one that waits for its next attempt, or one that has ended. Attempts go on being counted. An ended
-        /// delivery gets at least one more attempt, and more if its retry schedule is not used up.
+        /// delivery gets at least one more attempt, and more if its retry schedule is not used up; it no longer takes part in the order
+        /// of its `ordering_key`.
         ///
-        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, the subscription is disabled or deleted, or the
-        /// event's data is no longer kept.
+        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, an earlier delivery with the same `ordering_key` has not
+        /// ended, the event has expired, the subscription is disabled or deleted, or the event's data is no longer kept.
         async fn redeliver_delivery(
             &self,
             request: tonic::Request<super::RedeliverDeliveryRequest>,
@@ -1160,6 +1166,61 @@ pub struct Event {
     /// Output only. The W3C `traceparent` of the publishing call; empty if the call was not traced.
     #[prost(string, tag = "12")]
     pub traceparent: ::prost::alloc::string::String,
+    /// Optional. Events with the same key reach each subscription one after another, in the order in which they were
+    /// published: the next one goes out when the one before has ended, whether it succeeded, failed, expired or was
+    /// cancelled. One that fails holds up its own key at its own subscription and nothing else. 1 to 128 bytes without control
+    /// characters; no order is kept if empty.
+    #[prost(string, tag = "13")]
+    pub ordering_key: ::prost::alloc::string::String,
+    /// Optional. Not delivered before this time, which is at most 30 days ahead. A time in the past means at once.
+    #[prost(message, optional, tag = "14")]
+    pub deliver_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Optional. No attempt begins at or after this time: a delivery that is still pending then ends as failed, with the
+    /// reason `DELIVERY_END_REASON_EXPIRED`. Must be in the future and later than `deliver_time`.
+    #[prost(message, optional, tag = "15")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Optional. Which deliveries of a subscription come first where several are due; normal if unspecified.
+    #[prost(enumeration = "EventPriority", tag = "16")]
+    pub priority: i32,
+}
+/// Which of the deliveries that are due to one subscription come first. A delivery counts as due the later, the lower its priority
+/// is: at once if it is high, after 30 seconds if it is normal, after 5 minutes if it is low. So none waits for ever behind
+/// others of a higher priority, and where nothing else is due, all of them go out at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum EventPriority {
+    /// The same as normal.
+    Unspecified = 0,
+    /// After the others.
+    Low = 1,
+    /// What most events are.
+    Normal = 2,
+    /// Before the others.
+    High = 3,
+}
+impl EventPriority {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EVENT_PRIORITY_UNSPECIFIED",
+            Self::Low => "EVENT_PRIORITY_LOW",
+            Self::Normal => "EVENT_PRIORITY_NORMAL",
+            Self::High => "EVENT_PRIORITY_HIGH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EVENT_PRIORITY_UNSPECIFIED" => Some(Self::Unspecified),
+            "EVENT_PRIORITY_LOW" => Some(Self::Low),
+            "EVENT_PRIORITY_NORMAL" => Some(Self::Normal),
+            "EVENT_PRIORITY_HIGH" => Some(Self::High),
+            _ => None,
+        }
+    }
 }
 /// The request of `PublishEvent`.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -55,6 +55,7 @@ fn end_reason(reason: i32) -> Option<EndReason> {
         Ok(pb::DeliveryEndReason::Cancelled) => EndReason::Cancelled,
         Ok(pb::DeliveryEndReason::SubscriptionDeleted) => EndReason::SubscriptionDeleted,
         Ok(pb::DeliveryEndReason::SubscriptionDisabled) => EndReason::SubscriptionDisabled,
+        Ok(pb::DeliveryEndReason::Expired) => EndReason::Expired,
         Err(_) => EndReason::Unrecognized(reason),
     })
 }

@@ -5,7 +5,7 @@ use postrider_proto::v1 as pb;
 use super::{count, non_empty, required, time};
 use crate::{
     Error, Result,
-    model::{Published, StoredEvent},
+    model::{Priority, Published, StoredEvent},
 };
 
 pub(crate) fn stored(event: Option<pb::Event>) -> Result<StoredEvent> {
@@ -25,7 +25,29 @@ pub(crate) fn stored(event: Option<pb::Event>) -> Result<StoredEvent> {
         delivery_count: count(event.delivery_count, "delivery_count")?,
         request_id: non_empty(event.request_id),
         traceparent: non_empty(event.traceparent),
+        ordering_key: non_empty(event.ordering_key),
+        deliver_at: time::optional(event.deliver_time, "deliver_time")?,
+        expire_at: time::optional(event.expire_time, "expire_time")?,
+        priority: priority(event.priority),
     })
+}
+
+fn priority(priority: i32) -> Priority {
+    match pb::EventPriority::try_from(priority) {
+        Ok(pb::EventPriority::Low) => Priority::Low,
+        Ok(pb::EventPriority::Unspecified | pb::EventPriority::Normal) => Priority::Normal,
+        Ok(pb::EventPriority::High) => Priority::High,
+        Err(_) => Priority::Unrecognized(priority),
+    }
+}
+
+pub(crate) fn priority_to_pb(priority: Priority) -> i32 {
+    match priority {
+        Priority::Low => pb::EventPriority::Low.into(),
+        Priority::Normal => pb::EventPriority::Normal.into(),
+        Priority::High => pb::EventPriority::High.into(),
+        Priority::Unrecognized(priority) => priority,
+    }
 }
 
 pub(crate) fn published(published: Option<pb::PublishedEvent>) -> Result<Published> {

@@ -22,7 +22,8 @@ pub struct Delivery {
     pub end_reason: Option<EndReason>,
     /// How many attempts were begun.
     pub attempt_count: u32,
-    /// While pending: when the next attempt is due, or, while one is under way, when another node may take over.
+    /// While pending: when the next attempt is due, or, while one is under way, when another node may take over. `None`
+    /// while it waits for an earlier one with the same ordering key.
     pub due_at: Option<OffsetDateTime>,
     /// When it came into being.
     pub created_at: OffsetDateTime,
@@ -70,6 +71,8 @@ pub enum EndReason {
     SubscriptionDeleted,
     /// Its subscription was disabled.
     SubscriptionDisabled,
+    /// The event's `expire_at` came before the receiver acknowledged it.
+    Expired,
     /// A reason newer than this SDK, with its number.
     Unrecognized(i32),
 }

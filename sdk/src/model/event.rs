@@ -7,6 +7,7 @@ use postrider_proto::v1 as pb;
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::Priority;
 use crate::{Error, Result, client::new_request_id, convert};
 
 /// An event to be published.
@@ -91,6 +92,58 @@ impl Event {
     ) -> Self {
         let attributes = attributes.into_iter().map(|(key, value)| (key.into(), value.into()));
         self.message.attributes.extend(attributes);
+        self
+    }
+
+    /// Events with the same key reach each subscription one after another, in the order in which they were published: the next one
+    /// goes out when the one before has ended. One that fails holds up its own key and nothing else. At most 128 bytes.
+    ///
+    /// ```
+    /// use postrider_sdk::Event;
+    ///
+    /// let event = Event::new("order.paid").ordering_key("order-17");
+    /// ```
+    pub fn ordering_key(mut self, key: impl Into<String>) -> Self {
+        self.message.ordering_key = key.into();
+        self
+    }
+
+    /// Not delivered before this time, at most 30 days ahead. A time in the past means at once.
+    ///
+    /// ```
+    /// use postrider_sdk::Event;
+    /// use time::{Duration, OffsetDateTime};
+    ///
+    /// let event = Event::new("trial.ending").deliver_at(OffsetDateTime::now_utc() + Duration::days(14));
+    /// ```
+    pub fn deliver_at(mut self, time: OffsetDateTime) -> Self {
+        self.message.deliver_time = Some(convert::time::to_pb(time));
+        self
+    }
+
+    /// No attempt begins at or after this time: a delivery that has not succeeded by then has failed, as
+    /// [`EndReason::Expired`](crate::model::EndReason::Expired).
+    ///
+    /// ```
+    /// use postrider_sdk::Event;
+    /// use time::{Duration, OffsetDateTime};
+    ///
+    /// let event = Event::new("login.code").expire_at(OffsetDateTime::now_utc() + Duration::minutes(10));
+    /// ```
+    pub fn expire_at(mut self, time: OffsetDateTime) -> Self {
+        self.message.expire_time = Some(convert::time::to_pb(time));
+        self
+    }
+
+    /// Which deliveries of a subscription come first where several are due; [`Priority::Normal`] if not set.
+    ///
+    /// ```
+    /// use postrider_sdk::{Event, model::Priority};
+    ///
+    /// let event = Event::new("report.ready").priority(Priority::Low);
+    /// ```
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.message.priority = convert::event::priority_to_pb(priority);
         self
     }
 

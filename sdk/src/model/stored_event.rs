@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use bytes::Bytes;
 use time::OffsetDateTime;
 
-use super::id_of;
+use super::{Priority, id_of};
 
 /// The proof that an event is durable and will be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,14 @@ pub struct StoredEvent {
     pub request_id: Option<String>,
     /// The W3C `traceparent` of the publishing call.
     pub traceparent: Option<String>,
+    /// What it has in common with the events before and after which it is delivered.
+    pub ordering_key: Option<String>,
+    /// Not delivered before this time.
+    pub deliver_at: Option<OffsetDateTime>,
+    /// Not sent at or after this time.
+    pub expire_at: Option<OffsetDateTime>,
+    /// Before or after what else is due.
+    pub priority: Priority,
 }
 
 impl StoredEvent {

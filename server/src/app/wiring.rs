@@ -7,7 +7,10 @@ use tokio::sync::Notify;
 use super::Deliverer;
 use crate::{
     dispatch::{NoRoom, Permit},
-    domain::claim::{Claim, Target},
+    domain::{
+        claim::{Claim, Target},
+        timestamp::Timestamp,
+    },
     grpc, publish,
 };
 
@@ -34,6 +37,10 @@ impl publish::Outlet for Outlet {
 
     fn wake(&self) {
         self.0.wake();
+    }
+
+    fn wake_at(&self, due_at: Timestamp) {
+        self.0.wake_at(due_at);
     }
 }
 

@@ -19,6 +19,9 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
         tracing::warn!(delivery.id = %claim.delivery, "a lease ran out before its attempt was begun");
         return shared.metrics.lost(1);
     }
+    if claim.expired(now) {
+        return shared.settled.put(Settled::expired(claim, now), permit);
+    }
     let span = trace_context::attempt_span(&claim);
     let own = trace_context::of_span(&span);
     // Without a tracer of our own we pass on what the producer gave us (W3C Trace Context, section 2.3).
@@ -27,14 +30,15 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
     attempt.span = own;
     let at = shared.clock.now();
     let policy = &shared.policy;
-    let settlement = delivery::settle(attempt.number, &attempt.outcome, &policy.retry, at, clock::jitter());
+    let expire_at = claim.event.content.handling.expire_at;
+    let settlement =
+        delivery::settle(attempt.number, &attempt.outcome, &policy.retry, expire_at, at, clock::jitter());
     let health = match claim.probe {
         Some(probe) => policy.breaker.after_probe(probe, &attempt.outcome, at, clock::jitter()),
         None => shared.permits.record(&claim.target, &attempt, &policy.breaker, at, clock::jitter()),
     };
     trace_context::record_outcome(&span, &attempt, settlement);
     shared.metrics.attempted(&attempt, settlement);
-    let Claim { delivery, target, .. } = claim;
-    let settled = Settled { delivery, target, attempt, settlement, health, at };
-    shared.settled.put(settled, permit);
+    let settled = Settled::attempted(claim, attempt, settlement, at);
+    shared.settled.put(Settled { health, ..settled }, permit);
 }

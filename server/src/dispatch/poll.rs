@@ -1,7 +1,7 @@
 //! When to look for due deliveries again.
 //!
 //! The poll finds everything by itself, if only at its interval. What is here just makes it look sooner: somebody says that there is
-//! something ([`Wakeup::now`]), a retry of this node comes due ([`Wakeup::at`]), or room has come back while work was left over.
+//! something ([`Wakeup::now`]), a delivery of this node comes due ([`Wakeup::at`]), or room has come back while work was left over.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
@@ -22,7 +22,7 @@ pub(super) struct Wakeup {
     notify: Notify,
     /// Whether the last claim left work over.
     backlog: AtomicBool,
-    /// The earliest retry that this node knows of, in microseconds.
+    /// The earliest of the retries and the deliveries put off that this node knows of, in microseconds.
     next_due: AtomicI64,
     last_tick: AtomicI64,
 }
@@ -73,7 +73,7 @@ impl Wakeup {
         Timestamp::from_micros(self.last_tick.load(Ordering::Relaxed))
     }
 
-    /// Forgets retries that are due by `now`: the claim that follows finds them.
+    /// Forgets what is due by `now`: the claim that follows finds them.
     fn forget_due(&self, now: Timestamp) {
         if self.next_due.load(Ordering::Relaxed) <= now.as_micros() {
             self.next_due.store(i64::MAX, Ordering::Relaxed);

@@ -73,7 +73,7 @@ async fn write<Q: Queue, S: Sender>(shared: &Shared<Q, S>, batch: &[Settled]) {
                     tracing::error!(
                         cause = &cause as &dyn std::error::Error,
                         delivery.id = %one.delivery,
-                        attempt.number = one.attempt.number.get(),
+                        attempt.number = one.number.get(),
                         "an attempt cannot be recorded"
                     );
                     if let Some(HealthChange::Open { .. }) = &one.health {
@@ -97,6 +97,9 @@ fn written<Q, S>(shared: &Shared<Q, S>, batch: &[Settled], settling: &Settling) 
     shared.metrics.lost(settling.lost.len());
     if settling.disabled {
         shared.ended.notify_one();
+    }
+    if settling.released {
+        shared.wakeup.now();
     }
     for settled in batch {
         if let super::Settlement::RetryAt(due_at) = settled.settlement {

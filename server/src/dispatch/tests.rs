@@ -14,6 +14,7 @@ use crate::{
         attempt::{AttemptNumber, Outcome, Timings},
         event::{Attributes, Event, EventContent, Payload},
         event_type::EventType,
+        handling::Handling,
         id::{EventId, SubscriptionId, TenantId},
         secret::SecretSet,
         subscription::Pace,
@@ -29,6 +30,8 @@ const POLL_INTERVAL: Duration = Duration::from_mins(1);
 struct FakeQueue {
     due: Mutex<BTreeMap<SubscriptionUid, VecDeque<Claim>>>,
     settled: tokio::sync::watch::Sender<usize>,
+    /// How many of those had no attempt.
+    unattempted: Mutex<usize>,
     unavailable: Mutex<usize>,
 }
 
@@ -66,6 +69,7 @@ impl Queue for Arc<FakeQueue> {
             *unavailable -= 1;
             return Err(QueueError::Unavailable("gone".into()));
         }
+        *self.unattempted.lock().unwrap() += batch.iter().filter(|settled| settled.attempt.is_none()).count();
         self.settled.send_modify(|settled| *settled += batch.len());
         Ok(Settling::default())
     }
@@ -129,6 +133,7 @@ fn claim(target: &Arc<Target>) -> Claim {
             time: None,
             payload: Payload::parse(Bytes::from_static(b"1"), "", 1).unwrap(),
             attributes: Attributes::default(),
+            handling: Handling::default(),
         },
         trace: None,
         created_at: now,
@@ -207,4 +212,49 @@ async fn while_settlements_cannot_be_written_no_more_is_taken_over_and_then_it_g
     assert!(most <= 8, "{most} attempts were under way");
     assert!(took >= Duration::from_millis(50 + 100 + 200 + 400 + 800), "it took {took:?}");
     assert!(took < POLL_INTERVAL, "it took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_expired_by_the_time_of_its_flight_is_settled_without_an_attempt() {
+    let queue = FakeQueue::holding(4, 1);
+    for claim in queue.due.lock().unwrap().values_mut().flatten().step_by(2) {
+        let event = Arc::make_mut(&mut claim.event);
+        // The clock of `run` stands there.
+        event.content.handling.expire_at = Some(Timestamp::from_micros(1));
+    }
+    let (most, _) = run(&queue, config(8, 8), 4).await;
+    assert!(most <= 2, "{most} attempts were made");
+    assert_eq!(*queue.unattempted.lock().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_put_off_is_looked_for_at_its_time() {
+    let queue = Arc::new(FakeQueue::default());
+    let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1)));
+    let dispatcher = Dispatcher::new(
+        config(8, 8),
+        Policy::default(),
+        Arc::clone(&queue),
+        Arc::new(FakeSender::default()),
+        clock,
+        Metrics::default(),
+        Arc::default(),
+    );
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let (settling, running, ends) = (dispatcher.clone(), dispatcher.clone(), stop.clone());
+    let settler = tasks.spawn(async move { settling.settle().await });
+    let loops = tasks.spawn(async move { running.run(ends).await });
+    // The loop has looked once and sleeps.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let begun = tokio::time::Instant::now();
+    dispatcher.wake_at(Timestamp::from_micros(1) + Duration::from_secs(2));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let target = target();
+    queue.due.lock().unwrap().insert(target.uid, [claim(&target)].into());
+    queue.settled.subscribe().wait_for(|settled| *settled == 1).await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 2);
+    dispatcher.drain().await;
+    stop.cancel();
+    loops.await.unwrap();
+    settler.abort();
 }

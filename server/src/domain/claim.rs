@@ -33,6 +33,14 @@ pub struct Claim {
     pub probe: Option<Probe>,
 }
 
+impl Claim {
+    /// Whether it is too late for the attempt.
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.event.content.handling.expired(now)
+    }
+}
+
 /// The part of a subscription that sending needs.
 #[derive(Debug)]
 pub struct Target {

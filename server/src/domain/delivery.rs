@@ -3,14 +3,17 @@
 //! ```text
 //!                  claim                     2xx
 //!   ┌─ pending ────────────> attempt ─────────────────────────> succeeded
-//!   │     ^                   │  │  410 / schedule used up
+//!   │     ^                   │  │  410 / schedule used up / expired
 //!   │     └── retry at … ─────┘  └────────────────────────────> failed
+//!   │  expired                                                    ^
+//!   ├─────────────────────────────────────────────────────────────┘
 //!   │  cancel, subscription deleted or disabled
 //!   └─────────────────────────────────────────────────────────> cancelled
 //!         ^ redeliver: back to pending, from each of the three
 //! ```
 //!
-//! "Claimed" is not a state: a claimed delivery is pending and due when its lease runs out.
+//! "Claimed" is not a state: a claimed delivery is pending and due when its lease runs out. Nor is "parked": a delivery that waits for
+//! an earlier one with its ordering key is pending and [never](Timestamp::NEVER) due until that one has ended.
 
 use super::{
     attempt::{AttemptNumber, Outcome},
@@ -41,7 +44,8 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// How many attempts were begun.
     pub attempt_count: u32,
-    /// While pending: when the next attempt is due, or when the lease of the present one runs out.
+    /// While pending: when the next attempt is due, or when the lease of the present one runs out. [`Timestamp::NEVER`] while it
+    /// waits for an earlier one with its ordering key.
     pub due_at: Timestamp,
     /// When it came into being.
     pub created_at: Timestamp,
@@ -89,6 +93,8 @@ pub enum EndReason {
     SubscriptionDeleted,
     /// Its subscription was disabled.
     SubscriptionDisabled,
+    /// It was too late to send it.
+    Expired,
 }
 
 impl DeliveryState {
@@ -108,7 +114,7 @@ impl EndReason {
     pub fn status(self) -> DeliveryStatus {
         match self {
             Self::Acknowledged => DeliveryStatus::Succeeded,
-            Self::Exhausted | Self::Gone => DeliveryStatus::Failed,
+            Self::Exhausted | Self::Gone | Self::Expired => DeliveryStatus::Failed,
             Self::Cancelled | Self::SubscriptionDeleted | Self::SubscriptionDisabled => {
                 DeliveryStatus::Cancelled
             }
@@ -136,12 +142,13 @@ impl Settlement {
     }
 }
 
-/// Decides what follows from an attempt that came to `outcome` at `now`.
+/// Decides what follows from an attempt that came to `outcome` at `now`. One that would be repeated too late is not repeated.
 #[must_use]
 pub fn settle(
     attempt: AttemptNumber,
     outcome: &Outcome,
     policy: &RetryPolicy,
+    expire_at: Option<Timestamp>,
     now: Timestamp,
     jitter: Jitter,
 ) -> Settlement {
@@ -152,6 +159,9 @@ pub fn settle(
         Outcome::Failed { .. } => None,
     };
     match policy.pause_after(attempt, retry_after, jitter) {
+        Some(pause) if expire_at.is_some_and(|expire_at| now + pause >= expire_at) => {
+            Settlement::End(EndReason::Expired)
+        }
         Some(pause) => Settlement::RetryAt(now + pause),
         None => Settlement::End(EndReason::Exhausted),
     }
@@ -186,9 +196,31 @@ mod tests {
             (1, rejected(410), Settlement::End(EndReason::Gone)),
         ] {
             let number = AttemptNumber::new(attempt).unwrap();
-            let settled = settle(number, &outcome, &RetryPolicy::default(), now, Jitter::NONE);
+            let settled = settle(number, &outcome, &RetryPolicy::default(), None, now, Jitter::NONE);
             assert_eq!(settled, expected, "attempt {attempt}: {outcome:?}");
         }
+    }
+
+    #[test]
+    fn a_retry_that_would_come_too_late_ends_the_delivery_as_expired() {
+        let now = Timestamp::from_micros(1_000_000);
+        let rejected = Outcome::Rejected { status: 500, retry_after: None };
+        let settled = |attempt, outcome: &Outcome, micros| {
+            let expire_at = Some(now + Duration::from_micros(micros));
+            let number = AttemptNumber::new(attempt).unwrap();
+            settle(number, outcome, &RetryPolicy::default(), expire_at, now, Jitter::NONE)
+        };
+        let retry = Settlement::RetryAt(now + Duration::from_secs(5));
+        assert_eq!(settled(1, &rejected, 5_000_001), retry);
+        assert_eq!(settled(1, &rejected, 5_000_000), Settlement::End(EndReason::Expired));
+        assert_eq!(settled(1, &rejected, 0), Settlement::End(EndReason::Expired));
+        assert_eq!(
+            settled(10, &rejected, 0),
+            Settlement::End(EndReason::Exhausted),
+            "nor would it otherwise"
+        );
+        let late = Outcome::Acknowledged { status: 204 };
+        assert_eq!(settled(1, &late, 0), Settlement::End(EndReason::Acknowledged), "it was begun in time");
     }
 
     #[test]

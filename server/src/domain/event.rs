@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     event_type::EventType,
+    handling::{Handling, OrderingKey, Priority},
     id::{EventId, TenantId},
     invalid::Invalid,
     timestamp::Timestamp,
@@ -43,6 +44,8 @@ pub struct EventContent {
     pub payload: Payload,
     /// The producer's own attributes.
     pub attributes: Attributes,
+    /// How it is to be delivered.
+    pub handling: Handling,
 }
 
 impl EventContent {
@@ -64,6 +67,20 @@ impl EventContent {
         for (key, value) in &self.attributes.0 {
             part(key.as_bytes());
             part(value.as_bytes());
+        }
+        let Handling { ordering_key, deliver_at, expire_at, priority } = &self.handling;
+        if self.handling != Handling::default() {
+            // No attribute has an empty key, so this is taken for none.
+            part(b"");
+            part(ordering_key.as_ref().map_or("", OrderingKey::as_str).as_bytes());
+            for time in [deliver_at, expire_at] {
+                part(&time.map_or(Vec::new(), |time| time.as_micros().to_be_bytes().to_vec()));
+            }
+            part(match priority {
+                Priority::Low => b"low".as_slice(),
+                Priority::Normal => b"normal",
+                Priority::High => b"high",
+            });
         }
         Fingerprint(hash.finalize().into())
     }
@@ -343,11 +360,39 @@ mod tests {
             time: None,
             payload: payload(data.as_bytes(), "").unwrap(),
             attributes: Attributes::default(),
+            handling: Handling::default(),
         };
         let first = content("ab", "c", "1").fingerprint();
         assert_eq!(first, content("ab", "c", "1").fingerprint());
         assert_ne!(first, content("a", "bc", "1").fingerprint());
         assert_ne!(first, content("ab", "c", "1 ").fingerprint());
+    }
+
+    #[test]
+    fn the_fingerprint_tells_apart_what_is_asked_for() {
+        let fingerprint = |handling: Handling| {
+            let event_type = EventType::parse("a.b").unwrap();
+            let (source, subject, time) = (String::new(), String::new(), None);
+            let payload = payload(b"1", "").unwrap();
+            let attributes = Attributes::default();
+            EventContent { event_type, source, subject, time, payload, attributes, handling }.fingerprint().0
+        };
+        let at = |micros| Some(Timestamp::from_micros(micros));
+        let key = |text: &str| Some(OrderingKey::from_stored(text.to_owned()));
+        let none = Handling::default();
+        let asked: std::collections::HashSet<_> = [
+            none.clone(),
+            Handling { ordering_key: key("a"), ..none.clone() },
+            Handling { ordering_key: key("b"), ..none.clone() },
+            Handling { deliver_at: at(1), ..none.clone() },
+            Handling { expire_at: at(1), ..none.clone() },
+            Handling { deliver_at: at(1), expire_at: at(2), ..none.clone() },
+            Handling { priority: Priority::Low, ..none.clone() },
+            Handling { priority: Priority::High, ..none },
+        ]
+        .map(fingerprint)
+        .into();
+        assert_eq!(asked.len(), 8);
     }
 
     #[test]

@@ -98,6 +98,8 @@ impl DeliveryService for Deliveries {
         let (tenant, id) = name::delivery("name", &request.name).map_err(Failure::from)?;
         let outcome = self.0.store.cancel(&tenant, id, self.0.clock.now()).await.map_err(Failure::from)?;
         let delivery = steered(outcome, request.name)?;
+        // It may have held others up.
+        self.0.nudge.deliveries_due();
         Ok(Response::new(pb::CancelDeliveryResponse { delivery }))
     }
 }

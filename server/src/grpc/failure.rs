@@ -180,7 +180,9 @@ impl From<Refusal> for Failure {
             Refusal::AttemptUnderWay
             | Refusal::SubscriptionDeleted
             | Refusal::SubscriptionDisabled
-            | Refusal::Ended => Self::WrongState(refusal.to_string()),
+            | Refusal::Ended
+            | Refusal::Parked
+            | Refusal::Expired => Self::WrongState(refusal.to_string()),
         }
     }
 }

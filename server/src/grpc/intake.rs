@@ -34,6 +34,7 @@ impl Parts {
             &item.request_id,
             trace,
             self.max_data_bytes,
+            self.clock.now(),
         );
         let submitted = match read {
             Ok(event) => self.publisher.submit(event, Route::Matching).await.map_err(Failure::from),

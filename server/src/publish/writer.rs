@@ -1,6 +1,10 @@
 //! The one lane through which events are committed.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -110,14 +114,26 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         let mut entries = Vec::with_capacity(pending.len());
         let mut reserved = Vec::with_capacity(pending.len());
         let mut delivery_number = 0;
+        let mut lanes = HashSet::new();
+        let arrived = self.clock.now();
         for (event_number, pending) in pending.iter().enumerate() {
             let table = tables.of(&pending.event.tenant, &self.journal).await?;
             versions.entry(pending.event.tenant.clone()).or_insert(table.version);
+            let handling = &pending.event.content.handling;
+            let put_off = handling.put_off(arrived).is_some();
             let mut permits = Vec::new();
             let mut deliveries = Vec::new();
             for interest in table.select(&pending.event.content.event_type, pending.route) {
-                let reserved =
-                    if interest.paused { Err(NoRoom::Held) } else { self.outlet.reserve(&interest.target) };
+                // Of several with one ordering key at most the first can go out at once.
+                let next_in_lane =
+                    handling.ordering_key.as_ref().is_none_or(|key| lanes.insert((interest.target.uid, key)));
+                let reserved = if interest.paused {
+                    Err(NoRoom::Held)
+                } else if next_in_lane && !put_off {
+                    self.outlet.reserve(&interest.target)
+                } else {
+                    Err(NoRoom::Taken)
+                };
                 let paused = matches!(reserved, Err(NoRoom::Held));
                 let permit = reserved.ok();
                 let id = DeliveryId::nth(now, delivery_number);
@@ -148,13 +164,11 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                 }
                 Ok(None)
             }
-            Commit::Done(fates) => {
+            Commit::Done { fates, parked } => {
                 let settled = batch.entries.iter().zip(reserved).zip(fates);
                 Ok(Some(
                     settled
-                        .map(|((entry, reserved), fate)| {
-                            self.answer(entry, reserved, fate, batch.leased_until)
-                        })
+                        .map(|((entry, reserved), fate)| self.answer(&batch, entry, reserved, fate, &parked))
                         .collect(),
                 ))
             }
@@ -163,24 +177,34 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
 
     fn answer(
         &self,
+        batch: &Batch,
         entry: &Entry,
         reserved: Vec<Reserved<O::Permit>>,
         fate: Fate,
-        leased_until: Timestamp,
+        parked: &HashSet<DeliveryId>,
     ) -> Result<Published, Error> {
         match fate {
             Fate::Stored => {
-                if entry.deliveries.iter().any(|delivery| !delivery.claimed && !delivery.paused) {
-                    self.outlet.wake();
+                let waits = |delivery: &NewDelivery| {
+                    !delivery.claimed && !delivery.paused && !parked.contains(&delivery.id)
+                };
+                if entry.deliveries.iter().any(waits) {
+                    match entry.event.content.handling.put_off(batch.due_at) {
+                        Some(due_at) => self.outlet.wake_at(due_at),
+                        None => self.outlet.wake(),
+                    }
                 }
                 for Reserved { delivery, permit } in reserved {
                     let delivery = &entry.deliveries[delivery];
+                    if parked.contains(&delivery.id) {
+                        continue;
+                    }
                     let claim = Claim {
                         delivery: delivery.id,
                         attempt: AttemptNumber::FIRST,
                         event: Arc::clone(&entry.event),
                         target: Arc::clone(&delivery.target),
-                        leased_until,
+                        leased_until: batch.leased_until,
                         previous_span: None,
                         probe: None,
                     };

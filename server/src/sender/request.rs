@@ -110,6 +110,7 @@ mod tests {
     use crate::domain::{
         event::{Attributes, EventContent, Payload},
         event_type::EventType,
+        handling::Handling,
         id::{EventId, TenantId},
         secret::{SecretInForce, SigningSecret},
     };
@@ -128,6 +129,7 @@ mod tests {
                 time: Some(Timestamp::from_micros(1_732_186_799_250_000)),
                 payload: Payload::parse(Bytes::copy_from_slice(data), content_type, 1_000).unwrap(),
                 attributes: Attributes::default(),
+                handling: Handling::default(),
             },
             trace: None,
             created_at: NOW,

@@ -4,6 +4,7 @@ use super::Error;
 use crate::domain::{
     attempt::Failure,
     delivery::{DeliveryStatus, EndReason},
+    handling::Priority,
     subscription::DisabledReason,
 };
 
@@ -44,6 +45,14 @@ codes!("deliveries", EndReason, end_reason_code, end_reason_of, {
     Cancelled = 4,
     SubscriptionDeleted = 5,
     SubscriptionDisabled = 6,
+    Expired = 7,
+});
+
+// The claim probes for what is due by these numbers.
+codes!("events", Priority, priority_code, priority_of, {
+    Low = -1,
+    Normal = 0,
+    High = 1,
 });
 
 codes!("subscriptions", DisabledReason, disabled_reason_code, disabled_reason_of, {

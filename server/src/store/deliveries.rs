@@ -1,5 +1,7 @@
 //! Shows deliveries and their attempts, and changes their course when an operator says so.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, FromQueryResult, JoinType,
     QueryFilter, QueryOrder, QuerySelect, Select, prelude::Uuid, sea_query::Expr,
@@ -8,6 +10,7 @@ use sea_orm::{
 use super::{
     Error, Store, codes,
     entity::{attempts, deliveries, events, payloads, subscriptions},
+    lanes::{self, Lane},
     page, rows,
 };
 use crate::domain::{
@@ -65,6 +68,12 @@ pub enum Refusal {
     /// The delivery has succeeded or failed.
     #[error("the delivery has ended")]
     Ended,
+    /// An earlier delivery with the same ordering key has not ended.
+    #[error("an earlier delivery with the same ordering key has not ended")]
+    Parked,
+    /// It is too late to send the event.
+    #[error("the event has expired")]
+    Expired,
 }
 
 /// A delivery with the names of what it connects.
@@ -162,7 +171,7 @@ impl Store {
         rows.into_iter().map(rows::attempt).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Makes a delivery due now, whether it waits or has ended.
+    /// Makes a delivery due now, whether it waits or has ended. One that has ended takes no part in its order any more.
     pub async fn redeliver(
         &self,
         tenant: &TenantId,
@@ -179,12 +188,24 @@ impl Store {
             .col_expr(deliveries::Column::EndReason, Expr::value(None::<i16>))
             .col_expr(deliveries::Column::EndedAt, Expr::value(None::<i64>))
             .col_expr(deliveries::Column::DueAt, Expr::value(now.as_micros()));
-        steer(transaction, tenant, &row, update).await
+        let update = match codes::status_of(row.state)? {
+            DeliveryStatus::Pending => update,
+            DeliveryStatus::Succeeded | DeliveryStatus::Failed | DeliveryStatus::Cancelled => {
+                update.col_expr(deliveries::Column::Position, Expr::value(None::<i64>))
+            }
+        };
+        let after = steer(&transaction, tenant, &row, update).await?;
+        transaction.commit().await?;
+        Ok(after)
     }
 
     /// Calls a pending delivery off.
     pub async fn cancel(&self, tenant: &TenantId, id: DeliveryId, now: Timestamp) -> Result<Steered, Error> {
         let transaction = self.connections.begin().await?;
+        // The lane before the delivery, like everybody.
+        let before = deliveries::Entity::find_by_id(id.uuid()).one(&transaction).await?;
+        let lane: BTreeSet<_> = before.and_then(lane).into_iter().collect();
+        lanes::lock(&transaction, &lane).await?;
         let Some(row) = locked(&transaction, tenant, id).await? else { return Ok(Steered::NotFound) };
         match codes::status_of(row.state)? {
             DeliveryStatus::Pending => {}
@@ -198,8 +219,18 @@ impl Store {
             .col_expr(deliveries::Column::State, Expr::value(codes::status_code(reason.status())))
             .col_expr(deliveries::Column::EndReason, Expr::value(codes::end_reason_code(reason)))
             .col_expr(deliveries::Column::EndedAt, Expr::value(now.as_micros()));
-        steer(transaction, tenant, &row, update).await
+        let after = steer(&transaction, tenant, &row, update).await?;
+        if row.position.is_some() {
+            lanes::release(&transaction, &lane, now).await?;
+        }
+        transaction.commit().await?;
+        Ok(after)
     }
+}
+
+/// Where a delivery stands in order.
+fn lane(row: deliveries::Model) -> Option<Lane> {
+    Lane::of_row(row.subscription_uid, row.ordering_key, row.position)
 }
 
 /// Whether something stands in the way of another attempt.
@@ -208,6 +239,12 @@ async fn why_not_redeliver(
     row: &deliveries::Model,
     now: Timestamp,
 ) -> Result<Option<Refusal>, Error> {
+    if row.expire_at.is_some_and(|expire_at| expire_at <= now.as_micros()) {
+        return Ok(Some(Refusal::Expired));
+    }
+    if row.state == codes::PENDING && row.due_at == Timestamp::NEVER.as_micros() {
+        return Ok(Some(Refusal::Parked));
+    }
     let subscription = subscriptions::Entity::find_by_id(row.subscription_uid).one(transaction).await?;
     match subscription {
         None => return Ok(Some(Refusal::SubscriptionDeleted)),
@@ -233,7 +270,7 @@ async fn why_not_redeliver(
 
 /// Updates a delivery that is as `before` says, and shows it.
 async fn steer(
-    transaction: DatabaseTransaction,
+    transaction: &DatabaseTransaction,
     tenant: &TenantId,
     before: &deliveries::Model,
     update: sea_orm::UpdateMany<deliveries::Entity>,
@@ -242,16 +279,14 @@ async fn steer(
         .filter(deliveries::Column::Id.eq(before.id))
         .filter(deliveries::Column::AttemptCount.eq(before.attempt_count))
         .filter(deliveries::Column::State.eq(before.state))
-        .exec(&transaction)
+        .exec(transaction)
         .await?;
     if updated.rows_affected != 1 {
         // The row is locked, so nobody can have changed it.
         let cause = format!("{} changed although it was locked", before.id);
         return Err(Error::Corrupt { table: "deliveries", cause });
     }
-    let after = read(&transaction, tenant, DeliveryId::from_uuid(before.id)).await?;
-    transaction.commit().await?;
-    Ok(found(after))
+    read(transaction, tenant, DeliveryId::from_uuid(before.id)).await.map(found)
 }
 
 fn found(delivery: Option<Delivery>) -> Steered {

@@ -1,7 +1,7 @@
 //! Commits events together with their deliveries.
 //!
-//! On PostgreSQL a batch is one statement ([`at_once`]) as long as nothing is unusual about it: no tenant that comes into being and no
-//! request id that is known already. Whatever is unusual, and everything on SQLite, goes step by step in a transaction.
+//! On PostgreSQL a batch is one statement ([`at_once`]) as long as nothing is unusual about it: no tenant that comes into being, no
+//! request id that is known already, no ordering key. Whatever is unusual, and everything on SQLite, goes step by step in a transaction.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,12 +13,13 @@ use sea_orm::{
 use super::{
     Error, ROWS_PER_STATEMENT, STEP_TIMEOUT, Store,
     entity::{events, subscription_secrets, subscriptions},
+    lanes::{self, Lane},
     rows, tenants, within,
 };
 use crate::{
     domain::{
         event::RequestId,
-        id::{EventId, SubscriptionUid, TenantId},
+        id::{DeliveryId, EventId, SubscriptionUid, TenantId},
         secret::SecretSet,
         timestamp::Timestamp,
     },
@@ -89,14 +90,16 @@ impl Store {
         let is_stored =
             |entry: &&Entry| stored.as_ref().is_none_or(|stored| stored.contains(&entry.event.id));
         let entries: Vec<_> = batch.entries.iter().filter(is_stored).collect();
+        let places = lanes::enter(&transaction, lanes_of(&entries)).await?;
         insert::PAYLOADS.insert(&transaction, insert::payloads(&entries)).await?;
-        insert::DELIVERIES.insert(&transaction, insert::deliveries(&entries, batch)).await?;
+        insert::DELIVERIES.insert(&transaction, insert::deliveries(&entries, &places, batch)).await?;
         let fates = match stored {
             None => vec![Fate::Stored; batch.entries.len()],
             Some(stored) => fates(&transaction, &batch.entries, &stored).await?,
         };
         transaction.commit().await?;
-        Ok(Commit::Done(fates))
+        let parked = places.into_iter().filter(|(_, place)| place.parked).map(|(id, _)| id).collect();
+        Ok(Commit::Done { fates, parked })
     }
 }
 
@@ -153,6 +156,21 @@ async fn insert_events(
         stored.extend(ids.all(transaction).await?.into_iter().map(EventId::from_uuid));
     }
     Ok(Some(stored))
+}
+
+/// The deliveries that stand in a lane.
+fn lanes_of(entries: &[&Entry]) -> Vec<(DeliveryId, Lane)> {
+    let of_entry = |entry: &&Entry| {
+        let key = entry.event.content.handling.ordering_key.as_ref()?;
+        Some(
+            entry
+                .deliveries
+                .iter()
+                .map(|delivery| (delivery.id, Lane::new(delivery.target.uid, key)))
+                .collect(),
+        )
+    };
+    entries.iter().filter_map(of_entry).collect::<Vec<Vec<_>>>().concat()
 }
 
 /// Tells repeated publishes from reused request ids, by the events that were there first.

@@ -16,6 +16,7 @@ use postrider_server::{
         claim::{Claim, Target},
         event::{Attributes, Event, EventContent, Payload},
         event_type::EventType,
+        handling::Handling,
         id::{DeliveryId, EventId, SubscriptionId, SubscriptionUid, TenantId},
         secret::{SecretInForce, SecretSet, SigningSecret},
         subscription::Pace,
@@ -55,6 +56,7 @@ fn claim(url: &str) -> Claim {
             )
             .unwrap(),
             attributes: Attributes::default(),
+            handling: Handling::default(),
         },
         trace: None,
         created_at: now,

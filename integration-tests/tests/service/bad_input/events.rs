@@ -59,6 +59,50 @@ async fn data_that_cannot_be_delivered_is_refused() {
 }
 
 #[tokio::test]
+async fn what_an_event_asks_for_has_limits() {
+    let app = TestApp::start(Kind::Sqlite).await;
+    let raw = app.raw();
+    let now = app.now().unix_seconds();
+    let at = |seconds: i64| Some(prost_types::Timestamp { seconds: now + seconds, nanos: 0 });
+    let keyed = |key: &str| pb::Event { ordering_key: key.to_owned(), ..event() };
+    let put_off = |deliver_time| pb::Event { deliver_time, ..event() };
+    let expiring = |deliver_time, expire_time| pb::Event { deliver_time, expire_time, ..event() };
+    let month = 30 * 24 * 3_600;
+    let no_time = Some(prost_types::Timestamp { seconds: now, nanos: -1 });
+    for (field, refused) in [
+        ("event.ordering_key", keyed(&"x".repeat(129))),
+        ("event.ordering_key", keyed(&"ä".repeat(65))),
+        ("event.ordering_key", keyed("a\0b")),
+        ("event.ordering_key", keyed("a\n")),
+        ("event.deliver_time", put_off(at(month + 1))),
+        ("event.deliver_time", put_off(no_time)),
+        ("event.expire_time", expiring(None, at(0))),
+        ("event.expire_time", expiring(None, at(-1))),
+        ("event.expire_time", expiring(at(5), at(5))),
+        ("event.expire_time", expiring(at(5), at(4))),
+        ("event.expire_time", expiring(None, no_time)),
+        ("event.priority", pb::Event { priority: 4, ..event() }),
+        ("event.priority", pb::Event { priority: -1, ..event() }),
+    ] {
+        let status = publish(&raw, refused.clone()).await.unwrap_err();
+        assert_eq!(Refusal::from(&status), Refusal::invalid(field), "{refused:?}");
+    }
+    for taken in [
+        keyed(&"x".repeat(128)),
+        keyed("a key, with spaces: ä"),
+        put_off(at(month)),
+        put_off(at(-month)),
+        expiring(at(-5), at(1)),
+        expiring(at(5), at(6)),
+        expiring(None, at(10 * 365 * 24 * 3_600)),
+        pb::Event { priority: pb::EventPriority::High.into(), ..event() },
+    ] {
+        publish(&raw, taken.clone()).await.unwrap_or_else(|status| panic!("{taken:?}: {status}"));
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn events_that_are_malformed_are_refused() {
     let app = TestApp::start(Kind::Sqlite).await;
     let raw = app.raw();

@@ -8,6 +8,7 @@ use crate::{
         attempt::{Attempt, Failure, Outcome},
         delivery::{Delivery, DeliveryState, DeliveryStatus, EndReason},
         invalid::Invalid,
+        timestamp::Timestamp,
     },
     grpc::name,
 };
@@ -30,6 +31,7 @@ pub(in crate::grpc) fn to_delivery(delivery: &Delivery) -> pb::Delivery {
         DeliveryState::Pending => (pb::DeliveryEndReason::Unspecified, None),
         DeliveryState::Ended { at, reason } => (to_end_reason(reason), to_timestamp(at)),
     };
+    let due = delivery.state == DeliveryState::Pending && delivery.due_at != Timestamp::NEVER;
     let state = match delivery.state.status() {
         DeliveryStatus::Pending => pb::DeliveryState::Pending,
         DeliveryStatus::Succeeded => pb::DeliveryState::Succeeded,
@@ -44,7 +46,7 @@ pub(in crate::grpc) fn to_delivery(delivery: &Delivery) -> pb::Delivery {
         state: state.into(),
         end_reason: end_reason.into(),
         attempt_count: i32::try_from(delivery.attempt_count).unwrap_or(i32::MAX),
-        due_time: if end_time.is_none() { to_timestamp(delivery.due_at) } else { None },
+        due_time: if due { to_timestamp(delivery.due_at) } else { None },
         create_time: to_timestamp(delivery.created_at),
         end_time,
     }
@@ -58,6 +60,7 @@ fn to_end_reason(reason: EndReason) -> pb::DeliveryEndReason {
         EndReason::Cancelled => pb::DeliveryEndReason::Cancelled,
         EndReason::SubscriptionDeleted => pb::DeliveryEndReason::SubscriptionDeleted,
         EndReason::SubscriptionDisabled => pb::DeliveryEndReason::SubscriptionDisabled,
+        EndReason::Expired => pb::DeliveryEndReason::Expired,
     }
 }
 

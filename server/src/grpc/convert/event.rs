@@ -7,8 +7,10 @@ use crate::{
     domain::{
         event::{Attributes, EventContent, MAX_TEXT, NewEvent, Payload, RequestId, check_text},
         event_type::{EventType, RESERVED_PREFIX},
+        handling::{Handling, OrderingKey, Priority},
         id::TenantId,
         invalid::Invalid,
+        timestamp::Timestamp,
         trace_context::TraceContext,
     },
     grpc::name,
@@ -26,9 +28,10 @@ pub(in crate::grpc) fn new_event(
     request_id: &str,
     trace: Option<TraceContext>,
     max_data_bytes: usize,
+    now: Timestamp,
 ) -> Result<NewEvent, Invalid> {
     let event = event.ok_or_else(|| Invalid::new("event", "is missing"))?;
-    let content = content(event, max_data_bytes).map_err(|invalid| invalid.within("event"))?;
+    let content = content(event, max_data_bytes, now).map_err(|invalid| invalid.within("event"))?;
     if content.event_type.is_reserved() {
         let reason = format!("types that begin with `{RESERVED_PREFIX}` are reserved");
         return Err(Invalid::new("event.type", reason));
@@ -37,19 +40,46 @@ pub(in crate::grpc) fn new_event(
     Ok(NewEvent { tenant, request_id, content, trace })
 }
 
-fn content(event: pb::Event, max_data_bytes: usize) -> Result<EventContent, Invalid> {
+fn content(event: pb::Event, max_data_bytes: usize, now: Timestamp) -> Result<EventContent, Invalid> {
     let event_type =
         EventType::parse(&event.r#type).map_err(|invalid| Invalid::new("type", invalid.reason))?;
     check_text("source", &event.source, MAX_TEXT)?;
     check_text("subject", &event.subject, MAX_TEXT)?;
+    let handling = Handling {
+        ordering_key: match event.ordering_key {
+            none if none.is_empty() => None,
+            key => Some(OrderingKey::parse(key)?),
+        },
+        deliver_at: timestamp("deliver_time", event.deliver_time)?,
+        expire_at: timestamp("expire_time", event.expire_time)?,
+        priority: priority(event.priority)?,
+    };
     Ok(EventContent {
         event_type,
         time: timestamp("time", event.time)?,
         payload: Payload::parse(event.data, &event.data_content_type, max_data_bytes)?,
         attributes: Attributes::parse(event.attributes)?,
+        handling: handling.check(now)?,
         source: event.source,
         subject: event.subject,
     })
+}
+
+fn priority(priority: i32) -> Result<Priority, Invalid> {
+    match pb::EventPriority::try_from(priority) {
+        Ok(pb::EventPriority::Low) => Ok(Priority::Low),
+        Ok(pb::EventPriority::Unspecified | pb::EventPriority::Normal) => Ok(Priority::Normal),
+        Ok(pb::EventPriority::High) => Ok(Priority::High),
+        Err(_) => Err(Invalid::new("priority", format!("{priority} is not a value of EventPriority"))),
+    }
+}
+
+fn to_priority(priority: Priority) -> pb::EventPriority {
+    match priority {
+        Priority::Low => pb::EventPriority::Low,
+        Priority::Normal => pb::EventPriority::Normal,
+        Priority::High => pb::EventPriority::High,
+    }
 }
 
 /// Reads the event that a test publishes.
@@ -68,6 +98,7 @@ pub(in crate::grpc) fn test_event(
         time: None,
         payload: Payload::parse(data.into(), "", max_data_bytes)?,
         attributes: Attributes::default(),
+        handling: Handling::default(),
     };
     if content.event_type.is_reserved() && content.event_type.as_str() != TEST_TYPE {
         let reason = format!("types that begin with `{RESERVED_PREFIX}` are reserved, but for `{TEST_TYPE}`");
@@ -79,6 +110,7 @@ pub(in crate::grpc) fn test_event(
 /// Shows an event.
 pub(in crate::grpc) fn to_event(StoredEvent { event, delivery_count }: StoredEvent) -> pb::Event {
     let time = event.time();
+    let handling = event.content.handling;
     pb::Event {
         name: name::of_event(&event.tenant, event.id),
         r#type: event.content.event_type.to_string(),
@@ -92,6 +124,10 @@ pub(in crate::grpc) fn to_event(StoredEvent { event, delivery_count }: StoredEve
         delivery_count: i32::try_from(delivery_count).unwrap_or(i32::MAX),
         request_id: event.request_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         traceparent: event.trace.map(|trace| trace.traceparent().to_owned()).unwrap_or_default(),
+        ordering_key: handling.ordering_key.map(|key| key.as_str().to_owned()).unwrap_or_default(),
+        deliver_time: handling.deliver_at.and_then(to_timestamp),
+        expire_time: handling.expire_at.and_then(to_timestamp),
+        priority: to_priority(handling.priority).into(),
     }
 }
 

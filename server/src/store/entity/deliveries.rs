@@ -1,4 +1,4 @@
-//! Rows of `deliveries`, without the columns that nothing reads yet.
+//! Rows of `deliveries`.
 
 use sea_orm::entity::prelude::*;
 
@@ -17,6 +17,10 @@ pub(in crate::store) struct Model {
     pub(in crate::store) created_at: i64,
     pub(in crate::store) ended_at: Option<i64>,
     pub(in crate::store) last_traceparent: Option<String>,
+    pub(in crate::store) priority: i16,
+    pub(in crate::store) ordering_key: Option<String>,
+    pub(in crate::store) position: Option<i64>,
+    pub(in crate::store) expire_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

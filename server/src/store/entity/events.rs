@@ -1,4 +1,4 @@
-//! Rows of `events`, without the columns that nothing reads yet.
+//! Rows of `events`.
 
 use sea_orm::entity::prelude::*;
 
@@ -19,6 +19,10 @@ pub(in crate::store) struct Model {
     pub(in crate::store) fingerprint: Option<Vec<u8>>,
     pub(in crate::store) traceparent: Option<String>,
     pub(in crate::store) tracestate: Option<String>,
+    pub(in crate::store) ordering_key: Option<String>,
+    pub(in crate::store) deliver_at: Option<i64>,
+    pub(in crate::store) expire_at: Option<i64>,
+    pub(in crate::store) priority: i16,
     pub(in crate::store) delivery_count: i32,
     pub(in crate::store) created_at: i64,
 }

@@ -3,7 +3,10 @@
 //! The versions of the match tables are compared within the statement. It sees what was committed before it began, and with that
 //! every subscription whose creation was answered before the publish was called.
 
-use std::sync::LazyLock;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, SqlErr, Statement, Value, sea_query::ArrayType,
@@ -20,8 +23,8 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
     let select = |select: String| format!("{select} WHERE NOT EXISTS (SELECT FROM stale)");
     // The first two parameters are the tenants and the versions.
     let events = EVENTS.into_table_strictly(&select(EVENTS.rows.select(3)));
-    let payloads = PAYLOADS.into_table_strictly(&select(PAYLOADS.rows.select(3 + 14)));
-    let deliveries = DELIVERIES.into_table_strictly(&select(DELIVERIES.rows.select(3 + 14 + 2)));
+    let payloads = PAYLOADS.into_table_strictly(&select(PAYLOADS.rows.select(3 + 18)));
+    let deliveries = DELIVERIES.into_table_strictly(&select(DELIVERIES.rows.select(3 + 18 + 2)));
     format!(
         "WITH stale AS MATERIALIZED (
              SELECT known.tenant_id FROM unnest($1::text[], $2::bigint[]) AS known (tenant_id, version)
@@ -40,15 +43,22 @@ pub(super) async fn commit(writer: &DatabaseConnection, batch: &Batch) -> Result
         // A tenant comes into being.
         return Ok(None);
     };
+    if batch.entries.iter().any(|entry| entry.event.content.handling.ordering_key.is_some()) {
+        // Lanes are locked first.
+        return Ok(None);
+    }
     let tenants = batch.versions.iter().map(|(tenant, _)| tenant.as_str().into()).collect();
     let entries: Vec<_> = batch.entries.iter().collect();
     let mut values = vec![array(ArrayType::String, tenants), array(ArrayType::BigInt, versions)];
     values.extend(EVENTS.rows.arrays(insert::events(&batch.entries)));
     values.extend(PAYLOADS.rows.arrays(insert::payloads(&entries)));
-    values.extend(DELIVERIES.rows.arrays(insert::deliveries(&entries, batch)));
+    values.extend(DELIVERIES.rows.arrays(insert::deliveries(&entries, &HashMap::new(), batch)));
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, STATEMENT.as_str(), values);
     match writer.query_all_raw(statement).await {
-        Ok(stale) if stale.is_empty() => Ok(Some(Commit::Done(vec![Fate::Stored; batch.entries.len()]))),
+        Ok(stale) if stale.is_empty() => {
+            let fates = vec![Fate::Stored; batch.entries.len()];
+            Ok(Some(Commit::Done { fates, parked: HashSet::new() }))
+        }
         Ok(stale) => {
             let tenant = |row: &sea_orm::QueryResult| row.try_get::<String>("", "tenant_id");
             let stale = stale.iter().map(tenant).collect::<Result<Vec<_>, _>>()?;

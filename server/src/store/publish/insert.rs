@@ -1,17 +1,20 @@
 //! The rows of a batch, as they are inserted.
 
+use std::collections::HashMap;
+
 use sea_orm::Value;
 
 use crate::{
-    domain::timestamp::Timestamp,
+    domain::{id::DeliveryId, timestamp::Timestamp},
     publish::{Batch, Entry},
     store::{
         bulk::{Column, Inserted},
         codes,
+        lanes::Place,
     },
 };
 
-pub(super) static EVENTS: Inserted<14> = Inserted::new(
+pub(super) static EVENTS: Inserted<18> = Inserted::new(
     "events",
     [
         Column::uuid("id"),
@@ -26,6 +29,10 @@ pub(super) static EVENTS: Inserted<14> = Inserted::new(
         Column::bytes("fingerprint").or_null(),
         Column::text("traceparent").or_null(),
         Column::text("tracestate").or_null(),
+        Column::text("ordering_key").or_null(),
+        Column::big_int("deliver_at").or_null(),
+        Column::big_int("expire_at").or_null(),
+        Column::small_int("priority"),
         Column::int("delivery_count"),
         Column::big_int("created_at"),
     ],
@@ -35,7 +42,7 @@ pub(super) static EVENTS: Inserted<14> = Inserted::new(
 pub(super) static PAYLOADS: Inserted<2> =
     Inserted::new("payloads", [Column::uuid("event_id"), Column::bytes("data")], "");
 
-pub(super) static DELIVERIES: Inserted<8> = Inserted::new(
+pub(super) static DELIVERIES: Inserted<12> = Inserted::new(
     "deliveries",
     [
         Column::uuid("id"),
@@ -46,11 +53,15 @@ pub(super) static DELIVERIES: Inserted<8> = Inserted::new(
         Column::int("attempt_count"),
         Column::big_int("due_at"),
         Column::big_int("created_at"),
+        Column::small_int("priority"),
+        Column::text("ordering_key").or_null(),
+        Column::big_int("position").or_null(),
+        Column::big_int("expire_at").or_null(),
     ],
     "",
 );
 
-pub(super) fn events(entries: &[Entry]) -> Vec<[Value; 14]> {
+pub(super) fn events(entries: &[Entry]) -> Vec<[Value; 18]> {
     let mut in_order: Vec<_> = entries.iter().collect();
     // All nodes in one order, so that two that bring the same request ids wait for each other and do not deadlock.
     in_order
@@ -58,8 +69,9 @@ pub(super) fn events(entries: &[Entry]) -> Vec<[Value; 14]> {
     in_order.into_iter().map(event).collect()
 }
 
-fn event(entry: &Entry) -> [Value; 14] {
+fn event(entry: &Entry) -> [Value; 18] {
     let event = &entry.event;
+    let handling = &event.content.handling;
     let attributes = event.content.attributes.as_map();
     // Strings always serialise.
     let attributes = (!attributes.is_empty()).then(|| serde_json::to_string(attributes).unwrap_or_default());
@@ -76,6 +88,10 @@ fn event(entry: &Entry) -> [Value; 14] {
         entry.fingerprint.map(|fingerprint| fingerprint.0.to_vec()).into(),
         event.trace.as_ref().map(|trace| trace.traceparent()).into(),
         event.trace.as_ref().map(|trace| trace.tracestate()).into(),
+        handling.ordering_key.as_ref().map(|key| key.as_str()).into(),
+        handling.deliver_at.map(Timestamp::as_micros).into(),
+        handling.expire_at.map(Timestamp::as_micros).into(),
+        codes::priority_code(handling.priority).into(),
         i32::try_from(entry.deliveries.len()).unwrap_or(i32::MAX).into(),
         event.created_at.as_micros().into(),
     ]
@@ -87,13 +103,25 @@ pub(super) fn payloads(entries: &[&Entry]) -> Vec<[Value; 2]> {
     entries.iter().map(row).collect()
 }
 
-pub(super) fn deliveries(entries: &[&Entry], batch: &Batch) -> Vec<[Value; 8]> {
+/// `places` are those of deliveries that stand in a lane.
+pub(super) fn deliveries(
+    entries: &[&Entry],
+    places: &HashMap<DeliveryId, Place>,
+    batch: &Batch,
+) -> Vec<[Value; 12]> {
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
+        let handling = &entry.event.content.handling;
         for delivery in &entry.deliveries {
-            // A claimed one is already in its first attempt: due again only if this node dies.
-            let (attempt_count, due_at) =
-                if delivery.claimed { (1, batch.leased_until) } else { (0, batch.due_at) };
+            let place = places.get(&delivery.id);
+            let (attempt_count, due_at) = if place.is_some_and(|place| place.parked) {
+                (0, Timestamp::NEVER)
+            } else if delivery.claimed {
+                // It is already in its first attempt: due again only if this node dies.
+                (1, batch.leased_until)
+            } else {
+                (0, handling.put_off(batch.due_at).unwrap_or(batch.due_at))
+            };
             rows.push([
                 delivery.id.uuid().into(),
                 entry.event.id.uuid().into(),
@@ -103,6 +131,10 @@ pub(super) fn deliveries(entries: &[&Entry], batch: &Batch) -> Vec<[Value; 8]> {
                 attempt_count.into(),
                 due_at.as_micros().into(),
                 entry.event.created_at.as_micros().into(),
+                codes::priority_code(handling.priority).into(),
+                handling.ordering_key.as_ref().map(|key| key.as_str()).into(),
+                place.map(|place| place.position).into(),
+                handling.expire_at.map(Timestamp::as_micros).into(),
             ]);
         }
     }

@@ -6,6 +6,10 @@
 //! tenants taking turns in the same way, and push their due date behind the lease. A paused, blocked or saturated
 //! subscription with a million deliveries costs one step. Who is blocked or limited to a rate is looked at
 //! before ([`health`]).
+//!
+//! The most overdue of a subscription are found level by level of their [`Priority`], each a range of the index, and put in one order
+//! by their due dates with the handicap of their level. What waits for an earlier delivery of its lane is never due. What has expired is
+//! ended instead of returned.
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
@@ -16,17 +20,18 @@ use sea_orm::{
 
 use super::health::{self, Admitted};
 use crate::{
-    dispatch::{Ask, Claimed, RECOVERY},
+    dispatch::{Ask, Claimed, RECOVERY, Settled},
     domain::{
         attempt::AttemptNumber,
         claim::{Claim, Target},
         event::Event,
+        handling::Priority,
         id::{DeliveryId, SubscriptionUid},
         secret::SecretSet,
         trace_context::TraceContext,
     },
     store::{
-        Error, Store,
+        Error, Store, codes,
         entity::{events, payloads, subscription_secrets, subscriptions},
         rows,
     },
@@ -50,7 +55,8 @@ pub(super) const WAITING: &str = "
     )";
 
 /// Those of them that may be sent to: how many attempts are under way, and with how much room. Where one was unblocked a
-/// short while ago and this node has no window for it, that begins with one. `{least}` is the dialect's name for the smallest of several.
+/// short while ago and this node has no window for it, that begins with one. `{least}` is the dialect's name for the smallest of several,
+/// `{lookup}` its way to the row of each subscription.
 const OPEN: &str = "
     open (uid, tenant_id, attempts, room, tenant_attempts) AS (
         SELECT * FROM (
@@ -66,7 +72,7 @@ const OPEN: &str = "
                 ) AS room,
                 COALESCE(tenants.attempts, 0)
             FROM waiting
-            JOIN subscriptions AS s ON s.uid = waiting.uid
+            {lookup}
             LEFT JOIN busy ON busy.uid = waiting.uid
             LEFT JOIN windows ON windows.uid = waiting.uid
             LEFT JOIN admitted ON admitted.uid = waiting.uid
@@ -75,8 +81,20 @@ const OPEN: &str = "
                 AND (admitted.uid IS NOT NULL OR blocked_until IS NULL AND rate_per_second IS NULL)
         ) AS rooms
         WHERE room > 0
-            AND EXISTS (SELECT 1 FROM deliveries WHERE subscription_uid = rooms.uid AND state = 0 AND due_at <= $1)
+            AND EXISTS (
+                SELECT 1 FROM deliveries
+                WHERE subscription_uid = rooms.uid AND state = 0 AND priority IN (-1, 0, 1) AND due_at <= $1
+            )
     )";
+
+/// The levels of priority, each with its handicap in microseconds.
+fn levels() -> String {
+    let level = |priority: Priority| {
+        let handicap = priority.handicap().as_micros();
+        format!("(CAST({} AS smallint), CAST({handicap} AS bigint))", codes::priority_code(priority))
+    };
+    format!("levels (priority, handicap) AS (VALUES {})", Priority::ALL.map(level).join(", "))
+}
 
 /// What is read of a delivery that was taken over.
 #[derive(Debug, FromQueryResult)]
@@ -90,6 +108,27 @@ struct Taken {
 
 impl Store {
     pub(super) async fn claim_due(&self, ask: &Ask) -> Result<Claimed, Error> {
+        loop {
+            let taken = self.take_due(ask).await?;
+            let (expired, claims): (Vec<_>, Vec<_>) =
+                taken.claims.into_iter().partition(|claim| claim.expired(ask.now));
+            let none_expired = expired.is_empty();
+            if !none_expired {
+                // We hold them now like any attempt, and give them back the same way: it releases what waits for them.
+                tracing::debug!(deliveries = expired.len(), "ended what had expired before it was sent");
+                let expired: Vec<_> =
+                    expired.into_iter().map(|claim| Settled::expired(claim, ask.now)).collect();
+                self.settle_batch(&expired).await?;
+            }
+            if none_expired || !claims.is_empty() {
+                return Ok(Claimed { claims, ..taken });
+            }
+            // Behind those there may be others that are due. Each round ends some, so there is a last one.
+        }
+    }
+
+    /// Takes due deliveries over, also such as have expired.
+    async fn take_due(&self, ask: &Ask) -> Result<Claimed, Error> {
         let transaction = self.connections.begin().await?;
         let mut admitted = health::admit(&transaction, ask).await?;
         let statement = match self.connections.backend() {
@@ -201,27 +240,34 @@ fn parameters(ask: &Ask) -> Vec<Value> {
 }
 
 fn postgres(ask: &Ask, admitted: &Admitted) -> Statement {
-    let open = OPEN.replace("{least}", "LEAST");
+    // One look-up for each: a planner that knows nothing of the table may otherwise read all of it for each of them.
+    let lookup = "CROSS JOIN LATERAL (SELECT * FROM subscriptions WHERE uid = waiting.uid LIMIT 1) AS s";
+    let open = OPEN.replace("{least}", "LEAST").replace("{lookup}", lookup);
     let sql = format!(
         "WITH RECURSIVE busy (uid, attempts) AS (SELECT * FROM unnest($7::uuid[], $8::int[])),
          windows (uid, size) AS (SELECT * FROM unnest($9::uuid[], $10::int[])),
          admitted (uid, room) AS (SELECT * FROM unnest($11::uuid[], $12::int[])),
          tenants (id, attempts) AS (SELECT * FROM unnest($13::text[], $14::int[])),
-         {WAITING}, {open},
+         {}, {WAITING}, {open},
          due AS (
              SELECT id FROM (
-                 SELECT ranked.id, ranked.due_at, ranked.round, open.tenant_attempts,
-                     row_number() OVER (PARTITION BY open.tenant_id ORDER BY ranked.round, ranked.due_at) AS turn
+                 SELECT ranked.id, ranked.turn_at, ranked.round, open.tenant_attempts,
+                     row_number() OVER (PARTITION BY open.tenant_id ORDER BY ranked.round, ranked.turn_at) AS turn
                  FROM open CROSS JOIN LATERAL (
-                     SELECT id, due_at, row_number() OVER (ORDER BY due_at) + open.attempts AS round FROM (
-                         SELECT id, due_at FROM deliveries
-                         WHERE subscription_uid = open.uid AND state = 0 AND due_at <= $1
-                         ORDER BY due_at LIMIT open.room
-                     ) AS most_overdue
+                     SELECT id, turn_at, row_number() OVER (ORDER BY turn_at) + open.attempts AS round
+                     FROM (
+                         SELECT id, due_at + handicap AS turn_at FROM levels CROSS JOIN LATERAL (
+                             SELECT id, due_at FROM deliveries
+                             WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority
+                                 AND due_at <= $1
+                             ORDER BY due_at LIMIT open.room
+                         ) AS most_overdue
+                         ORDER BY turn_at LIMIT open.room
+                     ) AS first
                  ) AS ranked
              ) AS candidates
              WHERE turn + tenant_attempts <= $6
-             ORDER BY turn + tenant_attempts, round, due_at LIMIT $4
+             ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4
          ),
          -- Rows that another node is claiming at this moment are left to it. Locking sees the latest version of a
          -- row, so what was claimed since `due` was read is no longer due and drops out. (The sums hide the columns from
@@ -233,7 +279,8 @@ fn postgres(ask: &Ask, admitted: &Admitted) -> Statement {
          )
          UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
          WHERE id = ANY (ARRAY(SELECT id FROM locked))
-         RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
+         RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent",
+         levels()
     );
     let mut values = parameters(ask);
     let mut list =
@@ -272,30 +319,37 @@ fn sqlite(ask: &Ask, admitted: &Admitted) -> Statement {
     let windows = list(&mut ask.windows.iter().map(|(uid, size)| (uid.uuid().into(), *size)));
     let admitted = list(&mut admitted.rooms.iter().map(|(uid, room)| ((*uid).into(), *room)));
     let tenants = list(&mut ask.tenants.iter().map(|(id, count)| (id.as_str().into(), *count)));
-    let open = OPEN.replace("{least}", "min");
+    let lookup = "JOIN subscriptions AS s ON s.uid = waiting.uid";
+    let open = OPEN.replace("{least}", "min").replace("{lookup}", lookup);
     let sql = format!(
         "WITH RECURSIVE busy (uid, attempts) AS ({busy}), windows (uid, size) AS ({windows}),
          admitted (uid, room) AS ({admitted}), tenants (id, attempts) AS ({tenants}),
-         {WAITING}, {open},
-         ranked AS (
-             SELECT d.id, d.due_at, open.tenant_id, open.tenant_attempts, open.attempts + open.room AS last_round,
-                 row_number() OVER (PARTITION BY d.subscription_uid ORDER BY d.due_at) + open.attempts AS round
-             FROM open JOIN deliveries AS d ON d.id IN (
+         {}, {WAITING}, {open},
+         most_overdue AS (
+             SELECT d.id, d.due_at + handicap AS turn_at, open.*
+             FROM open CROSS JOIN levels CROSS JOIN deliveries AS d
+             WHERE d.id IN (
                  SELECT id FROM deliveries
-                 WHERE subscription_uid = open.uid AND state = 0 AND due_at <= $1
+                 WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority AND due_at <= $1
                  ORDER BY due_at LIMIT $3
              )
          ),
+         ranked AS (
+             SELECT id, turn_at, tenant_id, tenant_attempts, attempts + room AS last_round,
+                 row_number() OVER (PARTITION BY uid ORDER BY turn_at) + attempts AS round
+             FROM most_overdue
+         ),
          candidates AS (
-             SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY round, due_at) AS turn
+             SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY round, turn_at) AS turn
              FROM ranked WHERE round <= last_round
          )
          UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
          WHERE id IN (
              SELECT id FROM candidates WHERE turn + tenant_attempts <= $6
-             ORDER BY turn + tenant_attempts, round, due_at LIMIT $4
+             ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4
          )
-         RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
+         RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent",
+         levels()
     );
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }

@@ -24,6 +24,7 @@ use crate::{
         bulk::{Bulk, Column, Inserted},
         codes,
         entity::subscriptions,
+        lanes::{self, Lane},
         rows, tenants,
     },
 };
@@ -53,7 +54,7 @@ static ATTEMPTS: Inserted<16> = Inserted::new(
 );
 
 /// What deliveries become.
-static SETTLED: Bulk<7> = Bulk::new([
+static SETTLED: Bulk<8> = Bulk::new([
     Column::uuid("settled_id"),
     Column::int("number"),
     Column::small_int("new_state"),
@@ -61,6 +62,7 @@ static SETTLED: Bulk<7> = Bulk::new([
     Column::big_int("new_due_at"),
     Column::big_int("new_ended_at").or_null(),
     Column::text("new_traceparent").or_null(),
+    Column::int("new_attempt_count"),
 ]);
 
 /// Moves on the deliveries that are still ours. SQLite calls the columns of a list of rows `column1` and so on.
@@ -68,10 +70,10 @@ fn sqlite(rows: &str) -> String {
     let columns = SETTLED.each_name(|number, name| format!("column{number} AS {name}"));
     format!(
         "UPDATE deliveries SET state = new_state, end_reason = new_end_reason, due_at = new_due_at,
-             ended_at = new_ended_at, last_traceparent = new_traceparent
+             ended_at = new_ended_at, last_traceparent = new_traceparent, attempt_count = new_attempt_count
          FROM (SELECT {columns} FROM (VALUES {rows})) AS settled
          WHERE deliveries.id = settled_id AND deliveries.attempt_count = number AND deliveries.state = 0
-         RETURNING deliveries.id"
+         RETURNING deliveries.id, deliveries.state, subscription_uid, ordering_key, position"
     )
 }
 
@@ -86,63 +88,100 @@ static POSTGRES: LazyLock<String> = LazyLock::new(|| {
     let values = values.map(|array| array.at("place")).join(", ");
     format!(
         "WITH recorded AS ({attempts})
-         UPDATE deliveries SET (state, end_reason, due_at, ended_at, last_traceparent) = (
+         UPDATE deliveries SET (state, end_reason, due_at, ended_at, last_traceparent, attempt_count) = (
              SELECT {values} FROM (SELECT width_bucket(id, {ids})) AS found (place)
          )
          WHERE id = ANY ({ids}) AND attempt_count = ({numbers})[width_bucket(id, {ids})] AND (state + 0) = 0
-         RETURNING id"
+         RETURNING id, state, subscription_uid, ordering_key, position"
     )
 });
 
 impl Store {
     pub(super) async fn settle_batch(&self, batch: &[Settled]) -> Result<Settling, Error> {
-        let concerns_deliveries_alone =
-            |settled: &Settled| settled.health.is_none() && settled.settlement.disables().is_none();
+        let concerns_deliveries_alone = |settled: &Settled| {
+            settled.health.is_none()
+                && settled.ordering_key.is_none()
+                && settled.settlement.disables().is_none()
+        };
         if self.connections.backend() == DbBackend::Postgres && batch.iter().all(concerns_deliveries_alone) {
             // One statement: one round trip, and a transaction by itself.
-            let lost = record_and_update(&self.connections.writer, batch).await?;
+            let Moved { lost, .. } = record_and_move(&self.connections.writer, batch).await?;
             return Ok(Settling { lost, ..Settling::default() });
         }
         let transaction = self.connections.begin().await?;
-        let lost = record_and_update(&transaction, batch).await?;
+        lanes::lock(&transaction, &lanes_of(batch)).await?;
+        let Moved { lost, left } = record_and_move(&transaction, batch).await?;
+        let released = release(&transaction, batch, &left).await?;
         let turned = health::turn(&transaction, batch).await?;
         let disabled = disable_gone(&transaction, batch).await?;
         transaction.commit().await?;
-        Ok(Settling { lost, turned, disabled })
+        Ok(Settling { lost, released, turned, disabled })
     }
 }
 
-/// Records the attempts and moves the deliveries on; returns those that were no longer ours: taken over by somebody else or called
-/// off. The log is true also of attempts from which nothing follows any more.
-async fn record_and_update(
-    connection: &impl ConnectionTrait,
+/// What became of deliveries.
+struct Moved {
+    /// Those that were no longer ours: taken over by somebody else or called off.
+    lost: Vec<DeliveryId>,
+    /// The lanes of those that ended.
+    left: BTreeSet<Lane>,
+}
+
+/// The lanes that may be left by what ends.
+fn lanes_of(batch: &[Settled]) -> BTreeSet<Lane> {
+    let lane = |settled: &Settled| match settled.settlement {
+        Settlement::RetryAt(_) => None,
+        Settlement::End(_) => Some(Lane::new(settled.target.uid, settled.ordering_key.as_ref()?)),
+    };
+    batch.iter().filter_map(lane).collect()
+}
+
+/// Lets the next ones of these lanes go.
+async fn release(
+    transaction: &DatabaseTransaction,
     batch: &[Settled],
-) -> Result<Vec<DeliveryId>, DbErr> {
-    let attempts = batch.iter().map(|settled| rows::attempt_values(settled.delivery, &settled.attempt));
+    left: &BTreeSet<Lane>,
+) -> Result<bool, DbErr> {
+    let now = batch.iter().map(|settled| settled.at).max().unwrap_or_default();
+    Ok(lanes::release(transaction, left, now).await? > 0)
+}
+
+/// Records the attempts and moves the deliveries on. The log is true also of attempts from which nothing follows any more.
+async fn record_and_move(connection: &impl ConnectionTrait, batch: &[Settled]) -> Result<Moved, DbErr> {
+    let attempt = |settled: &Settled| Some(rows::attempt_values(settled.delivery, settled.attempt.as_ref()?));
+    let attempts: Vec<_> = batch.iter().filter_map(attempt).collect();
     let updates = match connection.get_database_backend() {
         DbBackend::Sqlite => {
-            ATTEMPTS.insert(connection, attempts.collect()).await?;
+            ATTEMPTS.insert(connection, attempts).await?;
             SETTLED.runs(batch.iter().map(settlement_values).collect(), sqlite)
         }
         backend => {
             let mut values = Vec::from(ATTEMPTS.rows.arrays(attempts));
             let mut by_id: Vec<_> = batch.iter().collect();
-            by_id.sort_unstable_by_key(|settled| settled.delivery.uuid());
+            // Of two attempts at one delivery the later one counts, and of two equal ids the last place is found.
+            by_id.sort_unstable_by_key(|settled| (settled.delivery.uuid(), settled.number));
             values.extend(SETTLED.arrays(by_id.into_iter().map(settlement_values)));
             vec![Statement::from_sql_and_values(backend, POSTGRES.as_str(), values)]
         }
     };
     let mut ours = HashSet::with_capacity(batch.len());
+    let mut left = BTreeSet::new();
     for update in updates {
         for row in connection.query_all_raw(update).await? {
-            ours.insert(row.try_get_by_index::<Uuid>(0)?);
+            ours.insert(row.try_get::<Uuid>("", "id")?);
+            let position: Option<i64> = row.try_get("", "position")?;
+            if position.is_some() && row.try_get::<i16>("", "state")? != codes::PENDING {
+                let subscription = row.try_get("", "subscription_uid")?;
+                left.extend(Lane::of_row(subscription, row.try_get("", "ordering_key")?, position));
+            }
         }
     }
     let deliveries = batch.iter().map(|settled| settled.delivery);
-    Ok(deliveries.filter(|delivery| !ours.contains(&delivery.uuid())).collect())
+    let lost = deliveries.filter(|delivery| !ours.contains(&delivery.uuid())).collect();
+    Ok(Moved { lost, left })
 }
 
-fn settlement_values(settled: &Settled) -> [Value; 7] {
+fn settlement_values(settled: &Settled) -> [Value; 8] {
     let (state, end_reason, due_at, ended_at) = match settled.settlement {
         Settlement::RetryAt(due_at) => (codes::PENDING, None, due_at, None),
         Settlement::End(reason) => (
@@ -152,14 +191,18 @@ fn settlement_values(settled: &Settled) -> [Value; 7] {
             Some(settled.at),
         ),
     };
+    let number = i32::try_from(settled.number.get()).unwrap_or(i32::MAX);
+    let span = settled.attempt.as_ref().and_then(|attempt| attempt.span.as_ref());
     [
         settled.delivery.uuid().into(),
-        i32::try_from(settled.attempt.number.get()).unwrap_or(i32::MAX).into(),
+        number.into(),
         state.into(),
         end_reason.into(),
         due_at.as_micros().into(),
         ended_at.map(Timestamp::as_micros).into(),
-        settled.attempt.span.as_ref().map(|span| span.traceparent()).into(),
+        span.map(|span| span.traceparent()).into(),
+        // What was not attempted does not count as an attempt.
+        (number - i32::from(settled.attempt.is_none())).into(),
     ]
 }
 
