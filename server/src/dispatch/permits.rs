@@ -195,11 +195,11 @@ impl Permits {
     pub(super) fn recovered(&self, target: &Target, at: Timestamp) {
         let limit = self.limit(target);
         let mut taken = self.taken();
-        taken.generation += 1;
-        taken.blocked.remove(&target.uid);
         let vitals = taken.by_subscription.entry(target.uid).or_default();
         if !vitals.knows_of(at) {
             vitals.recover(at, limit);
+            taken.blocked.remove(&target.uid);
+            taken.generation += 1;
         }
     }
 
