@@ -179,7 +179,8 @@ impl Latency {
 
     fn has_risen(&self) -> bool {
         let lowest = self.lowest.0.into_iter().chain(self.lowest.1).min();
-        lowest.is_some_and(|lowest| self.smoothed > lowest * 2 + NOISE)
+        let is_known = self.samples == SMOOTHING;
+        is_known && lowest.is_some_and(|lowest| self.smoothed > lowest * 2 + NOISE)
     }
 }
 
