@@ -381,6 +381,10 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             max_per_tenant: shared.config.max_in_flight_per_tenant,
             tenants: standing.tenants,
         };
+        if standing.saturated {
+            // Room that comes back during the claim is not seen by it.
+            shared.wakeup.set_backlog(true);
+        }
         let Claimed { claims, throttled } = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
         for (place, claim) in room.places().zip(claims) {

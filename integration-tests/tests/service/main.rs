@@ -9,6 +9,7 @@ mod bad_input;
 mod deliver;
 mod deliveries;
 mod envelope;
+mod health;
 mod publish;
 mod request_id;
 mod retry;

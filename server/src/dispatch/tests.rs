@@ -32,6 +32,8 @@ struct FakeQueue {
     settled: tokio::sync::watch::Sender<usize>,
     /// How many of those had no attempt.
     unattempted: Mutex<usize>,
+    changes: Mutex<Vec<HealthChange>>,
+    blocked: Mutex<HashSet<SubscriptionUid>>,
     unavailable: Mutex<usize>,
 }
 
@@ -50,9 +52,13 @@ impl FakeQueue {
 impl Queue for Arc<FakeQueue> {
     async fn claim(&self, ask: &Ask) -> Result<Claimed, QueueError> {
         let busy: BTreeMap<_, _> = ask.in_flight.iter().copied().collect();
+        let windows: BTreeMap<_, _> = ask.windows.iter().copied().collect();
+        let blocked = self.blocked.lock().unwrap().clone();
         let mut claims = Vec::new();
         for (uid, due) in self.due.lock().unwrap().iter_mut() {
-            let room = ask.max_per_subscription.saturating_sub(busy.get(uid).copied().unwrap_or(0));
+            let window = windows.get(uid).copied().unwrap_or(ask.max_per_subscription);
+            let window = if blocked.contains(uid) { 0 } else { window };
+            let room = window.saturating_sub(busy.get(uid).copied().unwrap_or(0));
             let room = room.min(ask.max - claims.len()).min(due.len());
             claims.extend(due.drain(..room));
         }
@@ -60,7 +66,7 @@ impl Queue for Arc<FakeQueue> {
     }
 
     async fn blocked(&self) -> Result<HashSet<SubscriptionUid>, QueueError> {
-        Ok(HashSet::new())
+        Ok(self.blocked.lock().unwrap().clone())
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {
@@ -70,15 +76,24 @@ impl Queue for Arc<FakeQueue> {
             return Err(QueueError::Unavailable("gone".into()));
         }
         *self.unattempted.lock().unwrap() += batch.iter().filter(|settled| settled.attempt.is_none()).count();
+        let mut turned = HashSet::new();
+        for settled in batch {
+            if let Some(change) = &settled.health {
+                self.changes.lock().unwrap().push(change.clone());
+                self.blocked.lock().unwrap().insert(settled.target.uid);
+                turned.insert(settled.target.uid);
+            }
+        }
         self.settled.send_modify(|settled| *settled += batch.len());
-        Ok(Settling::default())
+        Ok(Settling { turned, ..Settling::default() })
     }
 }
 
-/// Is acknowledged at once, and notes how many attempts were under way together.
+/// Is acknowledged at once, but for those that it is told to fail at, and notes how many attempts were under way together.
 #[derive(Default)]
 struct FakeSender {
     under_way: Mutex<(usize, usize)>,
+    failing: HashSet<SubscriptionUid>,
 }
 
 impl Sender for Arc<FakeSender> {
@@ -90,7 +105,12 @@ impl Sender for Arc<FakeSender> {
         }
         tokio::task::yield_now().await;
         self.under_way.lock().unwrap().0 -= 1;
-        Attempt { number: claim.attempt, ..attempt(now, Outcome::Acknowledged { status: 204 }) }
+        let outcome = if self.failing.contains(&claim.target.uid) {
+            Outcome::Rejected { status: 500, retry_after: None }
+        } else {
+            Outcome::Acknowledged { status: 204 }
+        };
+        Attempt { number: claim.attempt, ..attempt(now, outcome) }
     }
 }
 
@@ -151,7 +171,16 @@ fn claim(target: &Arc<Target>) -> Claim {
 
 /// Runs a dispatcher until `expected` deliveries are settled; returns how many attempts were under way together at most, and how long it took.
 async fn run(queue: &Arc<FakeQueue>, config: Config, expected: usize) -> (usize, Duration) {
-    let sender = Arc::new(FakeSender::default());
+    run_with(queue, FakeSender::default(), config, expected).await
+}
+
+async fn run_with(
+    queue: &Arc<FakeQueue>,
+    sender: FakeSender,
+    config: Config,
+    expected: usize,
+) -> (usize, Duration) {
+    let sender = Arc::new(sender);
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1)));
     let dispatcher = Dispatcher::new(
         config,
@@ -257,4 +286,18 @@ async fn what_was_put_off_is_looked_for_at_its_time() {
     stop.cancel();
     loops.await.unwrap();
     settler.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_fails_opens_its_breaker_once_and_holds_up_nobody_else() {
+    let queue = FakeQueue::holding(200, 3);
+    let dead = *queue.due.lock().unwrap().keys().next().unwrap();
+    let sender = FakeSender { failing: HashSet::from([dead]), ..FakeSender::default() };
+    // What the others have, and what it takes for the breaker to open.
+    let (_, took) = run_with(&queue, sender, config(64, 8), 400 + 10).await;
+    assert!(took < POLL_INTERVAL, "it took {took:?}");
+    let changes = queue.changes.lock().unwrap();
+    assert!(matches!(changes[..], [HealthChange::Open { .. }]), "{changes:?}");
+    let waiting = queue.due.lock().unwrap()[&dead].len();
+    assert!(waiting >= 200 - 10 - 7, "no more is sent than was under way: {waiting} wait");
 }
