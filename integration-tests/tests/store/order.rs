@@ -304,7 +304,7 @@ on_both_databases! {
 
     async fn order_is_kept_where_two_nodes_publish_and_deliver_at_once(kind: Kind) {
         for seed in 0..6 {
-            race(kind, seed).await;
+            Box::pin(race(kind, seed)).await;
         }
     }
 }
