@@ -3,7 +3,7 @@
 //! A producer publishes an [`event::NewEvent`]. For each [`subscription::Subscription`] of its tenant whose patterns match
 //! the event's type there is a [`delivery::Delivery`]. A node takes the delivery over for a while as a [`claim::Claim`],
 //! makes one [`attempt::Attempt`], and [`delivery::settle`] says what follows from its
-//! [`attempt::Outcome`] under the [`retry::RetryPolicy`].
+//! [`attempt::Outcome`] under the [`retry::RetryPolicy`]. What the producer asked for beyond that is its [`handling::Handling`].
 //!
 //! Here is no I/O, no `async`, no clock and no chance: `now` and jitter are arguments. Nothing in here knows gRPC, SQL or HTTP
 //! libraries. Constructors refuse what may not be with an [`invalid::Invalid`]; behind them nothing is checked again.
