@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// For how long a low one lets the high ones, and for how long it lets the normal ones go before it.
-const BEHIND_HIGH: Duration = Duration::from_secs(300);
+const BEHIND_HIGH: Duration = Duration::from_mins(5);
 const BEHIND_NORMAL: Duration = Duration::from_secs(270);
 
 async fn publish(node: &Node, to: &Subscription, priority: Priority, due_at: Timestamp, data: &str) {
