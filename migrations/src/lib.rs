@@ -18,6 +18,7 @@ mod m20261121_000005_create_events;
 mod m20261121_000006_create_payloads;
 mod m20261121_000007_create_deliveries;
 mod m20261121_000008_create_attempts;
+mod m20261121_000009_add_subscription_pace_and_health;
 mod m20261121_000020_create_ordering_lanes;
 mod m20261121_000021_order_pending_by_priority;
 mod m20261121_000022_index_expiring_deliveries;
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000006_create_payloads::Migration),
             Box::new(m20261121_000007_create_deliveries::Migration),
             Box::new(m20261121_000008_create_attempts::Migration),
+            Box::new(m20261121_000009_add_subscription_pace_and_health::Migration),
             Box::new(m20261121_000020_create_ordering_lanes::Migration),
             Box::new(m20261121_000021_order_pending_by_priority::Migration),
             Box::new(m20261121_000022_index_expiring_deliveries::Migration),

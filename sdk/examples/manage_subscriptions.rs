@@ -4,7 +4,10 @@
 
 use std::error::Error;
 
-use postrider_sdk::{Client, Subscription};
+use postrider_sdk::{
+    Client, Subscription,
+    model::{Health, RateLimit},
+};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -23,6 +26,12 @@ pub(crate) async fn run(url: &str) -> Result<(), Box<dyn Error>> {
     // Nobody overwrites what somebody else changed in between.
     let current = subscriptions.get(&name).await?;
     subscriptions.update(&name).event_types(["order.**", "invoice.*"]).etag(current.etag).await?;
+
+    // A receiver that can take ten a second, two of them at once.
+    subscriptions.update(&name).rate_limit(RateLimit::per_second(10.0)).max_in_flight(2).await?;
+    if let Health::Blocked { reason, next_probe_at, .. } = subscriptions.get(&name).await?.health {
+        println!("nothing is sent: {reason}; the next probe is due at {next_probe_at:?}");
+    }
 
     // Events are kept while it is paused.
     subscriptions.pause(&name).await?;

@@ -16,7 +16,8 @@ pub use self::{
     secret::{RotatedSecret, Secret},
     stored_event::{Published, StoredEvent},
     subscription::{
-        CreatedSubscription, DisabledReason, NewSubscription, SentTestEvent, Subscription, SubscriptionState,
+        CreatedSubscription, DisabledReason, Health, NewSubscription, RateLimit, SentTestEvent, Subscription,
+        SubscriptionState,
     },
 };
 

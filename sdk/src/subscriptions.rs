@@ -100,7 +100,7 @@ impl Subscriptions {
         convert::subscription::subscription(answer.subscription)
     }
 
-    /// Goes on after a pause; waiting deliveries become due.
+    /// Goes on after a pause, or after a block because the receiver failed; waiting deliveries become due.
     pub async fn resume(&self, subscription: impl Into<String>) -> Result<Subscription> {
         let request = pb::ResumeSubscriptionRequest { name: self.name(subscription) };
         let answer = self

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clock::SharedClock,
     config::Config,
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, Policy},
     grpc, http,
     maintenance::Maintenance,
     publish::Publisher,
@@ -105,13 +105,17 @@ impl App {
         let ended = Arc::new(Notify::new());
         let deliverer = Dispatcher::new(
             config.dispatch.clone(),
-            config.retry.policy(),
+            Policy { retry: config.retry.policy(), breaker: config.breaker.policy() },
             store.clone(),
             HttpSender::new(&config.sender)?,
             Arc::clone(&clock),
             metrics.clone(),
             Arc::clone(&ended),
         );
+        // Before anything is published: who was blocked when the server stopped is blocked still.
+        if let Err(cause) = deliverer.refresh().await {
+            tracing::error!(cause = &cause as &dyn std::error::Error, "it is not known yet who is blocked");
+        }
         let maintenance = Maintenance::new(
             store.clone(),
             config.retention.clone(),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     dispatch,
-    domain::{invalid::Invalid, retry::RetryPolicy},
+    domain::{breaker::BreakerPolicy, invalid::Invalid, retry::RetryPolicy},
     grpc, http, sender, shutdown,
     store::{self, keyring::EncryptionKey},
     telemetry,
@@ -52,6 +52,8 @@ pub struct Config {
     pub dispatch: dispatch::Config,
     /// When attempts are repeated.
     pub retry: Retry,
+    /// When receivers that fail are left alone.
+    pub breaker: Breaker,
     /// How long things are kept.
     pub retention: store::Retention,
     /// Logs.
@@ -133,6 +135,86 @@ impl Retry {
     }
 }
 
+/// When receivers that fail are left alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// A subscription is blocked after so many failures in a row,
+    pub consecutive_failures: u32,
+    /// or when at least this part of its attempts fail,
+    pub failure_rate: f64,
+    /// of which there are at least so many
+    pub min_attempts: u32,
+    /// within this time.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+    /// How long it is blocked before a probe is sent.
+    #[serde(with = "humantime_serde")]
+    pub first_pause: Duration,
+    /// Each probe that fails doubles the pause, up to this.
+    #[serde(with = "humantime_serde")]
+    pub max_pause: Duration,
+    /// Each pause is longer or shorter by up to this part of itself.
+    pub jitter: f64,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        let policy = BreakerPolicy::default();
+        Self {
+            consecutive_failures: policy.consecutive_failures,
+            failure_rate: policy.failure_rate,
+            min_attempts: policy.min_attempts,
+            window: policy.window,
+            first_pause: policy.first_pause,
+            max_pause: policy.max_pause,
+            jitter: policy.jitter,
+        }
+    }
+}
+
+impl Breaker {
+    fn validate(&self) -> Result<(), Invalid> {
+        let counts = [
+            ("breaker.consecutive_failures", self.consecutive_failures),
+            ("breaker.min_attempts", self.min_attempts),
+        ];
+        if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err(Invalid::new(field, "must be at least 1"));
+        }
+        if !(self.failure_rate > 0.0 && self.failure_rate <= 1.0) {
+            return Err(Invalid::new("breaker.failure_rate", "must be more than 0 and at most 1"));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&self.window) {
+            return Err(Invalid::new("breaker.window", "must be from 1s to 1h"));
+        }
+        if !(Duration::from_millis(100)..=Duration::from_hours(24)).contains(&self.max_pause) {
+            return Err(Invalid::new("breaker.max_pause", "must be from 100ms to 1 day"));
+        }
+        if !(Duration::from_millis(100)..=self.max_pause).contains(&self.first_pause) {
+            return Err(Invalid::new("breaker.first_pause", "must be from 100ms to `breaker.max_pause`"));
+        }
+        if !(0.0..=1.0).contains(&self.jitter) {
+            return Err(Invalid::new("breaker.jitter", "must be from 0 to 1"));
+        }
+        Ok(())
+    }
+
+    /// As the domain knows it.
+    #[must_use]
+    pub fn policy(&self) -> BreakerPolicy {
+        BreakerPolicy {
+            consecutive_failures: self.consecutive_failures,
+            failure_rate: self.failure_rate,
+            min_attempts: self.min_attempts,
+            window: self.window,
+            first_pause: self.first_pause,
+            max_pause: self.max_pause,
+            jitter: self.jitter,
+        }
+    }
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -198,6 +280,7 @@ impl Config {
         self.sender.validate()?;
         self.dispatch.validate(self.sender.timeout)?;
         self.retry.validate()?;
+        self.breaker.validate()?;
         self.retention.validate()?;
         self.log.validate()?;
         self.shutdown.validate()?;
@@ -300,6 +383,14 @@ mod tests {
         refused("[auth]\nkey_hashes = [\"token\"]", "auth.key_hashes");
         refused("[secrets]\nkeys = [\"short\"]", "secrets.keys");
         refused("[retry]\njitter = 2.0", "retry.jitter");
+        refused("[dispatch]\nmax_in_flight_per_tenant = 1025", "dispatch.max_in_flight_per_tenant");
+        refused("[breaker]\nconsecutive_failures = 0", "breaker.consecutive_failures");
+        refused("[breaker]\nfailure_rate = 1.1", "breaker.failure_rate");
+        refused("[breaker]\nmin_attempts = 0", "breaker.min_attempts");
+        refused("[breaker]\nwindow = \"0s\"", "breaker.window");
+        refused("[breaker]\nfirst_pause = \"6m\"", "breaker.first_pause");
+        refused("[breaker]\nmax_pause = \"25h\"", "breaker.max_pause");
+        refused("[breaker]\njitter = -0.1", "breaker.jitter");
         refused("[retention]\npayloads = \"100d\"", "retention.payloads");
         refused("[log]\nfilter = \"no such=level\"", "log.filter");
         let error = from_variables(&[("POSTRIDER_SENDER_TIMEUOT", "5s")]).unwrap_err().to_string();

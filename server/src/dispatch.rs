@@ -8,8 +8,11 @@
 //!     └─ are free permits ──────┘
 //! ```
 //!
-//! - **Permits before claims.** A [`permits::Permits`] bounds the attempts under way, on the node and for each subscription. The
-//!   claim asks for no more than is free, so that a lease is never spent in a local queue.
+//! - **Permits before claims.** A [`permits::Permits`] bounds the attempts under way, on the node, for each tenant and for each
+//!   subscription. The claim asks for no more than is free, so that a lease is never spent in a local queue.
+//! - **Health belongs to the subscription.** What attempts come to moves its window and its breaker ([`vitals`]). That the breaker
+//!   opens or closes is written together with the settlement that led to it, into the subscription's row, which every claim
+//!   reads. What this node knows of it ([`Dispatcher::refresh`]) only keeps publishes from being sent at once.
 //! - **A lease is only a due date in the future.** A claimed delivery is due again when its lease runs out. If this node dies,
 //!   any node claims it then. Settling names the attempt's number; if that is no longer the latest, somebody else
 //!   owns the delivery and our settlement is dropped.
@@ -17,10 +20,11 @@
 //! - A permit is held until the settlement is committed. While the database is away, claiming stops by itself.
 
 use std::{
+    collections::HashSet,
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -33,10 +37,11 @@ use crate::{
     clock::SharedClock,
     domain::{
         attempt::{Attempt, AttemptNumber},
+        breaker::{BreakerPolicy, HealthChange},
         claim::{Claim, Target},
         delivery::{EndReason, Settlement},
         handling::OrderingKey,
-        id::{DeliveryId, SubscriptionUid},
+        id::{DeliveryId, SubscriptionUid, TenantId},
         invalid::Invalid,
         retry::RetryPolicy,
         timestamp::Timestamp,
@@ -51,9 +56,14 @@ mod poll;
 mod settler;
 #[cfg(test)]
 mod tests;
+mod vitals;
 
-pub use permits::Permit;
 use permits::Permits;
+pub use permits::{NoRoom, Permit};
+pub use vitals::RECOVERY;
+
+/// How long an answer to who is blocked is good for, in microseconds.
+const MICROS_OF_REFRESH: i64 = 1_000_000;
 
 /// How deliveries are taken over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +77,8 @@ pub struct Config {
     pub poll_interval: Duration,
     /// The most attempts under way on this node.
     pub max_in_flight: usize,
+    /// The most attempts under way on this node for one tenant.
+    pub max_in_flight_per_tenant: usize,
     /// The most attempts under way from this node to one subscription.
     pub max_in_flight_per_subscription: usize,
 }
@@ -77,6 +89,7 @@ impl Default for Config {
             lease: Duration::from_mins(1),
             poll_interval: Duration::from_secs(1),
             max_in_flight: 1_024,
+            max_in_flight_per_tenant: 768,
             max_in_flight_per_subscription: 128,
         }
     }
@@ -103,9 +116,13 @@ impl Config {
         if !(1..=100_000).contains(&self.max_in_flight) {
             return Err(Invalid::new("dispatch.max_in_flight", "must be from 1 to 100000"));
         }
-        if !(1..=self.max_in_flight).contains(&self.max_in_flight_per_subscription) {
-            let field = "dispatch.max_in_flight_per_subscription";
-            return Err(Invalid::new(field, "must be from 1 to `dispatch.max_in_flight`"));
+        for (field, limit) in [
+            ("dispatch.max_in_flight_per_tenant", self.max_in_flight_per_tenant),
+            ("dispatch.max_in_flight_per_subscription", self.max_in_flight_per_subscription),
+        ] {
+            if !(1..=self.max_in_flight).contains(&limit) {
+                return Err(Invalid::new(field, "must be from 1 to `dispatch.max_in_flight`"));
+            }
         }
         Ok(())
     }
@@ -115,10 +132,23 @@ fn humantime(span: Duration) -> String {
     humantime_serde::re::humantime::format_duration(span).to_string()
 }
 
+/// What follows from attempts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Policy {
+    /// For the delivery.
+    pub retry: RetryPolicy,
+    /// For the subscription.
+    pub breaker: BreakerPolicy,
+}
+
 /// Where due deliveries are found and settlements are written.
 pub trait Queue: Send + Sync + 'static {
-    /// Takes due deliveries over, fairly spread over subscriptions.
-    fn claim(&self, ask: &Ask) -> impl Future<Output = Result<Vec<Claim>, QueueError>> + Send;
+    /// Takes due deliveries over, fairly spread over tenants and subscriptions. Leaves out who is blocked or throttled, but for
+    /// probes.
+    fn claim(&self, ask: &Ask) -> impl Future<Output = Result<Claimed, QueueError>> + Send;
+
+    /// Which subscriptions are blocked.
+    fn blocked(&self) -> impl Future<Output = Result<HashSet<SubscriptionUid>, QueueError>> + Send;
 
     /// Records attempts and what follows from them, in one transaction.
     fn settle(&self, batch: &[Settled]) -> impl Future<Output = Result<Settling, QueueError>> + Send;
@@ -137,6 +167,21 @@ pub struct Ask {
     pub max_per_subscription: usize,
     /// How many attempts are under way, for each subscription that has any.
     pub in_flight: Vec<(SubscriptionUid, usize)>,
+    /// At most this many of these subscriptions, less those under way.
+    pub windows: Vec<(SubscriptionUid, usize)>,
+    /// At most this many of one tenant, less those under way.
+    pub max_per_tenant: usize,
+    /// How many attempts are under way, for each tenant that has any.
+    pub tenants: Vec<(TenantId, usize)>,
+}
+
+/// What was taken over.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// The deliveries.
+    pub claims: Vec<Claim>,
+    /// Subscriptions of which something was left for their rate limit's sake, and when to look again.
+    pub throttled: Vec<(SubscriptionUid, Timestamp)>,
 }
 
 /// A claim that has been used, and what follows.
@@ -154,6 +199,8 @@ pub struct Settled {
     pub attempt: Option<Attempt>,
     /// What follows.
     pub settlement: Settlement,
+    /// What follows for the subscription.
+    pub health: Option<HealthChange>,
     /// When that was decided.
     pub at: Timestamp,
 }
@@ -179,6 +226,7 @@ impl Settled {
             ordering_key: claim.event.content.handling.ordering_key.clone(),
             attempt: None,
             settlement,
+            health: None,
             at,
         }
     }
@@ -191,6 +239,8 @@ pub struct Settling {
     pub lost: Vec<DeliveryId>,
     /// Whether a subscription was disabled.
     pub disabled: bool,
+    /// Subscriptions whose health was changed as it was to be; the others' had been changed by somebody else.
+    pub turned: HashSet<SubscriptionUid>,
     /// Whether deliveries became due that had waited for these to end.
     pub released: bool,
 }
@@ -222,7 +272,7 @@ pub trait Sender: Send + Sync + 'static {
 /// What the parts of the dispatcher share.
 struct Shared<Q, S> {
     config: Config,
-    retry: RetryPolicy,
+    policy: Policy,
     queue: Q,
     sender: S,
     permits: Arc<Permits>,
@@ -230,6 +280,8 @@ struct Shared<Q, S> {
     /// Whether settlements can be written. While they cannot, nothing is claimed: leases may have run out in the meantime, and what
     /// we know to be done would be sent again.
     settling: AtomicBool,
+    /// When we last asked who is blocked, in microseconds.
+    refreshed_at: AtomicI64,
     settled: settler::Inbox,
     clock: SharedClock,
     metrics: Metrics,
@@ -252,7 +304,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
     /// settled before [`settle`](Self::settle).
     pub fn new(
         config: Config,
-        retry: RetryPolicy,
+        policy: Policy,
         queue: Q,
         sender: S,
         clock: SharedClock,
@@ -260,16 +312,16 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         ended: Arc<Notify>,
     ) -> Self {
         let wakeup = Arc::new(poll::Wakeup::default());
-        let permits =
-            Permits::new(config.max_in_flight, config.max_in_flight_per_subscription, Arc::clone(&wakeup));
+        let permits = Permits::new(&config, Arc::clone(&wakeup), metrics.clone());
         Self(Arc::new(Shared {
             permits,
             wakeup,
             settling: AtomicBool::new(true),
+            refreshed_at: AtomicI64::new(i64::MIN),
             settled: settler::Inbox::default(),
             flights: TaskTracker::new(),
             config,
-            retry,
+            policy,
             queue,
             sender,
             clock,
@@ -285,9 +337,8 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
     }
 
     /// Takes room for one attempt, if there is any.
-    #[must_use]
-    pub fn reserve(&self, target: &Target) -> Option<Permit> {
-        Permits::take(&self.0.permits, target.uid)
+    pub fn reserve(&self, target: &Arc<Target>) -> Result<Permit, NoRoom> {
+        self.0.permits.take(target, self.0.clock.now())
     }
 
     /// Makes one attempt in the background, in the room that was taken for it.
@@ -311,6 +362,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         if !shared.settling.load(Ordering::Relaxed) {
             return Ok(0);
         }
+        self.refresh().await?;
         let Some(room) = shared.permits.take_room() else {
             // Attempts that are under way are work enough; each of them ends by its timeout.
             shared.wakeup.ticked(shared.clock.now());
@@ -318,24 +370,54 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             return Ok(0);
         };
         let now = shared.clock.now();
+        let standing = shared.permits.standing(now);
         let ask = Ask {
             now,
             leased_until: now + shared.config.lease,
             max: room.size(),
             max_per_subscription: shared.config.max_in_flight_per_subscription,
-            in_flight: shared.permits.in_flight(),
+            in_flight: standing.in_flight,
+            windows: standing.windows,
+            max_per_tenant: shared.config.max_in_flight_per_tenant,
+            tenants: standing.tenants,
         };
-        let saturated = ask.in_flight.iter().any(|(_, attempts)| *attempts >= ask.max_per_subscription);
-        let claims = shared.queue.claim(&ask).await?;
+        let Claimed { claims, throttled } = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
         for (place, claim) in room.places().zip(claims) {
-            self.start(place.at(claim.target.uid), claim);
+            if let Some(at) = claim.target.recovered_at.filter(|at| now < *at + RECOVERY) {
+                shared.permits.recovered(&claim.target, at);
+            }
+            self.start(place.at(&claim.target), claim);
+        }
+        shared.metrics.throttled(throttled.len());
+        for (subscription, until) in throttled {
+            shared.permits.throttle(subscription, until);
+            shared.wakeup.at(until);
         }
         shared.wakeup.ticked(now);
         // Where something was due there may be more, which is claimed as permits come back; so is what a saturated
         // subscription kept from this claim. By now its attempts may have ended, so this is told from what we asked.
-        shared.wakeup.set_backlog(claimed > 0 || saturated);
+        shared.wakeup.set_backlog(claimed > 0 || standing.saturated);
         Ok(claimed)
+    }
+
+    /// Learns who is blocked, unless that is known.
+    pub async fn refresh(&self) -> Result<(), QueueError> {
+        let shared = &self.0;
+        let now = shared.clock.now();
+        let refreshed_at = shared.refreshed_at.load(Ordering::Relaxed);
+        // A clock that was set back makes the answer old as well.
+        if (refreshed_at..refreshed_at.saturating_add(MICROS_OF_REFRESH)).contains(&now.as_micros()) {
+            return Ok(());
+        }
+        let generation = shared.permits.generation();
+        let blocked = shared.queue.blocked().await?;
+        let count = blocked.len();
+        if shared.permits.learn(blocked, generation, now) {
+            shared.refreshed_at.store(now.as_micros(), Ordering::Relaxed);
+            shared.metrics.blocked(count);
+        }
+        Ok(())
     }
 
     /// Waits until nothing is under way and everything is settled.

@@ -5,12 +5,17 @@
 //! makes one [`attempt::Attempt`], and [`delivery::settle`] says what follows from its
 //! [`attempt::Outcome`] under the [`retry::RetryPolicy`]. What the producer asked for beyond that is its [`handling::Handling`].
 //!
+//! How much a receiver is sent at once depends on how it fares: [`breaker`] stops what goes to one that fails,
+//! [`concurrency`] slows down for one that has trouble, and [`rate_limit`] holds to the rate that its owner has set.
+//!
 //! Here is no I/O, no `async`, no clock and no chance: `now` and jitter are arguments. Nothing in here knows gRPC, SQL or HTTP
 //! libraries. Constructors refuse what may not be with an [`invalid::Invalid`]; behind them nothing is checked again.
 
 pub mod address;
 pub mod attempt;
+pub mod breaker;
 pub mod claim;
+pub mod concurrency;
 pub mod delivery;
 pub mod event;
 pub mod event_type;
@@ -18,6 +23,7 @@ pub mod handling;
 pub mod id;
 pub mod invalid;
 pub mod page;
+pub mod rate_limit;
 pub mod retry;
 pub mod secret;
 pub mod subscription;

@@ -149,7 +149,7 @@ pub struct NewDelivery {
     pub target: Arc<Target>,
     /// Whether this node makes the first attempt at once.
     pub claimed: bool,
-    /// Whether its subscription is paused, so that it waits.
+    /// Whether its subscription is paused or held, so that it waits and nobody needs to look.
     pub paused: bool,
 }
 
@@ -185,6 +185,15 @@ pub enum Fate {
     RequestIdReused,
 }
 
+/// Why there is no room for an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoom {
+    /// It may be there at any moment: the delivery waits for it, and somebody has to look.
+    Taken,
+    /// The receiver is not to be sent to for a while. When that is over somebody looks by himself.
+    Held,
+}
+
 /// Where deliveries go out.
 pub trait Outlet: Send + Sync + 'static {
     /// Room for one attempt; given back when dropped.
@@ -194,7 +203,7 @@ pub trait Outlet: Send + Sync + 'static {
     fn lease(&self) -> Duration;
 
     /// Takes room for an attempt at this target, if there is any.
-    fn reserve(&self, target: &Target) -> Option<Self::Permit>;
+    fn reserve(&self, target: &Arc<Target>) -> Result<Self::Permit, NoRoom>;
 
     /// Makes the attempt.
     fn start(&self, permit: Self::Permit, claim: Claim);

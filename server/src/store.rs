@@ -15,6 +15,7 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, sea_query::OnConfl
 
 use crate::domain::timestamp::Timestamp;
 
+mod bulk;
 mod codes;
 mod database;
 pub mod deliveries;

@@ -9,7 +9,12 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{self, FilterExt},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::domain::invalid::Invalid;
 
@@ -104,7 +109,12 @@ pub fn init(config: &Config) -> Result<Guard, Error> {
             // Our own spans; a library's would tell of statements and connections.
             .with_filter(filter::Targets::new().with_target("postrider_server", tracing::Level::INFO))
     });
-    tracing_subscriber::registry().with(logs.with_filter(config.env_filter()?)).with(spans).try_init()?;
+    let chosen = config.env_filter()?;
+    // A line at `info` or above reads alone. Only those for debugging are read together with the span that they were written in, so
+    // that only then spans are formatted: it would be a good part of what an event costs.
+    let debugging = chosen.max_level_hint().is_none_or(|level| level >= tracing::Level::DEBUG);
+    let with_spans = filter::filter_fn(move |metadata| debugging || metadata.is_event());
+    tracing_subscriber::registry().with(logs.with_filter(chosen.and(with_spans))).with(spans).try_init()?;
     Ok(Guard(provider))
 }
 

@@ -16,7 +16,7 @@ use postrider_server::{
         id::{DeliveryId, EventId, SubscriptionId, TenantId},
         page::{Cursor, PageRequest, PageSize},
         secret::{SecretSet, SigningSecret},
-        subscription::{Description, Filter, Subscription, SubscriptionSpec},
+        subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec},
         target_url::TargetUrl,
         timestamp::Timestamp,
         trace_context::TraceContext,
@@ -47,6 +47,7 @@ pub(crate) fn a_spec() -> SubscriptionSpec {
         description: Description::parse("Orders").unwrap(),
         target_url: TargetUrl::parse("https://example.com/hook").unwrap(),
         filter: Filter::parse(&["**"]).unwrap(),
+        pace: Pace::default(),
     }
 }
 
@@ -63,6 +64,8 @@ pub(crate) fn target(subscription: &Subscription) -> Arc<Target> {
         id: subscription.id.clone(),
         url: subscription.spec.target_url.clone(),
         secrets: SecretSet::newest_first(Vec::new()),
+        pace: subscription.spec.pace,
+        recovered_at: None,
     })
 }
 
@@ -77,7 +80,16 @@ pub(crate) fn one_page() -> PageRequest {
 
 /// Asks for whatever is due at `now`, but at most `max`.
 pub(crate) fn ask(now: Timestamp, max: usize) -> Ask {
-    Ask { now, leased_until: now + LEASE, max, max_per_subscription: 128, in_flight: Vec::new() }
+    Ask {
+        now,
+        leased_until: now + LEASE,
+        max,
+        max_per_subscription: 128,
+        in_flight: Vec::new(),
+        windows: Vec::new(),
+        max_per_tenant: 100_000,
+        tenants: Vec::new(),
+    }
 }
 
 /// An event on its way into the store.

@@ -113,6 +113,7 @@ impl Node {
             event,
             leased_until: NOW + LEASE,
             previous_span: None,
+            probe: None,
         };
         assert!(self.settle([gone(&claim, NOW)]).await.disabled);
     }
@@ -165,7 +166,7 @@ impl Node {
     }
 
     pub(crate) async fn claim_as(&self, ask: &Ask) -> Vec<Claim> {
-        self.store.claim(ask).await.unwrap()
+        self.store.claim(ask).await.unwrap().claims
     }
 
     /// Publishes one event to one subscription and claims its delivery.

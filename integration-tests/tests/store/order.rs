@@ -393,7 +393,7 @@ async fn deliver_all(node: &Node, log: &Log, seed: u64) {
     let mut idle = 0;
     while idle < 40 {
         let ask = Ask { max_per_subscription: 4, ..ask(NOW, 6) };
-        let claims = node.store.claim(&ask).await.unwrap();
+        let claims = node.store.claim(&ask).await.unwrap().claims;
         idle = if claims.is_empty() { idle + 1 } else { 0 };
         // Before anything ends, so before anybody else can take over what comes next.
         let mut batch = Vec::new();

@@ -187,7 +187,7 @@ on_both_databases! {
         // A claim on the rotated node signs with both; the node that knows only the old key cannot read the new
         // secret and says so instead of signing with the wrong one.
         node.publish([a_draft().to([&subscription])]).await;
-        let claims = rotated.claim(&ask(NOW, 1)).await.unwrap();
+        let claims = rotated.claim(&ask(NOW, 1)).await.unwrap().claims;
         let signing: Vec<_> =
             claims[0].target.secrets.in_force(NOW).map(|secret| secret.expose()[0]).collect();
         assert_eq!(signing, [2, 1]);

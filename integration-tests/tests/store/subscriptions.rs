@@ -5,7 +5,8 @@ use postrider_server::{
     domain::{
         id::{SubscriptionId, SubscriptionUid, TenantId},
         page::Page,
-        subscription::{Description, Filter, Subscription, SubscriptionSpec, SubscriptionState},
+        rate_limit::RateLimit,
+        subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec, SubscriptionState},
         target_url::TargetUrl,
     },
     store::subscriptions::Change,
@@ -18,13 +19,13 @@ use crate::{
 
 /// Everything there is to say of a subscription.
 fn parts(subscription: &Subscription) -> impl PartialEq + std::fmt::Debug + use<> {
-    let Subscription { uid, tenant, id, spec, paused_at, disabled, revision, created_at, updated_at } =
+    let Subscription { uid, tenant, id, spec, paused_at, disabled, health, revision, created_at, updated_at } =
         subscription.clone();
-    let SubscriptionSpec { description, target_url, filter } = spec;
+    let SubscriptionSpec { description, target_url, filter, pace } = spec;
     (
         (uid, tenant, id),
-        (description, target_url, filter),
-        (paused_at, disabled, revision, created_at, updated_at),
+        (description, target_url, filter, pace),
+        (paused_at, disabled, health, revision, created_at, updated_at),
     )
 }
 
@@ -49,6 +50,10 @@ on_both_databases! {
             description: Description::parse("Zürich \u{1f4ee}\n'\"\\").unwrap(),
             target_url: TargetUrl::parse("https://example.com:8443/h%C3%B8k?token=a%20b").unwrap(),
             filter: Filter::parse(&["order.*", "invoice.**", "a_b-c"]).unwrap(),
+            pace: Pace {
+                rate: Some(RateLimit::parse(0.1, 7).unwrap()),
+                max_in_flight: Pace::parse_max_in_flight(3).unwrap(),
+            },
         };
         let created = node.subscribe_with(&default_tenant(), "my-sub_1", &spec, NOW).await;
         assert_eq!((created.revision, created.created_at, created.updated_at), (1, NOW, NOW));
@@ -57,7 +62,7 @@ on_both_databases! {
             (SubscriptionState::Active, None, None)
         );
         assert_eq!((&created.id, &created.tenant), (&name("my-sub_1"), &default_tenant()));
-        assert_eq!(created.spec.description, spec.description);
+        assert_eq!((&created.spec.description, created.spec.pace), (&spec.description, spec.pace));
         assert_eq!((&created.spec.target_url, &created.spec.filter), (&spec.target_url, &spec.filter));
         assert_eq!(parts(&node.subscription(&created).await), parts(&created));
     }

@@ -2037,7 +2037,7 @@ pub mod event_service_server {
     }
 }
 /// Where a receiver wants events, and which ones.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Subscription {
     /// Resource name: `tenants/{tenant}/subscriptions/{subscription}`. Identifies the subscription in an update;
     /// otherwise output only.
@@ -2078,6 +2078,47 @@ pub struct Subscription {
     /// Changes with every change. If set in an update, the update happens only if nothing changed in between.
     #[prost(string, tag = "12")]
     pub etag: ::prost::alloc::string::String,
+    /// Optional. How many attempts a second it takes; unset: as many as there are. What is over that waits.
+    #[prost(message, optional, tag = "13")]
+    pub rate_limit: ::core::option::Option<RateLimit>,
+    /// Optional. How many attempts it takes at once from each node, 1 to 100,000; 0: as many as the server is configured for,
+    /// which it cannot exceed.
+    #[prost(int32, tag = "14")]
+    pub max_in_flight: i32,
+    /// Output only. How its receiver fares. Changes of it change neither `etag` nor `update_time`.
+    #[prost(message, optional, tag = "15")]
+    pub health: ::core::option::Option<SubscriptionHealth>,
+}
+/// How many attempts a second a subscription takes. Retries count as well. It holds over all nodes.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct RateLimit {
+    /// Required. Attempts per second, 0.001 to 100,000.
+    #[prost(double, tag = "1")]
+    pub deliveries_per_second: f64,
+    /// Optional. How many attempts may begin at once after a while in which there were none, 1 to 100,000; 0: one second's worth.
+    #[prost(int32, tag = "2")]
+    pub burst: i32,
+}
+/// How the receiver of a subscription fares.
+///
+/// When too many attempts fail, the subscription is blocked: nothing is sent, and deliveries wait without using up their
+/// schedules. After a pause one attempt is made as a probe. If it succeeds, sending goes on, slowly at first; if not, the next pause
+/// is twice as long. Resuming or enabling the subscription or changing its target ends a block at once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscriptionHealth {
+    /// Whether anything is sent.
+    #[prost(enumeration = "SubscriptionHealthState", tag = "1")]
+    pub state: i32,
+    /// When the first of the failures began that led to the block; set while it is blocked.
+    #[prost(message, optional, tag = "2")]
+    pub failing_since_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why it is blocked, for people: `10 attempts in a row failed; the last one: timeout`. Empty unless it is blocked.
+    #[prost(string, tag = "3")]
+    pub blocked_reason: ::prost::alloc::string::String,
+    /// When the next probe may be sent, if a delivery is due then; set while it is blocked. While a probe is under way: when
+    /// another one may be, should nothing come of it.
+    #[prost(message, optional, tag = "4")]
+    pub next_probe_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Whether a subscription's events are matched and sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -2116,6 +2157,39 @@ impl SubscriptionState {
         }
     }
 }
+/// Whether anything is sent to a receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SubscriptionHealthState {
+    /// Not used.
+    Unspecified = 0,
+    /// Nothing keeps deliveries from being sent.
+    Healthy = 1,
+    /// The receiver failed too often; nothing is sent but probes.
+    Blocked = 2,
+}
+impl SubscriptionHealthState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SUBSCRIPTION_HEALTH_STATE_UNSPECIFIED",
+            Self::Healthy => "SUBSCRIPTION_HEALTH_STATE_HEALTHY",
+            Self::Blocked => "SUBSCRIPTION_HEALTH_STATE_BLOCKED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SUBSCRIPTION_HEALTH_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SUBSCRIPTION_HEALTH_STATE_HEALTHY" => Some(Self::Healthy),
+            "SUBSCRIPTION_HEALTH_STATE_BLOCKED" => Some(Self::Blocked),
+            _ => None,
+        }
+    }
+}
 /// Why a subscription was disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -2146,7 +2220,7 @@ impl DisabledReason {
     }
 }
 /// The request of `CreateSubscription`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateSubscriptionRequest {
     /// Required. `tenants/{tenant}`. A tenant that does not exist yet comes into being.
     #[prost(string, tag = "1")]
@@ -2160,7 +2234,7 @@ pub struct CreateSubscriptionRequest {
     pub subscription_id: ::prost::alloc::string::String,
 }
 /// The response of `CreateSubscription`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateSubscriptionResponse {
     /// The subscription.
     #[prost(message, optional, tag = "1")]
@@ -2177,7 +2251,7 @@ pub struct GetSubscriptionRequest {
     pub name: ::prost::alloc::string::String,
 }
 /// The response of `GetSubscription`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetSubscriptionResponse {
     /// The subscription.
     #[prost(message, optional, tag = "1")]
@@ -2207,18 +2281,18 @@ pub struct ListSubscriptionsResponse {
     pub next_page_token: ::prost::alloc::string::String,
 }
 /// The request of `UpdateSubscription`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateSubscriptionRequest {
     /// Required. The subscription's `name`, the fields to change, and optionally the `etag`.
     #[prost(message, optional, tag = "1")]
     pub subscription: ::core::option::Option<Subscription>,
-    /// Optional. Which of `description`, `target_url` and `event_types` to set; `*` for all of them. If unset, those of them
-    /// that are not empty. Output-only fields are ignored, unknown ones refused.
+    /// Optional. Which of `description`, `target_url`, `event_types`, `rate_limit` and `max_in_flight` to set; `*` for all of
+    /// them. If unset, those of them that are not empty. Output-only fields are ignored, unknown ones refused.
     #[prost(message, optional, tag = "2")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
 }
 /// The response of `UpdateSubscription`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateSubscriptionResponse {
     /// The subscription after the update.
     #[prost(message, optional, tag = "1")]
@@ -2245,7 +2319,7 @@ pub struct PauseSubscriptionRequest {
     pub name: ::prost::alloc::string::String,
 }
 /// The response of `PauseSubscription`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PauseSubscriptionResponse {
     /// The subscription, paused.
     #[prost(message, optional, tag = "1")]
@@ -2259,7 +2333,7 @@ pub struct ResumeSubscriptionRequest {
     pub name: ::prost::alloc::string::String,
 }
 /// The response of `ResumeSubscription`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResumeSubscriptionResponse {
     /// The subscription, no longer paused.
     #[prost(message, optional, tag = "1")]
@@ -2273,7 +2347,7 @@ pub struct EnableSubscriptionRequest {
     pub name: ::prost::alloc::string::String,
 }
 /// The response of `EnableSubscription`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EnableSubscriptionResponse {
     /// The subscription, no longer disabled.
     #[prost(message, optional, tag = "1")]
@@ -2512,7 +2586,7 @@ pub mod subscription_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Changes the fields that `update_mask` names. Deliveries that wait go to the new target.
+        /// Changes the fields that `update_mask` names. Deliveries that wait go to the new target, and a block is over.
         ///
         /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND`; `ABORTED` if `etag` is given and not current.
         pub async fn update_subscription(
@@ -2608,7 +2682,7 @@ pub mod subscription_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Goes on after a pause; waiting deliveries become due. Resuming what is not paused changes nothing.
+        /// Goes on after a pause or a block; waiting deliveries become due. Resuming what is neither paused nor blocked changes nothing.
         ///
         /// Errors: `NOT_FOUND`.
         pub async fn resume_subscription(
@@ -2641,7 +2715,7 @@ pub mod subscription_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Takes back a disabling. Deliveries that the disabling cancelled stay cancelled and can be redelivered.
-        /// Enabling what is not disabled changes nothing.
+        /// Ends a block as well. Enabling what is neither disabled nor blocked changes nothing.
         ///
         /// Errors: `NOT_FOUND`.
         pub async fn enable_subscription(
@@ -2813,7 +2887,7 @@ pub mod subscription_service_server {
             tonic::Response<super::ListSubscriptionsResponse>,
             tonic::Status,
         >;
-        /// Changes the fields that `update_mask` names. Deliveries that wait go to the new target.
+        /// Changes the fields that `update_mask` names. Deliveries that wait go to the new target, and a block is over.
         ///
         /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND`; `ABORTED` if `etag` is given and not current.
         async fn update_subscription(
@@ -2843,7 +2917,7 @@ pub mod subscription_service_server {
             tonic::Response<super::PauseSubscriptionResponse>,
             tonic::Status,
         >;
-        /// Goes on after a pause; waiting deliveries become due. Resuming what is not paused changes nothing.
+        /// Goes on after a pause or a block; waiting deliveries become due. Resuming what is neither paused nor blocked changes nothing.
         ///
         /// Errors: `NOT_FOUND`.
         async fn resume_subscription(
@@ -2854,7 +2928,7 @@ pub mod subscription_service_server {
             tonic::Status,
         >;
         /// Takes back a disabling. Deliveries that the disabling cancelled stay cancelled and can be redelivered.
-        /// Enabling what is not disabled changes nothing.
+        /// Ends a block as well. Enabling what is neither disabled nor blocked changes nothing.
         ///
         /// Errors: `NOT_FOUND`.
         async fn enable_subscription(

@@ -5,7 +5,7 @@ use postrider_proto::v1 as pb;
 use super::{required, time};
 use crate::{
     Result,
-    model::{DisabledReason, Subscription, SubscriptionState},
+    model::{DisabledReason, Health, RateLimit, Subscription, SubscriptionState},
 };
 
 pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Subscription> {
@@ -17,6 +17,12 @@ pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Sub
         description: subscription.description,
         target_url: subscription.target_url,
         event_types: subscription.event_types,
+        rate_limit: subscription.rate_limit.map(|rate| RateLimit {
+            deliveries_per_second: rate.deliveries_per_second,
+            burst: u32::try_from(rate.burst).unwrap_or(0),
+        }),
+        max_in_flight: u32::try_from(subscription.max_in_flight).ok().filter(|most| *most > 0),
+        health: health(subscription.health.unwrap_or_default())?,
         paused_at: time::optional(subscription.pause_time, "pause_time")?,
         disabled_at: time::optional(subscription.disable_time, "disable_time")?,
         created_at: time::from_pb(subscription.create_time, "create_time")?,
@@ -32,6 +38,21 @@ fn state(state: i32, reason: i32) -> SubscriptionState {
         Ok(pb::SubscriptionState::Disabled) => SubscriptionState::Disabled(disabled_reason(reason)),
         Ok(pb::SubscriptionState::Unspecified) | Err(_) => SubscriptionState::Unrecognized(state),
     }
+}
+
+fn health(health: pb::SubscriptionHealth) -> Result<Health> {
+    Ok(match pb::SubscriptionHealthState::try_from(health.state) {
+        // An older server does not say.
+        Ok(pb::SubscriptionHealthState::Healthy | pb::SubscriptionHealthState::Unspecified) => {
+            Health::Healthy
+        }
+        Ok(pb::SubscriptionHealthState::Blocked) => Health::Blocked {
+            failing_since: time::optional(health.failing_since_time, "failing_since_time")?,
+            reason: health.blocked_reason,
+            next_probe_at: time::optional(health.next_probe_time, "next_probe_time")?,
+        },
+        Err(_) => Health::Unrecognized(health.state),
+    })
 }
 
 fn disabled_reason(reason: i32) -> DisabledReason {

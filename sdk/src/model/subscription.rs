@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::{Secret, id_of};
 
 /// Where a receiver wants events, and which ones.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Subscription {
     /// `tenants/{tenant}/subscriptions/{subscription}`.
@@ -19,6 +19,12 @@ pub struct Subscription {
     pub target_url: String,
     /// Which event types it wants: `order.*`, `order.**`, `**`.
     pub event_types: Vec<String>,
+    /// How many attempts a second it takes, if that is limited.
+    pub rate_limit: Option<RateLimit>,
+    /// How many attempts it takes at once from each node, where that is less than the server is configured for.
+    pub max_in_flight: Option<u32>,
+    /// How its receiver fares.
+    pub health: Health,
     /// Whether events are matched and sent.
     pub state: SubscriptionState,
     /// Since when it is paused; set also while it is both paused and disabled.
@@ -67,6 +73,66 @@ pub enum SubscriptionState {
     Unrecognized(i32),
 }
 
+/// How many attempts a second a subscription takes. Retries count as well; it holds over all nodes.
+///
+/// ```
+/// use postrider_sdk::model::RateLimit;
+///
+/// let ten_a_second = RateLimit::per_second(10.0);
+/// let thirty_a_minute_one_by_one = RateLimit::per_second(0.5).burst(1);
+/// assert_eq!(thirty_a_minute_one_by_one.burst, 1);
+/// # let _ = ten_a_second;
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct RateLimit {
+    /// Attempts per second, 0.001 to 100,000.
+    pub deliveries_per_second: f64,
+    /// How many attempts may begin at once after a while in which there were none, 1 to 100,000; 0 in what is sent stands
+    /// for one second's worth.
+    pub burst: u32,
+}
+
+impl RateLimit {
+    /// At most so many attempts a second. One second's worth of them may begin at once.
+    #[must_use]
+    pub const fn per_second(deliveries_per_second: f64) -> Self {
+        Self { deliveries_per_second, burst: 0 }
+    }
+
+    /// At most so many attempts begin at once after a while in which there were none.
+    #[must_use]
+    pub const fn burst(self, burst: u32) -> Self {
+        Self { burst, ..self }
+    }
+
+    pub(crate) fn to_pb(self) -> pb::RateLimit {
+        // What is too large for the wire is too large for the server, which says so.
+        let burst = i32::try_from(self.burst).unwrap_or(i32::MAX);
+        pb::RateLimit { deliveries_per_second: self.deliveries_per_second, burst }
+    }
+}
+
+/// How the receiver of a subscription fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// Nothing keeps deliveries from being sent.
+    Healthy,
+    /// The receiver failed too often: deliveries wait, and nothing is sent but one probe after another.
+    #[non_exhaustive]
+    Blocked {
+        /// When the first of the failures began that led to it.
+        failing_since: Option<OffsetDateTime>,
+        /// Why, for people.
+        reason: String,
+        /// When the next probe may be sent, if a delivery is due then.
+        next_probe_at: Option<OffsetDateTime>,
+    },
+    /// A state newer than this SDK, with its number.
+    Unrecognized(i32),
+}
+
 /// Why a subscription was disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -100,6 +166,24 @@ impl NewSubscription {
         self
     }
 
+    /// At most so many attempts a second.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::RateLimit};
+    ///
+    /// let new = Subscription::to("https://example.com/hooks").rate_limit(RateLimit::per_second(10.0)).max_in_flight(4);
+    /// ```
+    pub fn rate_limit(mut self, rate_limit: RateLimit) -> Self {
+        self.message.rate_limit = Some(rate_limit.to_pb());
+        self
+    }
+
+    /// At most so many attempts at once from each node, 1 to 100,000. The server's own limit holds as well.
+    pub fn max_in_flight(mut self, attempts: u32) -> Self {
+        self.message.max_in_flight = i32::try_from(attempts).unwrap_or(i32::MAX);
+        self
+    }
+
     /// For people.
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.message.description = description.into();
@@ -108,7 +192,7 @@ impl NewSubscription {
 }
 
 /// A new subscription and the secret that its callbacks are signed with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct CreatedSubscription {
     /// The subscription.

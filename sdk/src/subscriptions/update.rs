@@ -5,7 +5,7 @@ use std::pin::Pin;
 use postrider_proto::v1 as pb;
 
 use super::rpc;
-use crate::{Client, Result, Subscription, client::Repeat, convert};
+use crate::{Client, Result, Subscription, client::Repeat, convert, model::RateLimit};
 
 /// A change of a subscription, made when it is awaited. Begun by
 /// [`Subscriptions::update`](crate::Subscriptions::update). Not tried again by itself.
@@ -14,6 +14,9 @@ use crate::{Client, Result, Subscription, client::Repeat, convert};
 /// # async fn example(client: postrider_sdk::Client) -> postrider_sdk::Result<()> {
 /// let orders = client.subscriptions().get("orders").await?;
 /// client.subscriptions().update("orders").event_types(["order.**"]).etag(orders.etag).await?;
+///
+/// use postrider_sdk::model::RateLimit;
+/// client.subscriptions().update("orders").rate_limit(RateLimit::per_second(50.0)).max_in_flight(8).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -46,6 +49,19 @@ impl UpdateSubscription {
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.message.description = description.into();
         self.change("description")
+    }
+
+    /// At most so many attempts a second from now on; `None` takes the limit away.
+    pub fn rate_limit(mut self, rate_limit: impl Into<Option<RateLimit>>) -> Self {
+        self.message.rate_limit = rate_limit.into().map(RateLimit::to_pb);
+        self.change("rate_limit")
+    }
+
+    /// At most so many attempts at once from each node from now on; `None`: as many as the server is configured for.
+    pub fn max_in_flight(mut self, attempts: impl Into<Option<u32>>) -> Self {
+        self.message.max_in_flight =
+            attempts.into().map_or(0, |attempts| i32::try_from(attempts).unwrap_or(i32::MAX));
+        self.change("max_in_flight")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

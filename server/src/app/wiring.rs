@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use super::Deliverer;
 use crate::{
-    dispatch::Permit,
+    dispatch::{NoRoom, Permit},
     domain::{
         claim::{Claim, Target},
         timestamp::Timestamp,
@@ -24,8 +24,11 @@ impl publish::Outlet for Outlet {
         self.0.lease()
     }
 
-    fn reserve(&self, target: &Target) -> Option<Permit> {
-        self.0.reserve(target)
+    fn reserve(&self, target: &Arc<Target>) -> Result<Permit, publish::NoRoom> {
+        self.0.reserve(target).map_err(|refused| match refused {
+            NoRoom::Taken => publish::NoRoom::Taken,
+            NoRoom::Held => publish::NoRoom::Held,
+        })
     }
 
     fn start(&self, permit: Permit, claim: Claim) {

@@ -29,10 +29,16 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
     let mut attempt = shared.sender.send(&claim, trace, now).instrument(span.clone()).await;
     attempt.span = own;
     let at = shared.clock.now();
+    let policy = &shared.policy;
     let expire_at = claim.event.content.handling.expire_at;
     let settlement =
-        delivery::settle(attempt.number, &attempt.outcome, &shared.retry, expire_at, at, clock::jitter());
+        delivery::settle(attempt.number, &attempt.outcome, &policy.retry, expire_at, at, clock::jitter());
+    let health = match claim.probe {
+        Some(probe) => policy.breaker.after_probe(probe, &attempt.outcome, at, clock::jitter()),
+        None => shared.permits.record(&claim.target, &attempt, &policy.breaker, at, clock::jitter()),
+    };
     trace_context::record_outcome(&span, &attempt, settlement);
     shared.metrics.attempted(&attempt, settlement);
-    shared.settled.put(Settled::attempted(claim, attempt, settlement, at), permit);
+    let settled = Settled::attempted(claim, attempt, settlement, at);
+    shared.settled.put(Settled { health, ..settled }, permit);
 }

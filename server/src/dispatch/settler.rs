@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::sync::{Mutex, mpsc};
 
-use super::{Permit, Queue, QueueError, Sender, Settled, Settling, Shared};
+use super::{HealthChange, Permit, Queue, QueueError, Sender, Settled, Settling, Shared};
 
 /// The most settlements of one transaction.
 const MAX_BATCH: usize = 500;
@@ -76,6 +76,9 @@ async fn write<Q: Queue, S: Sender>(shared: &Shared<Q, S>, batch: &[Settled]) {
                         attempt.number = one.number.get(),
                         "an attempt cannot be recorded"
                     );
+                    if let Some(HealthChange::Open { .. }) = &one.health {
+                        shared.permits.opened(&one.target, false);
+                    }
                     return shared.metrics.unrecorded();
                 }
                 // One of them spoils it for all: find it by halves.
@@ -102,5 +105,42 @@ fn written<Q, S>(shared: &Shared<Q, S>, batch: &[Settled], settling: &Settling) 
         if let super::Settlement::RetryAt(due_at) = settled.settlement {
             shared.wakeup.at(due_at);
         }
+        if let Some(change) = &settled.health {
+            turned(shared, settled, change, settling.turned.contains(&settled.target.uid));
+        }
     }
+}
+
+/// Brings what this node knows of a subscription in line with its row.
+fn turned<Q, S>(shared: &Shared<Q, S>, settled: &Settled, change: &HealthChange, is_stored: bool) {
+    let target = &settled.target;
+    match change {
+        HealthChange::Open { until, reason, .. } => {
+            shared.permits.opened(target, is_stored);
+            if is_stored {
+                shared.metrics.breaker_opened();
+                shared.wakeup.at(*until);
+                tracing::warn!(
+                    tenant.id = %target.tenant,
+                    subscription.id = %target.id,
+                    reason,
+                    next_probe = %until,
+                    "a subscription is blocked: its receiver fails"
+                );
+            }
+        }
+        HealthChange::Reopen { until, .. } => shared.wakeup.at(*until),
+        HealthChange::Close { .. } if is_stored => {
+            shared.permits.recovered(target, settled.at);
+            shared.wakeup.now();
+            tracing::info!(
+                tenant.id = %target.tenant,
+                subscription.id = %target.id,
+                "a subscription is no longer blocked: its receiver has recovered"
+            );
+        }
+        HealthChange::Close { .. } => {}
+    }
+    // Whatever somebody else has decided in the meantime is seen at the next look.
+    shared.refreshed_at.store(i64::MIN, Ordering::Relaxed);
 }

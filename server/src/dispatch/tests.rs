@@ -17,6 +17,7 @@ use crate::{
         handling::Handling,
         id::{EventId, SubscriptionId, TenantId},
         secret::SecretSet,
+        subscription::Pace,
         target_url::TargetUrl,
     },
 };
@@ -47,7 +48,7 @@ impl FakeQueue {
 }
 
 impl Queue for Arc<FakeQueue> {
-    async fn claim(&self, ask: &Ask) -> Result<Vec<Claim>, QueueError> {
+    async fn claim(&self, ask: &Ask) -> Result<Claimed, QueueError> {
         let busy: BTreeMap<_, _> = ask.in_flight.iter().copied().collect();
         let mut claims = Vec::new();
         for (uid, due) in self.due.lock().unwrap().iter_mut() {
@@ -55,7 +56,11 @@ impl Queue for Arc<FakeQueue> {
             let room = room.min(ask.max - claims.len()).min(due.len());
             claims.extend(due.drain(..room));
         }
-        Ok(claims)
+        Ok(Claimed { claims, throttled: Vec::new() })
+    }
+
+    async fn blocked(&self) -> Result<HashSet<SubscriptionUid>, QueueError> {
+        Ok(HashSet::new())
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {
@@ -85,19 +90,24 @@ impl Sender for Arc<FakeSender> {
         }
         tokio::task::yield_now().await;
         self.under_way.lock().unwrap().0 -= 1;
-        Attempt {
-            number: claim.attempt,
-            started_at: now,
-            target_url: String::new(),
-            outcome: Outcome::Acknowledged { status: 204 },
-            response: None,
-            timings: Timings::default(),
-            span: None,
-        }
+        Attempt { number: claim.attempt, ..attempt(now, Outcome::Acknowledged { status: 204 }) }
     }
 }
 
-fn target() -> Arc<Target> {
+/// The first attempt of a delivery, over as soon as it began.
+pub(super) fn attempt(started_at: Timestamp, outcome: Outcome) -> Attempt {
+    Attempt {
+        number: AttemptNumber::FIRST,
+        started_at,
+        target_url: String::new(),
+        outcome,
+        response: None,
+        timings: Timings::default(),
+        span: None,
+    }
+}
+
+pub(super) fn target() -> Arc<Target> {
     let uid = SubscriptionUid::new(Timestamp::from_micros(0));
     Arc::new(Target {
         uid,
@@ -105,6 +115,8 @@ fn target() -> Arc<Target> {
         id: SubscriptionId::from(uid),
         url: TargetUrl::parse("https://example.com/").unwrap(),
         secrets: SecretSet::newest_first(Vec::new()),
+        pace: Pace::default(),
+        recovered_at: None,
     })
 }
 
@@ -133,6 +145,7 @@ fn claim(target: &Arc<Target>) -> Claim {
         target: Arc::clone(target),
         leased_until: now + Duration::from_mins(1),
         previous_span: None,
+        probe: None,
     }
 }
 
@@ -142,7 +155,7 @@ async fn run(queue: &Arc<FakeQueue>, config: Config, expected: usize) -> (usize,
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1)));
     let dispatcher = Dispatcher::new(
         config,
-        RetryPolicy::default(),
+        Policy::default(),
         Arc::clone(queue),
         Arc::clone(&sender),
         clock,
@@ -168,6 +181,7 @@ async fn run(queue: &Arc<FakeQueue>, config: Config, expected: usize) -> (usize,
 fn config(max_in_flight: usize, max_in_flight_per_subscription: usize) -> Config {
     Config {
         max_in_flight,
+        max_in_flight_per_tenant: max_in_flight,
         max_in_flight_per_subscription,
         poll_interval: POLL_INTERVAL,
         ..Config::default()
@@ -219,7 +233,7 @@ async fn what_was_put_off_is_looked_for_at_its_time() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1)));
     let dispatcher = Dispatcher::new(
         config(8, 8),
-        RetryPolicy::default(),
+        Policy::default(),
         Arc::clone(&queue),
         Arc::new(FakeSender::default()),
         clock,

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::{
     attempt::AttemptNumber,
+    breaker::Probe,
     event::Event,
     id::{DeliveryId, SubscriptionId, SubscriptionUid, TenantId},
     secret::SecretSet,
+    subscription::Pace,
     target_url::TargetUrl,
     timestamp::Timestamp,
     trace_context::TraceContext,
@@ -27,6 +29,8 @@ pub struct Claim {
     pub leased_until: Timestamp,
     /// The span of the attempt before.
     pub previous_span: Option<TraceContext>,
+    /// Set if the receiver is to show by this attempt whether it has recovered.
+    pub probe: Option<Probe>,
 }
 
 impl Claim {
@@ -50,4 +54,8 @@ pub struct Target {
     pub url: TargetUrl,
     /// What they are signed with.
     pub secrets: SecretSet,
+    /// How fast.
+    pub pace: Pace,
+    /// When it was last unblocked.
+    pub recovered_at: Option<Timestamp>,
 }

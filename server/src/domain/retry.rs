@@ -20,6 +20,12 @@ impl Jitter {
     pub fn new(drawn: f64) -> Self {
         Self(drawn.clamp(0.0, 1.0))
     }
+
+    /// Makes a span longer or shorter by up to this part of itself.
+    #[must_use]
+    pub fn spread(self, span: Duration, part: f64) -> Duration {
+        span.mul_f64(1.0 + part * (2.0 * self.0 - 1.0))
+    }
 }
 
 /// The pauses between attempts. There is one attempt more than there are pauses.
@@ -53,7 +59,7 @@ impl RetryPolicy {
         jitter: Jitter,
     ) -> Option<Duration> {
         let scheduled = self.schedule.get(attempt.get() as usize - 1)?;
-        let pause = scheduled.mul_f64(1.0 + self.jitter * (2.0 * jitter.0 - 1.0));
+        let pause = jitter.spread(*scheduled, self.jitter);
         Some(pause.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)))
     }
 }

@@ -1,9 +1,13 @@
 //! Where a receiver wants events, and which ones.
 
+use std::num::NonZeroU32;
+
 use super::{
+    breaker::Health,
     event_type::{EventType, TypePattern},
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
+    rate_limit::RateLimit,
     target_url::TargetUrl,
     timestamp::Timestamp,
 };
@@ -12,6 +16,8 @@ use super::{
 pub const MAX_PATTERNS: usize = 100;
 /// The longest description, in characters.
 pub const MAX_DESCRIPTION: usize = 1_024;
+/// The most that a subscription's limit of attempts at once can be: as much as the server's.
+pub const MAX_IN_FLIGHT: u32 = 100_000;
 
 /// What a caller says of a subscription.
 #[derive(Debug, Clone)]
@@ -22,6 +28,30 @@ pub struct SubscriptionSpec {
     pub target_url: TargetUrl,
     /// Which events are sent.
     pub filter: Filter,
+    /// How fast.
+    pub pace: Pace,
+}
+
+/// How fast a receiver wants to be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Pace {
+    /// How many attempts a second, at most, from all nodes together.
+    pub rate: Option<RateLimit>,
+    /// How many attempts at once, at most, from each node; the server's limit holds as well.
+    pub max_in_flight: Option<NonZeroU32>,
+}
+
+impl Pace {
+    /// Reads a limit of the attempts at once, where 0 stands for none.
+    pub fn parse_max_in_flight(number: i32) -> Result<Option<NonZeroU32>, Invalid> {
+        match u32::try_from(number) {
+            Ok(number) if number <= MAX_IN_FLIGHT => Ok(NonZeroU32::new(number)),
+            _ => {
+                let reason = format!("must be from 1 to {MAX_IN_FLIGHT}, or 0 for the server's limit");
+                Err(Invalid::new("max_in_flight", reason))
+            }
+        }
+    }
 }
 
 /// A subscription as it is stored.
@@ -39,6 +69,8 @@ pub struct Subscription {
     pub paused_at: Option<Timestamp>,
     /// Since when and why policy has disabled it.
     pub disabled: Option<(Timestamp, DisabledReason)>,
+    /// How its receiver fares. Changes of it are no changes of the subscription.
+    pub health: Health,
     /// Counts its changes.
     pub revision: i64,
     /// When it was created.

@@ -10,8 +10,8 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Batch, Commit, Entry, Error, Fate, Journal, JournalError, NewDelivery, Outlet, Pending, Published,
-    match_table::MatchTables,
+    Batch, Commit, Entry, Error, Fate, Journal, JournalError, NewDelivery, NoRoom, Outlet, Pending,
+    Published, match_table::MatchTables,
 };
 use crate::{
     clock::SharedClock,
@@ -127,16 +127,22 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                 // Of several with one ordering key at most the first can go out at once.
                 let next_in_lane =
                     handling.ordering_key.as_ref().is_none_or(|key| lanes.insert((interest.target.uid, key)));
-                let permit = (next_in_lane && !put_off && !interest.paused)
-                    .then(|| self.outlet.reserve(&interest.target))
-                    .flatten();
+                let reserved = if interest.paused {
+                    Err(NoRoom::Held)
+                } else if next_in_lane && !put_off {
+                    self.outlet.reserve(&interest.target)
+                } else {
+                    Err(NoRoom::Taken)
+                };
+                let paused = matches!(reserved, Err(NoRoom::Held));
+                let permit = reserved.ok();
                 let id = DeliveryId::nth(now, delivery_number);
                 delivery_number += 1;
                 deliveries.push(NewDelivery {
                     id,
                     target: Arc::clone(&interest.target),
                     claimed: permit.is_some(),
-                    paused: interest.paused,
+                    paused,
                 });
                 permits.extend(permit.map(|permit| Reserved { delivery: deliveries.len() - 1, permit }));
             }
@@ -200,6 +206,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                         target: Arc::clone(&delivery.target),
                         leased_until: batch.leased_until,
                         previous_span: None,
+                        probe: None,
                     };
                     self.outlet.start(permit, claim);
                 }

@@ -10,7 +10,7 @@ use super::{
 use crate::domain::address::AddressPolicy;
 
 /// As many idle connections as there may be attempts under way to one subscription, or bursts would open new ones each time.
-const MAX_IDLE_PER_HOST: usize = 128;
+const MAX_IDLE_PER_HOST: usize = 1024;
 /// Shorter than the five seconds after which Node.js and Apache close idle connections, lest a request cross that.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// The most headers of an HTTP/1.1 response; their total the client bounds at 408 KiB and does not let us choose.

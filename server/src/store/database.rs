@@ -15,8 +15,17 @@ use crate::domain::invalid::Invalid;
 
 /// How long a caller waits for a connection or a lock before it is told that the database is unavailable.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How large SQLite's log may grow until it is brought into the database, in pages of 4 KiB: the longer, the more changes of the same
+/// page are written there once.
+const WAL_PAGES: &str = "8192";
+/// How much of the database the connection that writes keeps in memory, in KiB (negative by SQLite's convention).
+const WRITER_CACHE: &str = "-32768";
 /// How many connections read from SQLite beside the one that writes.
 const SQLITE_READERS: u32 = 4;
+/// Everything that changes something finds its rows by an index. Of a table that is new or has grown much since it was last analysed
+/// PostgreSQL's planner does not know that, and a statement prepared at such a time would read the whole table again and again.
+const INDEX_WORK_ONLY: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
 /// Any number will do, as long as it is always this one: whoever prepares the database holds this advisory lock.
 const LOCK: i64 = 0x706f_7374_7269_6465;
 
@@ -102,9 +111,9 @@ impl Connections {
         } else {
             // Apart, so that slow listings cannot keep events from being taken in and delivered.
             let readers = (config.max_connections / 2).max(1);
-            let writer =
-                Database::connect(postgres(&url, config.max_connections - readers, PATIENCE)).await?;
-            let reader = Database::connect(postgres(&url, readers, PATIENCE)).await?;
+            let writers = config.max_connections - readers;
+            let writer = Database::connect(postgres(&url, writers, PATIENCE, &INDEX_WORK_ONLY)).await?;
+            let reader = Database::connect(postgres(&url, readers, PATIENCE, &[])).await?;
             Ok(Self { writer, reader })
         }
     }
@@ -138,7 +147,7 @@ pub(super) async fn migrate(config: &Config, data_dir: &Path) -> Result<(), DbEr
         return connection.close().await;
     }
     // One connection holds the lock, the other one migrates. Both wait: a migration may take its time.
-    let connection = Database::connect(postgres(&url, 2, Duration::ZERO)).await?;
+    let connection = Database::connect(postgres(&url, 2, Duration::ZERO, &[])).await?;
     let lock = connection.begin().await?;
     take_lock(&lock).await?;
     Migrator::up(&connection, None).await?;
@@ -184,6 +193,8 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
     let mut options = options(url, connections);
     // An idle connection costs nothing, and a new one must read the schema again.
     options.min_connections(1).idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
+    // Nor can it be lost, so there is no need to ask each time whether it still stands.
+    options.test_before_acquire(false);
     options.map_sqlx_sqlite_opts(|options| {
         options
             .create_if_missing(true)
@@ -192,21 +203,29 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(PATIENCE)
+            .pragma("wal_autocheckpoint", WAL_PAGES)
+            .pragma("cache_size", WRITER_CACHE)
     });
     options
 }
 
 /// `patience` zero: wait without an end.
-fn postgres(url: &str, connections: u32, patience: Duration) -> ConnectOptions {
+fn postgres(
+    url: &str,
+    connections: u32,
+    patience: Duration,
+    planner: &'static [(&'static str, &'static str)],
+) -> ConnectOptions {
     let mut options = options(url, connections);
     let lock_timeout = format!("{}ms", patience.as_millis());
     let statement_timeout = format!("{}ms", patience.as_millis() * 6);
     options.map_sqlx_postgres_opts(move |options| {
-        options.application_name("postrider").options([
+        let timeouts = [
             ("lock_timeout", lock_timeout.as_str()),
             ("statement_timeout", statement_timeout.as_str()),
             ("idle_in_transaction_session_timeout", statement_timeout.as_str()),
-        ])
+        ];
+        options.application_name("postrider").options(timeouts).options(planner.iter().copied())
     });
     options
 }

@@ -1,18 +1,18 @@
 //! Commits events together with their deliveries.
+//!
+//! On PostgreSQL a batch is one statement ([`at_once`]) as long as nothing is unusual about it: no tenant that comes into being, no
+//! request id that is known already, no ordering key. Whatever is unusual, and everything on SQLite, goes step by step in a transaction.
 
 use std::collections::{HashMap, HashSet};
 
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Iterable, QueryFilter,
-    QuerySelect,
-    prelude::Uuid,
-    sea_query::{OnConflict, Query},
+    ColumnTrait, Condition, DatabaseTransaction, DbBackend, DbErr, EntityTrait, Iterable, QueryFilter,
+    QuerySelect, prelude::Uuid, sea_query::Query,
 };
 
 use super::{
-    Error, ROWS_PER_STATEMENT, STEP_TIMEOUT, Store, codes,
-    entity::{deliveries, events, payloads, subscription_secrets, subscriptions},
+    Error, ROWS_PER_STATEMENT, STEP_TIMEOUT, Store,
+    entity::{events, subscription_secrets, subscriptions},
     lanes::{self, Lane},
     rows, tenants, within,
 };
@@ -23,8 +23,11 @@ use crate::{
         secret::SecretSet,
         timestamp::Timestamp,
     },
-    publish::{Batch, Commit, Entry, Fate, Interest, Interests, Journal, JournalError, NewDelivery},
+    publish::{Batch, Commit, Entry, Fate, Interest, Interests, Journal, JournalError},
 };
+
+mod at_once;
+mod insert;
 
 impl Journal for Store {
     async fn interests(&self, tenant: &TenantId) -> Result<Interests, JournalError> {
@@ -72,6 +75,11 @@ impl Store {
     }
 
     async fn commit_batch(&self, batch: &Batch) -> Result<Commit, Error> {
+        if self.connections.backend() == DbBackend::Postgres
+            && let Some(commit) = at_once::commit(&self.connections.writer, batch).await?
+        {
+            return Ok(commit);
+        }
         let transaction = self.connections.begin().await?;
         let stale = check_versions(&transaction, batch).await?;
         if !stale.is_empty() {
@@ -79,15 +87,18 @@ impl Store {
             return Ok(Commit::Stale(stale));
         }
         let stored = insert_events(&transaction, &batch.entries).await?;
-        let is_stored = |entry: &&Entry| stored.contains(&entry.event.id);
-        insert_payloads(&transaction, batch.entries.iter().filter(is_stored)).await?;
-        let parked = insert_deliveries(&transaction, batch.entries.iter().filter(is_stored), batch).await?;
-        let fates = if stored.len() == batch.entries.len() {
-            vec![Fate::Stored; stored.len()]
-        } else {
-            fates(&transaction, &batch.entries, &stored).await?
+        let is_stored =
+            |entry: &&Entry| stored.as_ref().is_none_or(|stored| stored.contains(&entry.event.id));
+        let entries: Vec<_> = batch.entries.iter().filter(is_stored).collect();
+        let places = lanes::enter(&transaction, lanes_of(&entries)).await?;
+        insert::PAYLOADS.insert(&transaction, insert::payloads(&entries)).await?;
+        insert::DELIVERIES.insert(&transaction, insert::deliveries(&entries, &places, batch)).await?;
+        let fates = match stored {
+            None => vec![Fate::Stored; batch.entries.len()],
+            Some(stored) => fates(&transaction, &batch.entries, &stored).await?,
         };
         transaction.commit().await?;
+        let parked = places.into_iter().filter(|(_, place)| place.parked).map(|(id, _)| id).collect();
         Ok(Commit::Done { fates, parked })
     }
 }
@@ -126,120 +137,40 @@ async fn check_versions(transaction: &DatabaseTransaction, batch: &Batch) -> Res
     Ok(stale)
 }
 
-/// Inserts the events whose request id is new; returns which.
+/// Inserts the events whose request id is new; returns which, unless it was all of them.
 async fn insert_events(
     transaction: &DatabaseTransaction,
     entries: &[Entry],
-) -> Result<HashSet<EventId>, DbErr> {
-    let mut rows: Vec<_> = entries.iter().map(event_row).collect();
-    // All nodes in one order, so that two that bring the same request ids wait for each other and do not deadlock.
-    rows.sort_by(|a, b| {
-        (a.tenant_id.as_ref(), a.request_id.as_ref()).cmp(&(b.tenant_id.as_ref(), b.request_id.as_ref()))
-    });
+) -> Result<Option<HashSet<EventId>>, DbErr> {
+    let inserted = insert::EVENTS.insert(transaction, insert::events(entries)).await?;
+    if inserted == entries.len() as u64 {
+        return Ok(None);
+    }
     let mut stored = HashSet::with_capacity(entries.len());
-    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-        let mut insert = events::Entity::insert_many(chunk.to_vec())
-            .on_conflict(OnConflict::new().do_nothing().to_owned());
-        let statement = sea_orm::QueryTrait::query(&mut insert).returning_col(events::Column::Id).to_owned();
-        for row in transaction.query_all(&statement).await? {
-            stored.insert(EventId::from_uuid(row.try_get::<Uuid>("", "id")?));
-        }
+    for chunk in entries.chunks(ROWS_PER_STATEMENT) {
+        let ids = events::Entity::find()
+            .select_only()
+            .column(events::Column::Id)
+            .filter(events::Column::Id.is_in(chunk.iter().map(|entry| entry.event.id.uuid())))
+            .into_tuple::<Uuid>();
+        stored.extend(ids.all(transaction).await?.into_iter().map(EventId::from_uuid));
     }
-    Ok(stored)
+    Ok(Some(stored))
 }
 
-fn event_row(entry: &Entry) -> events::ActiveModel {
-    let event = &entry.event;
-    let attributes = event.content.attributes.as_map();
-    let handling = &event.content.handling;
-    events::ActiveModel {
-        id: Set(event.id.uuid()),
-        tenant_id: Set(event.tenant.as_str().to_owned()),
-        event_type: Set(event.content.event_type.as_str().to_owned()),
-        source: Set(event.content.source.clone()),
-        subject: Set(event.content.subject.clone()),
-        occurred_at: Set(event.content.time.map(Timestamp::as_micros)),
-        content_type: Set(event.content.payload.content_type.clone()),
-        // Strings always serialise.
-        attributes: Set(
-            (!attributes.is_empty()).then(|| serde_json::to_string(attributes).unwrap_or_default())
-        ),
-        request_id: Set(event.request_id.as_ref().map(|id| id.as_str().to_owned())),
-        fingerprint: Set(entry.fingerprint.map(|fingerprint| fingerprint.0.to_vec())),
-        traceparent: Set(event.trace.as_ref().map(|trace| trace.traceparent().to_owned())),
-        tracestate: Set(event.trace.as_ref().map(|trace| trace.tracestate().to_owned())),
-        ordering_key: Set(handling.ordering_key.as_ref().map(|key| key.as_str().to_owned())),
-        deliver_at: Set(handling.deliver_at.map(Timestamp::as_micros)),
-        expire_at: Set(handling.expire_at.map(Timestamp::as_micros)),
-        priority: Set(codes::priority_code(handling.priority)),
-        delivery_count: Set(i32::try_from(entry.deliveries.len()).unwrap_or(i32::MAX)),
-        created_at: Set(event.created_at.as_micros()),
-    }
-}
-
-async fn insert_payloads<'a>(
-    transaction: &DatabaseTransaction,
-    entries: impl Iterator<Item = &'a Entry>,
-) -> Result<(), DbErr> {
-    let rows: Vec<_> = entries
-        .map(|entry| payloads::ActiveModel {
-            event_id: Set(entry.event.id.uuid()),
-            data: Set(entry.event.content.payload.data.to_vec()),
-        })
-        .collect();
-    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-        payloads::Entity::insert_many(chunk.to_vec()).exec_without_returning(transaction).await?;
-    }
-    Ok(())
-}
-
-/// Inserts the deliveries; returns those that have to wait for an earlier one with their ordering key.
-async fn insert_deliveries<'a>(
-    transaction: &DatabaseTransaction,
-    entries: impl Iterator<Item = &'a Entry>,
-    batch: &Batch,
-) -> Result<HashSet<DeliveryId>, DbErr> {
-    let deliveries: Vec<_> =
-        entries.flat_map(|entry| entry.deliveries.iter().map(move |delivery| (entry, delivery))).collect();
-    let keyed = deliveries.iter().filter_map(|(entry, delivery)| {
+/// The deliveries that stand in a lane.
+fn lanes_of(entries: &[&Entry]) -> Vec<(DeliveryId, Lane)> {
+    let of_entry = |entry: &&Entry| {
         let key = entry.event.content.handling.ordering_key.as_ref()?;
-        Some((delivery.id, Lane::new(delivery.target.uid, key)))
-    });
-    let places = lanes::enter(transaction, keyed.collect()).await?;
-    let row = |(entry, delivery): &(&Entry, &NewDelivery)| {
-        let place = places.get(&delivery.id);
-        let handling = &entry.event.content.handling;
-        let (attempt_count, due_at) = if place.is_some_and(|place| place.parked) {
-            (0, Timestamp::NEVER)
-        } else if delivery.claimed {
-            // It is already in its first attempt: due again only if this node dies.
-            (1, batch.leased_until)
-        } else {
-            (0, handling.put_off(batch.due_at).unwrap_or(batch.due_at))
-        };
-        deliveries::ActiveModel {
-            id: Set(delivery.id.uuid()),
-            event_id: Set(entry.event.id.uuid()),
-            subscription_uid: Set(delivery.target.uid.uuid()),
-            tenant_id: Set(entry.event.tenant.as_str().to_owned()),
-            state: Set(codes::PENDING),
-            end_reason: Set(None),
-            attempt_count: Set(attempt_count),
-            due_at: Set(due_at.as_micros()),
-            created_at: Set(entry.event.created_at.as_micros()),
-            ended_at: Set(None),
-            last_traceparent: Set(None),
-            priority: Set(codes::priority_code(handling.priority)),
-            ordering_key: Set(handling.ordering_key.as_ref().map(|key| key.as_str().to_owned())),
-            position: Set(place.map(|place| place.position)),
-            expire_at: Set(handling.expire_at.map(Timestamp::as_micros)),
-        }
+        Some(
+            entry
+                .deliveries
+                .iter()
+                .map(|delivery| (delivery.id, Lane::new(delivery.target.uid, key)))
+                .collect(),
+        )
     };
-    let rows: Vec<_> = deliveries.iter().map(row).collect();
-    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-        deliveries::Entity::insert_many(chunk.to_vec()).exec_without_returning(transaction).await?;
-    }
-    Ok(places.into_iter().filter(|(_, place)| place.parked).map(|(id, _)| id).collect())
+    entries.iter().filter_map(of_entry).collect::<Vec<Vec<_>>>().concat()
 }
 
 /// Tells repeated publishes from reused request ids, by the events that were there first.

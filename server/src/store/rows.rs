@@ -2,11 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
+use sea_orm::Value;
 
 use super::{
     Error, codes,
@@ -15,13 +17,15 @@ use super::{
 };
 use crate::domain::{
     attempt::{Attempt, AttemptNumber, Outcome, Response, Timings},
+    breaker::Health,
     claim::Target,
     event::{Attributes, Event, EventContent, Payload, RequestId},
     event_type::EventType,
     handling::{Handling, OrderingKey},
     id::{EventId, SubscriptionId, SubscriptionUid, TenantId},
+    rate_limit::RateLimit,
     secret::{SecretInForce, SecretSet},
-    subscription::{Description, Filter, Subscription, SubscriptionSpec},
+    subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec},
     target_url::TargetUrl,
     timestamp::Timestamp,
     trace_context::TraceContext,
@@ -50,6 +54,14 @@ pub(super) fn subscription(row: subscriptions::Model) -> Result<Subscription, Er
         (Some(at), Some(reason)) => Some((timestamp(at), codes::disabled_reason_of(reason)?)),
         _ => None,
     };
+    let health = match row.blocked_until {
+        Some(until) => Health::Blocked {
+            failing_since: timestamp(row.failing_since.unwrap_or(row.updated_at)),
+            reason: row.blocked_reason.clone().unwrap_or_default(),
+            next_probe_at: timestamp(until),
+        },
+        None => Health::Healthy,
+    };
     Ok(Subscription {
         uid: SubscriptionUid::from_uuid(row.uid),
         tenant: TenantId::from_stored(&row.tenant_id),
@@ -57,14 +69,28 @@ pub(super) fn subscription(row: subscriptions::Model) -> Result<Subscription, Er
         spec: SubscriptionSpec {
             target_url: target_url(&row.target_url)?,
             filter: filter(&row.event_types)?,
+            pace: pace(&row),
             description: Description::from_stored(row.description),
         },
+        health,
         paused_at: row.paused_at.map(timestamp),
         disabled,
         revision: row.revision,
         created_at: timestamp(row.created_at),
         updated_at: timestamp(row.updated_at),
     })
+}
+
+fn pace(row: &subscriptions::Model) -> Pace {
+    Pace {
+        rate: rate_limit(row.rate_per_second, row.rate_burst),
+        max_in_flight: row.max_in_flight.and_then(|most| u32::try_from(most).ok()).and_then(NonZeroU32::new),
+    }
+}
+
+pub(super) fn rate_limit(per_second: Option<f64>, burst: Option<i32>) -> Option<RateLimit> {
+    let burst = burst.and_then(|burst| u32::try_from(burst).ok()).unwrap_or(1);
+    per_second.map(|per_second| RateLimit::from_stored(per_second, burst))
 }
 
 /// The part of a subscription that matching needs.
@@ -80,6 +106,8 @@ pub(super) fn target(row: &subscriptions::Model, secrets: SecretSet) -> Result<A
         id: SubscriptionId::from_stored(&row.id),
         url: target_url(&row.target_url)?,
         secrets,
+        pace: pace(row),
+        recovered_at: row.recovered_at.map(timestamp),
     }))
 }
 
@@ -198,8 +226,8 @@ pub(super) fn attempt(row: attempts::Model) -> Result<Attempt, Error> {
     })
 }
 
-/// The other way round: an attempt as it is stored.
-pub(super) fn attempt_row(delivery: crate::domain::id::DeliveryId, attempt: &Attempt) -> attempts::Model {
+/// The other way round: an attempt as it is stored, in the order of the entity's columns.
+pub(super) fn attempt_values(delivery: crate::domain::id::DeliveryId, attempt: &Attempt) -> [Value; 16] {
     let (outcome, failure) = match &attempt.outcome {
         Outcome::Acknowledged { .. } => (codes::ACKNOWLEDGED, None),
         Outcome::Rejected { .. } => (codes::REJECTED, None),
@@ -209,24 +237,24 @@ pub(super) fn attempt_row(delivery: crate::domain::id::DeliveryId, attempt: &Att
     };
     let response = attempt.response.as_ref();
     let timings = &attempt.timings;
-    attempts::Model {
-        delivery_id: delivery.uuid(),
-        number: i32::try_from(attempt.number.get()).unwrap_or(i32::MAX),
-        started_at: attempt.started_at.as_micros(),
-        target_url: attempt.target_url.clone(),
-        outcome,
-        failure: failure.map(|(code, _)| code),
+    [
+        delivery.uuid().into(),
+        i32::try_from(attempt.number.get()).unwrap_or(i32::MAX).into(),
+        attempt.started_at.as_micros().into(),
+        attempt.target_url.as_str().into(),
+        outcome.into(),
+        failure.map(|(code, _)| code).into(),
         // The one character that PostgreSQL cannot store.
-        failure_message: failure.map(|(_, message)| message.replace('\0', "\u{fffd}")),
-        status: response.and_then(|response| i16::try_from(response.status).ok()),
+        failure.map(|(_, message)| message.replace('\0', "\u{fffd}")).into(),
+        response.and_then(|response| i16::try_from(response.status).ok()).into(),
         // Strings always serialise.
-        response_headers: response.and_then(|response| serde_json::to_string(&response.headers).ok()),
-        response_body: response.map(|response| response.body.to_vec()),
-        response_truncated: response.map(|response| response.truncated),
-        total_duration: micros(timings.total),
-        dns_duration: timings.dns.map(micros),
-        connect_duration: timings.connect.map(micros),
-        tls_duration: timings.tls.map(micros),
-        first_byte_duration: timings.first_byte.map(micros),
-    }
+        response.and_then(|response| serde_json::to_string(&response.headers).ok()).into(),
+        response.map(|response| response.body.to_vec()).into(),
+        response.map(|response| response.truncated).into(),
+        micros(timings.total).into(),
+        timings.dns.map(micros).into(),
+        timings.connect.map(micros).into(),
+        timings.tls.map(micros).into(),
+        timings.first_byte.map(micros).into(),
+    ]
 }

@@ -1,5 +1,7 @@
 //! What is wanted: subscriptions and their secrets.
 
+use std::num::NonZeroU32;
+
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
     sea_query::OnConflict,
@@ -9,6 +11,7 @@ use super::{Error, Store, entity::subscriptions, lookup, page, rows, secrets, te
 use crate::domain::{
     id::{SubscriptionId, SubscriptionUid, TenantId},
     page::{Page, PageRequest},
+    rate_limit::RateLimit,
     secret::SigningSecret,
     subscription::{Subscription, SubscriptionSpec},
     timestamp::Timestamp,
@@ -50,6 +53,16 @@ impl Store {
             disabled_at: None,
             disabled_reason: None,
             deleted_at: None,
+            max_in_flight: spec.pace.max_in_flight.map(most),
+            rate_per_second: spec.pace.rate.map(RateLimit::per_second),
+            rate_burst: spec.pace.rate.map(burst),
+            rate_used_until: None,
+            throttled_until: None,
+            failing_since: None,
+            blocked_until: None,
+            blocked_reason: None,
+            block_pauses: 0,
+            recovered_at: None,
         };
         let transaction = self.connections.begin().await?;
         tenants::ensure(&transaction, tenant, now).await?;
@@ -111,8 +124,17 @@ impl Store {
             let mut spec = rows::subscription(row.clone())?.spec;
             edit(&mut spec);
             spec.description.as_str().clone_into(&mut row.description);
-            spec.target_url.as_str().clone_into(&mut row.target_url);
+            if row.target_url != spec.target_url.as_str() {
+                spec.target_url.as_str().clone_into(&mut row.target_url);
+                unblock(row, now);
+            }
             row.event_types = patterns(&spec);
+            row.max_in_flight = spec.pace.max_in_flight.map(most);
+            let rate = (spec.pace.rate.map(RateLimit::per_second), spec.pace.rate.map(burst));
+            if rate != (row.rate_per_second, row.rate_burst) {
+                (row.rate_per_second, row.rate_burst) = rate;
+                (row.rate_used_until, row.throttled_until) = (None, None);
+            }
             Ok(())
         })
         .await
@@ -147,7 +169,7 @@ impl Store {
         .await
     }
 
-    /// Ends a pause, if there is one.
+    /// Ends a pause, if there is one, and a block.
     pub async fn resume_subscription(
         &self,
         tenant: &TenantId,
@@ -156,12 +178,13 @@ impl Store {
     ) -> Result<Change<Subscription>, Error> {
         self.change(tenant, id, None, now, |row| {
             row.paused_at = None;
+            unblock(row, now);
             Ok(())
         })
         .await
     }
 
-    /// Takes back a disabling, if there is one.
+    /// Takes back a disabling, if there is one, and a block.
     pub async fn enable_subscription(
         &self,
         tenant: &TenantId,
@@ -170,6 +193,7 @@ impl Store {
     ) -> Result<Change<Subscription>, Error> {
         self.change(tenant, id, None, now, |row| {
             (row.disabled_at, row.disabled_reason) = (None, None);
+            unblock(row, now);
             Ok(())
         })
         .await
@@ -197,14 +221,37 @@ impl Store {
         if after == before {
             return Ok(Change::Done(current));
         }
-        after.revision += 1;
-        after.updated_at = now.as_micros();
+        let is_health_alone = {
+            let mut unblocked = before;
+            unblock(&mut unblocked, now);
+            unblocked == after
+        };
+        if !is_health_alone {
+            after.revision += 1;
+            after.updated_at = now.as_micros();
+        }
         // Fails if no row was updated. The row is locked, so it is there.
         after.clone().into_active_model().reset_all().update(&transaction).await?;
         tenants::raise_version(&transaction, tenant.as_str()).await?;
         transaction.commit().await?;
         Ok(Change::Done(rows::subscription(after)?))
     }
+}
+
+/// A person says that the receiver is mended, or is another one.
+fn unblock(row: &mut subscriptions::Model, now: Timestamp) {
+    if row.blocked_until.is_some() {
+        (row.blocked_until, row.blocked_reason, row.failing_since) = (None, None, None);
+        (row.block_pauses, row.recovered_at) = (0, Some(now.as_micros()));
+    }
+}
+
+fn most(max_in_flight: NonZeroU32) -> i32 {
+    i32::try_from(max_in_flight.get()).unwrap_or(i32::MAX)
+}
+
+fn burst(rate: RateLimit) -> i32 {
+    i32::try_from(rate.burst()).unwrap_or(i32::MAX)
 }
 
 fn patterns(spec: &SubscriptionSpec) -> String {

@@ -34,6 +34,10 @@ struct Instruments {
     lost: Counter,
     unrecorded: Counter,
     cancelled: Counter,
+    in_flight: Gauge,
+    breaker_openings: Counter,
+    blocked: Gauge,
+    throttled: Counter,
     ready: Gauge,
     claim_age: Gauge<f64, AtomicU64>,
 }
@@ -79,6 +83,10 @@ impl Default for Metrics {
             lost: Counter::default(),
             unrecorded: Counter::default(),
             cancelled: Counter::default(),
+            in_flight: Gauge::default(),
+            breaker_openings: Counter::default(),
+            blocked: Gauge::default(),
+            throttled: Counter::default(),
             ready: Gauge::default(),
             claim_age: Gauge::default(),
             registry: Registry::default(),
@@ -120,6 +128,26 @@ impl Default for Metrics {
             "deliveries_cancelled",
             "Deliveries cancelled because their subscription was deleted or disabled",
             instruments.cancelled.clone(),
+        );
+        registry.register(
+            "attempts_in_flight",
+            "Attempts under way on this node, to the end of their settlement",
+            instruments.in_flight.clone(),
+        );
+        registry.register(
+            "breaker_openings",
+            "Subscriptions that this node has blocked because their receivers fail",
+            instruments.breaker_openings.clone(),
+        );
+        registry.register(
+            "subscriptions_blocked",
+            "Subscriptions that are blocked, by whichever node",
+            instruments.blocked.clone(),
+        );
+        registry.register(
+            "claims_throttled",
+            "Claims that left something due for the sake of a subscription's rate limit, counted for each subscription",
+            instruments.throttled.clone(),
         );
         registry.register("ready", "1 while the node is ready", instruments.ready.clone());
         registry.register_with_unit(
@@ -172,6 +200,31 @@ impl Metrics {
     /// Deliveries were cancelled with their subscription.
     pub fn cancelled(&self, count: u64) {
         self.0.cancelled.inc_by(count);
+    }
+
+    /// Room for an attempt was taken.
+    pub fn permit_taken(&self) {
+        self.0.in_flight.inc();
+    }
+
+    /// Room for an attempt was given back.
+    pub fn permit_returned(&self) {
+        self.0.in_flight.dec();
+    }
+
+    /// A subscription was blocked.
+    pub fn breaker_opened(&self) {
+        self.0.breaker_openings.inc();
+    }
+
+    /// So many subscriptions are blocked.
+    pub fn blocked(&self, count: usize) {
+        self.0.blocked.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A claim left something due for the sake of so many subscriptions' rate limits.
+    pub fn throttled(&self, subscriptions: usize) {
+        self.0.throttled.inc_by(subscriptions as u64);
     }
 
     /// The node became ready, or ceased to be.

@@ -19,6 +19,7 @@ use postrider_server::{
         handling::Handling,
         id::{DeliveryId, EventId, SubscriptionId, SubscriptionUid, TenantId},
         secret::{SecretInForce, SecretSet, SigningSecret},
+        subscription::Pace,
         target_url::TargetUrl,
         timestamp::Timestamp,
         trace_context::TraceContext,
@@ -66,6 +67,8 @@ fn claim(url: &str) -> Claim {
         id: SubscriptionId::parse("orders").unwrap(),
         url: TargetUrl::parse(url).unwrap(),
         secrets: SecretSet::newest_first(vec![secret]),
+        pace: Pace::default(),
+        recovered_at: None,
     };
     Claim {
         delivery: DeliveryId::new(now),
@@ -74,6 +77,7 @@ fn claim(url: &str) -> Claim {
         target: Arc::new(target),
         leased_until: now + Duration::from_mins(1),
         previous_span: None,
+        probe: None,
     }
 }
 
@@ -200,6 +204,8 @@ mod what_is_sent {
             id: claim.target.id.clone(),
             url: claim.target.url.clone(),
             secrets: SecretSet::newest_first(Vec::new()),
+            pace: Pace::default(),
+            recovered_at: None,
         });
         let attempt = sender().send(&claim, None, SystemClock.now()).await;
         assert_failed(&attempt, Failure::Internal, "no signing secret");

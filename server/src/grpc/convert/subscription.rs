@@ -1,5 +1,7 @@
 //! Subscriptions.
 
+use std::num::NonZeroU32;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_proto::v1 as pb;
 
@@ -7,10 +9,12 @@ use super::to_timestamp;
 use crate::{
     domain::{
         address::AddressPolicy,
+        breaker::Health,
         invalid::Invalid,
+        rate_limit::RateLimit,
         secret::SigningSecret,
         subscription::{
-            Description, DisabledReason, Filter, Subscription, SubscriptionSpec, SubscriptionState,
+            Description, DisabledReason, Filter, Pace, Subscription, SubscriptionSpec, SubscriptionState,
         },
         target_url::TargetUrl,
     },
@@ -23,6 +27,8 @@ pub(in crate::grpc) struct Edit {
     description: Option<Description>,
     target_url: Option<TargetUrl>,
     filter: Option<Filter>,
+    rate: Option<Option<RateLimit>>,
+    max_in_flight: Option<Option<NonZeroU32>>,
 }
 
 impl Edit {
@@ -37,11 +43,17 @@ impl Edit {
         if let Some(filter) = self.filter {
             spec.filter = filter;
         }
+        if let Some(rate) = self.rate {
+            spec.pace.rate = rate;
+        }
+        if let Some(max_in_flight) = self.max_in_flight {
+            spec.pace.max_in_flight = max_in_flight;
+        }
     }
 }
 
 /// Fields of `Subscription` that a mask may name and that change nothing (AIP-161).
-const OUTPUT_ONLY: [&str; 9] = [
+const OUTPUT_ONLY: [&str; 10] = [
     "name",
     "uid",
     "state",
@@ -51,7 +63,11 @@ const OUTPUT_ONLY: [&str; 9] = [
     "create_time",
     "update_time",
     "etag",
+    "health",
 ];
+
+/// Fields of `Subscription` that an update can set.
+const EDITABLE: [&str; 5] = ["description", "target_url", "event_types", "rate_limit", "max_in_flight"];
 
 /// Reads a new subscription.
 pub(in crate::grpc) fn spec(
@@ -62,6 +78,7 @@ pub(in crate::grpc) fn spec(
         description: description(subscription)?,
         target_url: target_url(subscription, policy)?,
         filter: filter(subscription)?,
+        pace: Pace { rate: rate(subscription)?, max_in_flight: max_in_flight(subscription)? },
     })
 }
 
@@ -72,9 +89,7 @@ pub(in crate::grpc) fn edit(
     policy: &AddressPolicy,
 ) -> Result<Edit, Invalid> {
     let paths: Vec<&str> = match mask {
-        Some(mask) if mask.paths.iter().any(|path| path == "*") => {
-            vec!["description", "target_url", "event_types"]
-        }
+        Some(mask) if mask.paths.iter().any(|path| path == "*") => EDITABLE.to_vec(),
         Some(mask) if !mask.paths.is_empty() => mask.paths.iter().map(String::as_str).collect(),
         _ => populated(subscription),
     };
@@ -84,15 +99,14 @@ pub(in crate::grpc) fn edit(
             "description" => edit.description = Some(description(subscription)?),
             "target_url" => edit.target_url = Some(target_url(subscription, policy)?),
             "event_types" => edit.filter = Some(filter(subscription)?),
+            "rate_limit" => edit.rate = Some(rate(subscription)?),
+            "max_in_flight" => edit.max_in_flight = Some(max_in_flight(subscription)?),
             path if OUTPUT_ONLY.contains(&path) => {}
             unknown => {
                 let shown: String = unknown.chars().take(100).collect();
                 return Err(Invalid::new(
                     "update_mask",
-                    format!(
-                        "names `{}`; it may name `description`, `target_url` and `event_types`",
-                        shown.escape_debug()
-                    ),
+                    format!("names `{}`; it may name `{}`", shown.escape_debug(), EDITABLE.join("`, `")),
                 ));
             }
         }
@@ -110,6 +124,12 @@ fn populated(subscription: &pb::Subscription) -> Vec<&'static str> {
     }
     if !subscription.event_types.is_empty() {
         paths.push("event_types");
+    }
+    if subscription.rate_limit.is_some() {
+        paths.push("rate_limit");
+    }
+    if subscription.max_in_flight != 0 {
+        paths.push("max_in_flight");
     }
     paths
 }
@@ -129,6 +149,17 @@ fn target_url(subscription: &pb::Subscription, policy: &AddressPolicy) -> Result
         .check_url(&target_url)
         .map_err(|refused| within(Invalid::new("target_url", refused.to_string())))?;
     Ok(target_url)
+}
+
+fn rate(subscription: &pb::Subscription) -> Result<Option<RateLimit>, Invalid> {
+    let rate = subscription.rate_limit.as_ref();
+    rate.map(|rate| RateLimit::parse(rate.deliveries_per_second, rate.burst))
+        .transpose()
+        .map_err(|invalid| within(invalid.within("rate_limit")))
+}
+
+fn max_in_flight(subscription: &pb::Subscription) -> Result<Option<NonZeroU32>, Invalid> {
+    Pace::parse_max_in_flight(subscription.max_in_flight).map_err(within)
 }
 
 fn within(invalid: Invalid) -> Invalid {
@@ -159,6 +190,31 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
         create_time: to_timestamp(subscription.created_at),
         update_time: to_timestamp(subscription.updated_at),
         etag: subscription.etag(),
+        rate_limit: subscription.spec.pace.rate.map(|rate| pb::RateLimit {
+            deliveries_per_second: rate.per_second(),
+            burst: i32::try_from(rate.burst()).unwrap_or(i32::MAX),
+        }),
+        max_in_flight: subscription
+            .spec
+            .pace
+            .max_in_flight
+            .map_or(0, |most| i32::try_from(most.get()).unwrap_or(i32::MAX)),
+        health: Some(to_health(&subscription.health)),
+    }
+}
+
+fn to_health(health: &Health) -> pb::SubscriptionHealth {
+    match health {
+        Health::Healthy => pb::SubscriptionHealth {
+            state: pb::SubscriptionHealthState::Healthy.into(),
+            ..pb::SubscriptionHealth::default()
+        },
+        Health::Blocked { failing_since, reason, next_probe_at } => pb::SubscriptionHealth {
+            state: pb::SubscriptionHealthState::Blocked.into(),
+            failing_since_time: to_timestamp(*failing_since),
+            blocked_reason: reason.clone(),
+            next_probe_time: to_timestamp(*next_probe_at),
+        },
     }
 }
 

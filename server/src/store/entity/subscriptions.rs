@@ -1,4 +1,4 @@
-//! Rows of `subscriptions`, without the health columns that nothing reads yet.
+//! Rows of `subscriptions`.
 
 use sea_orm::entity::prelude::*;
 
@@ -19,6 +19,16 @@ pub(in crate::store) struct Model {
     pub(in crate::store) disabled_at: Option<i64>,
     pub(in crate::store) disabled_reason: Option<i16>,
     pub(in crate::store) deleted_at: Option<i64>,
+    pub(in crate::store) max_in_flight: Option<i32>,
+    pub(in crate::store) rate_per_second: Option<f64>,
+    pub(in crate::store) rate_burst: Option<i32>,
+    pub(in crate::store) rate_used_until: Option<i64>,
+    pub(in crate::store) throttled_until: Option<i64>,
+    pub(in crate::store) failing_since: Option<i64>,
+    pub(in crate::store) blocked_until: Option<i64>,
+    pub(in crate::store) blocked_reason: Option<String>,
+    pub(in crate::store) block_pauses: i32,
+    pub(in crate::store) recovered_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,14 +1,18 @@
 //! Records attempts and what follows from them.
 
-use std::collections::{BTreeSet, HashSet};
-
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-    Statement, Value,
-    prelude::Uuid,
-    sea_query::{Expr, ExprTrait, OnConflict},
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::LazyLock,
 };
 
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, Statement,
+    Value,
+    prelude::Uuid,
+    sea_query::{Expr, ExprTrait},
+};
+
+use super::health;
 use crate::{
     dispatch::{Settled, Settling},
     domain::{
@@ -16,28 +20,111 @@ use crate::{
         timestamp::Timestamp,
     },
     store::{
-        Error, ROWS_PER_STATEMENT, Store, codes,
-        entity::{attempts, subscriptions},
+        Error, Store,
+        bulk::{Bulk, Column, Inserted},
+        codes,
+        entity::subscriptions,
         lanes::{self, Lane},
         rows, tenants,
     },
 };
 
+static ATTEMPTS: Inserted<16> = Inserted::new(
+    "attempts",
+    [
+        Column::uuid("delivery_id"),
+        Column::int("number"),
+        Column::big_int("started_at"),
+        Column::text("target_url"),
+        Column::small_int("outcome"),
+        Column::small_int("failure").or_null(),
+        Column::text("failure_message").or_null(),
+        Column::small_int("status").or_null(),
+        Column::text("response_headers").or_null(),
+        Column::bytes("response_body").or_null(),
+        Column::bool("response_truncated").or_null(),
+        Column::big_int("total_duration"),
+        Column::big_int("dns_duration").or_null(),
+        Column::big_int("connect_duration").or_null(),
+        Column::big_int("tls_duration").or_null(),
+        Column::big_int("first_byte_duration").or_null(),
+    ],
+    // One that is recorded already (we did not hear of the commit and repeat it) stays as it is.
+    "ON CONFLICT DO NOTHING",
+);
+
+/// What deliveries become.
+static SETTLED: Bulk<8> = Bulk::new([
+    Column::uuid("settled_id"),
+    Column::int("number"),
+    Column::small_int("new_state"),
+    Column::small_int("new_end_reason").or_null(),
+    Column::big_int("new_due_at"),
+    Column::big_int("new_ended_at").or_null(),
+    Column::text("new_traceparent").or_null(),
+    Column::int("new_attempt_count"),
+]);
+
+/// Moves on the deliveries that are still ours. SQLite calls the columns of a list of rows `column1` and so on.
+fn sqlite(rows: &str) -> String {
+    let columns = SETTLED.each_name(|number, name| format!("column{number} AS {name}"));
+    format!(
+        "UPDATE deliveries SET state = new_state, end_reason = new_end_reason, due_at = new_due_at,
+             ended_at = new_ended_at, last_traceparent = new_traceparent, attempt_count = new_attempt_count
+         FROM (SELECT {columns} FROM (VALUES {rows})) AS settled
+         WHERE deliveries.id = settled_id AND deliveries.attempt_count = number AND deliveries.state = 0
+         RETURNING deliveries.id, deliveries.state, subscription_uid, ordering_key, position"
+    )
+}
+
+/// Records the attempts and moves the deliveries on.
+///
+/// The arrays are in the order of the ids, so that a row finds its place in them by halving. Joining them as rows reads better, but
+/// then the planner may go through all that is pending for each of them: it has no idea how few they are. For the same reason `state` is
+/// hidden from it, or it would take the index of what is pending.
+static POSTGRES: LazyLock<String> = LazyLock::new(|| {
+    let attempts = ATTEMPTS.into_table(1);
+    let [ids, numbers, values @ ..] = SETTLED.array_names(1 + 16);
+    let values = values.map(|array| array.at("place")).join(", ");
+    format!(
+        "WITH recorded AS ({attempts})
+         UPDATE deliveries SET (state, end_reason, due_at, ended_at, last_traceparent, attempt_count) = (
+             SELECT {values} FROM (SELECT width_bucket(id, {ids})) AS found (place)
+         )
+         WHERE id = ANY ({ids}) AND attempt_count = ({numbers})[width_bucket(id, {ids})] AND (state + 0) = 0
+         RETURNING id, state, subscription_uid, ordering_key, position"
+    )
+});
+
 impl Store {
     pub(super) async fn settle_batch(&self, batch: &[Settled]) -> Result<Settling, Error> {
-        let transaction = self.connections.begin().await?;
-        let mut settling = Settling::default();
-        lanes::lock(&transaction, &lanes_of(batch)).await?;
-        let mut left = BTreeSet::new();
-        for chunk in batch.chunks(ROWS_PER_STATEMENT) {
-            record_attempts(&transaction, chunk).await?;
-            settling.lost.extend(update_deliveries(&transaction, chunk, &mut left).await?);
+        let concerns_deliveries_alone = |settled: &Settled| {
+            settled.health.is_none()
+                && settled.ordering_key.is_none()
+                && settled.settlement.disables().is_none()
+        };
+        if self.connections.backend() == DbBackend::Postgres && batch.iter().all(concerns_deliveries_alone) {
+            // One statement: one round trip, and a transaction by itself.
+            let Moved { lost, .. } = record_and_move(&self.connections.writer, batch).await?;
+            return Ok(Settling { lost, ..Settling::default() });
         }
-        settling.released = release(&transaction, batch, &left).await?;
-        settling.disabled = disable_gone(&transaction, batch).await?;
+        let transaction = self.connections.begin().await?;
+        lanes::lock(&transaction, &lanes_of(batch)).await?;
+        let Moved { lost, left } = record_and_move(&transaction, batch).await?;
+        let released = release(&transaction, batch, &left).await?;
+        let turned = health::turn(&transaction, batch).await?;
+        let disabled = disable_gone(&transaction, batch).await?;
         transaction.commit().await?;
-        Ok(settling)
+        Ok(Settling { lost, released, turned, disabled })
     }
+}
+
+/// What became of deliveries.
+struct Moved {
+    /// Those that were no longer ours: taken over by somebody else or called off.
+    lost: Vec<DeliveryId>,
+    /// The lanes of those that ended.
+    left: BTreeSet<Lane>,
 }
 
 /// The lanes that may be left by what ends.
@@ -59,83 +146,64 @@ async fn release(
     Ok(lanes::release(transaction, left, now).await? > 0)
 }
 
-/// The log is true also of attempts from which nothing follows any more. One that is recorded already (we did not hear of
-/// the commit and repeat it) stays as it is.
-async fn record_attempts(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<(), DbErr> {
-    let row = |settled: &Settled| {
-        let attempt = settled.attempt.as_ref()?;
-        Some(rows::attempt_row(settled.delivery, attempt).into_active_model())
+/// Records the attempts and moves the deliveries on. The log is true also of attempts from which nothing follows any more.
+async fn record_and_move(connection: &impl ConnectionTrait, batch: &[Settled]) -> Result<Moved, DbErr> {
+    let attempt = |settled: &Settled| Some(rows::attempt_values(settled.delivery, settled.attempt.as_ref()?));
+    let attempts: Vec<_> = batch.iter().filter_map(attempt).collect();
+    let updates = match connection.get_database_backend() {
+        DbBackend::Sqlite => {
+            ATTEMPTS.insert(connection, attempts).await?;
+            SETTLED.runs(batch.iter().map(settlement_values).collect(), sqlite)
+        }
+        backend => {
+            let mut values = Vec::from(ATTEMPTS.rows.arrays(attempts));
+            let mut by_id: Vec<_> = batch.iter().collect();
+            // Of two attempts at one delivery the later one counts, and of two equal ids the last place is found.
+            by_id.sort_unstable_by_key(|settled| (settled.delivery.uuid(), settled.number));
+            values.extend(SETTLED.arrays(by_id.into_iter().map(settlement_values)));
+            vec![Statement::from_sql_and_values(backend, POSTGRES.as_str(), values)]
+        }
     };
-    let rows: Vec<_> = batch.iter().filter_map(row).collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    attempts::Entity::insert_many(rows)
-        .on_conflict(OnConflict::new().do_nothing().to_owned())
-        .exec_without_returning(transaction)
-        .await?;
-    Ok(())
-}
-
-/// Moves the deliveries on; returns those that were no longer ours: taken over by somebody else or called off. Notes the lanes that
-/// were `left` by what ended.
-async fn update_deliveries(
-    transaction: &DatabaseTransaction,
-    batch: &[Settled],
-    left: &mut BTreeSet<Lane>,
-) -> Result<Vec<DeliveryId>, DbErr> {
-    let backend = transaction.get_database_backend();
-    let mut values: Vec<Value> = Vec::with_capacity(batch.len() * 8);
-    for settled in batch {
-        let (state, end_reason, due_at, ended_at) = match settled.settlement {
-            Settlement::RetryAt(due_at) => (codes::PENDING, None, due_at, None),
-            Settlement::End(reason) => (
-                codes::status_code(reason.status()),
-                Some(codes::end_reason_code(reason)),
-                settled.at,
-                Some(settled.at),
-            ),
-        };
-        let number = i32::try_from(settled.number.get()).unwrap_or(i32::MAX);
-        // What was not attempted does not count as an attempt.
-        let attempts = number - i32::from(settled.attempt.is_none());
-        let span = settled.attempt.as_ref().and_then(|attempt| attempt.span.as_ref());
-        values.extend([
-            settled.delivery.uuid().into(),
-            number.into(),
-            state.into(),
-            end_reason.into(),
-            due_at.as_micros().into(),
-            ended_at.map(Timestamp::as_micros).into(),
-            span.map(|span| span.traceparent().to_owned()).into(),
-            attempts.into(),
-        ]);
-    }
-    let rows: Vec<_> = (0..batch.len())
-        .map(|row| {
-            let columns: Vec<_> = (1..=8).map(|column| format!("${}", row * 8 + column)).collect();
-            format!("({})", columns.join(","))
-        })
-        .collect();
-    let sql = format!(
-        "UPDATE deliveries SET state = v.column3, end_reason = v.column4, due_at = v.column5, ended_at = v.column6,
-             last_traceparent = v.column7, attempt_count = v.column8
-         FROM (VALUES {}) AS v
-         WHERE deliveries.id = v.column1 AND deliveries.attempt_count = v.column2 AND deliveries.state = 0
-         RETURNING deliveries.id, deliveries.state, subscription_uid, ordering_key, position",
-        rows.join(",")
-    );
     let mut ours = HashSet::with_capacity(batch.len());
-    for row in transaction.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
-        ours.insert(row.try_get::<Uuid>("", "id")?);
-        if row.try_get::<i16>("", "state")? != codes::PENDING {
-            let subscription = row.try_get("", "subscription_uid")?;
-            let (key, position) = (row.try_get("", "ordering_key")?, row.try_get("", "position")?);
-            left.extend(Lane::of_row(subscription, key, position));
+    let mut left = BTreeSet::new();
+    for update in updates {
+        for row in connection.query_all_raw(update).await? {
+            ours.insert(row.try_get::<Uuid>("", "id")?);
+            let position: Option<i64> = row.try_get("", "position")?;
+            if position.is_some() && row.try_get::<i16>("", "state")? != codes::PENDING {
+                let subscription = row.try_get("", "subscription_uid")?;
+                left.extend(Lane::of_row(subscription, row.try_get("", "ordering_key")?, position));
+            }
         }
     }
     let deliveries = batch.iter().map(|settled| settled.delivery);
-    Ok(deliveries.filter(|delivery| !ours.contains(&delivery.uuid())).collect())
+    let lost = deliveries.filter(|delivery| !ours.contains(&delivery.uuid())).collect();
+    Ok(Moved { lost, left })
+}
+
+fn settlement_values(settled: &Settled) -> [Value; 8] {
+    let (state, end_reason, due_at, ended_at) = match settled.settlement {
+        Settlement::RetryAt(due_at) => (codes::PENDING, None, due_at, None),
+        Settlement::End(reason) => (
+            codes::status_code(reason.status()),
+            Some(codes::end_reason_code(reason)),
+            settled.at,
+            Some(settled.at),
+        ),
+    };
+    let number = i32::try_from(settled.number.get()).unwrap_or(i32::MAX);
+    let span = settled.attempt.as_ref().and_then(|attempt| attempt.span.as_ref());
+    [
+        settled.delivery.uuid().into(),
+        number.into(),
+        state.into(),
+        end_reason.into(),
+        due_at.as_micros().into(),
+        ended_at.map(Timestamp::as_micros).into(),
+        span.map(|span| span.traceparent()).into(),
+        // What was not attempted does not count as an attempt.
+        (number - i32::from(settled.attempt.is_none())).into(),
+    ]
 }
 
 /// Disables the subscriptions whose receivers are gone; returns whether there were any.

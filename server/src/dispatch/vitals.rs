@@ -1,0 +1,98 @@
+//! What this node knows of one subscription from the attempts it makes: how many are under way, and how they fare.
+
+use crate::domain::{
+    attempt::Attempt,
+    breaker::{BreakerPolicy, HealthChange, Tally},
+    concurrency::{Load, Window},
+    retry::Jitter,
+    timestamp::Timestamp,
+};
+
+use std::time::Duration;
+
+/// For how long a recovery is remembered, so that whoever did not see it does not begin with a burst.
+pub const RECOVERY: Duration = Duration::from_mins(1);
+/// For how long a subscription with trouble is remembered when nothing is sent to it.
+const KEPT: Duration = Duration::from_mins(10);
+
+/// One subscription as this node sees it. Forgotten when nothing is under way and there is no trouble to remember.
+#[derive(Debug, Default)]
+pub(super) struct Vitals {
+    /// Attempts under way.
+    pub(super) in_flight: usize,
+    /// The breaker has opened here, and the database does not know it yet.
+    pub(super) opening: bool,
+    tally: Tally,
+    window: Window,
+    /// When its breaker last opened or closed: attempts begun before decide nothing any more.
+    turned_at: Option<Timestamp>,
+    last_outcome_at: Timestamp,
+}
+
+impl Vitals {
+    /// How many attempts may be under way, where `limit` is the most.
+    pub(super) fn room(&self, limit: usize) -> usize {
+        if self.opening { 0 } else { self.window.size(number(limit)) as usize }
+    }
+
+    /// Whether a claim must be told of its room: where it is less than the limit, or was until a moment ago.
+    pub(super) fn is_special(&self, now: Timestamp) -> bool {
+        self.opening || !self.window.is_open() || self.turned_at.is_some_and(|at| now < at + RECOVERY)
+    }
+
+    /// Takes note of an attempt. Says whether its breaker opens.
+    pub(super) fn record(
+        &mut self,
+        attempt: &Attempt,
+        policy: &BreakerPolicy,
+        limit: usize,
+        now: Timestamp,
+        jitter: Jitter,
+    ) -> Option<HealthChange> {
+        self.last_outcome_at = now;
+        if self.opening || self.turned_at.is_some_and(|at| attempt.started_at < at) {
+            return None;
+        }
+        let load = Load::of(&attempt.outcome, attempt.timings.total);
+        self.window.record(load, attempt.started_at, now, number(self.in_flight), number(limit));
+        let change = self.tally.record(policy, &attempt.outcome, attempt.started_at, now, jitter);
+        if change.is_some() {
+            self.opening = true;
+            self.turned_at = Some(now);
+            self.tally = Tally::default();
+        }
+        change
+    }
+
+    /// Its breaker closed: it begins with one attempt at a time.
+    pub(super) fn recover(&mut self, at: Timestamp, limit: usize) {
+        self.opening = false;
+        self.turned_at = Some(at);
+        self.last_outcome_at = self.last_outcome_at.max(at);
+        self.tally = Tally::default();
+        self.window.restart(number(limit));
+    }
+
+    /// Whether its recovery at this time is known already.
+    pub(super) fn knows_of(&self, recovered_at: Timestamp) -> bool {
+        self.turned_at.is_some_and(|at| at >= recovered_at)
+    }
+
+    /// Whether there is nothing to remember.
+    pub(super) fn is_blank(&self) -> bool {
+        self.in_flight == 0
+            && !self.opening
+            && self.turned_at.is_none()
+            && self.window.is_open()
+            && self.tally.is_clean()
+    }
+
+    /// Whether what there is to remember is too old to matter.
+    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
+        self.in_flight == 0 && now >= self.last_outcome_at + KEPT
+    }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

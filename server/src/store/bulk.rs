@@ -1,0 +1,273 @@
+//! Inserts many rows in few statements whose texts do not change with the number of rows, so that each is parsed and planned once.
+//!
+//! PostgreSQL takes a column as one array (`INSERT … SELECT … FROM unnest(…)`): one statement for any number of rows. SQLite has
+//! no arrays; there the rows are cut into runs of a few fixed lengths.
+//!
+//! Arrays carry no nulls here. A null travels as a value that the column never has otherwise (the least number, say) and becomes
+//! null again in the database.
+
+use std::{fmt, sync::OnceLock};
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value, prelude::Uuid, sea_query::ArrayType};
+
+/// How many rows one statement of SQLite carries; 500 rows are 8 statements. A row has at most 32 values: SQLite takes 32,766 in
+/// a statement.
+const RUNS: [usize; 5] = [256, 64, 16, 4, 1];
+
+/// A column and what it holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Column {
+    name: &'static str,
+    kind: Kind,
+    nullable: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Uuid,
+    Text,
+    Bytes,
+    Bool,
+    SmallInt,
+    Int,
+    BigInt,
+}
+
+impl Column {
+    const fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, nullable: false }
+    }
+    pub(super) const fn uuid(name: &'static str) -> Self {
+        Self::new(name, Kind::Uuid)
+    }
+    pub(super) const fn text(name: &'static str) -> Self {
+        Self::new(name, Kind::Text)
+    }
+    pub(super) const fn bytes(name: &'static str) -> Self {
+        Self::new(name, Kind::Bytes)
+    }
+    pub(super) const fn bool(name: &'static str) -> Self {
+        Self::new(name, Kind::Bool)
+    }
+    pub(super) const fn small_int(name: &'static str) -> Self {
+        Self::new(name, Kind::SmallInt)
+    }
+    pub(super) const fn int(name: &'static str) -> Self {
+        Self::new(name, Kind::Int)
+    }
+    pub(super) const fn big_int(name: &'static str) -> Self {
+        Self::new(name, Kind::BigInt)
+    }
+    /// The column may hold nulls.
+    pub(super) const fn or_null(self) -> Self {
+        Self { nullable: true, ..self }
+    }
+
+    /// A value that has travelled in an array of PostgreSQL.
+    fn restored(self, value: &str) -> String {
+        if self.nullable { format!("NULLIF({value}, {})", self.kind.null().1) } else { value.to_owned() }
+    }
+}
+
+impl Kind {
+    fn array_type(self) -> ArrayType {
+        match self {
+            Self::Uuid => ArrayType::Uuid,
+            Self::Text => ArrayType::String,
+            Self::Bytes => ArrayType::Bytes,
+            Self::Bool => ArrayType::Bool,
+            Self::SmallInt => ArrayType::SmallInt,
+            Self::Int => ArrayType::Int,
+            Self::BigInt => ArrayType::BigInt,
+        }
+    }
+
+    fn postgres_type(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Text => "text",
+            Self::Bytes => "bytea",
+            Self::Bool => "bool",
+            Self::SmallInt => "smallint",
+            Self::Int => "int",
+            Self::BigInt => "bigint",
+        }
+    }
+
+    /// What stands for null, and how PostgreSQL writes it. A boolean has no value to spare; where it may be null, null is false.
+    fn null(self) -> (Value, &'static str) {
+        match self {
+            Self::Uuid => (Uuid::nil().into(), "'00000000-0000-0000-0000-000000000000'"),
+            // A control character: none of our texts may hold one.
+            Self::Text => ("\u{1}".into(), "E'\\x01'"),
+            Self::Bytes => (Vec::<u8>::new().into(), "''"),
+            Self::Bool => (false.into(), "false"),
+            Self::SmallInt => (i16::MIN.into(), "'-32768'"),
+            Self::Int => (i32::MIN.into(), "'-2147483648'"),
+            Self::BigInt => (i64::MIN.into(), "'-9223372036854775808'"),
+        }
+    }
+}
+
+/// A column's array, as it is written in a statement of PostgreSQL.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Array {
+    parameter: usize,
+    column: Column,
+}
+
+impl Array {
+    /// The value at a place, counted from 1.
+    pub(super) fn at(self, place: &str) -> String {
+        self.column.restored(&format!("({self})[{place}]"))
+    }
+}
+
+impl fmt::Display for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${}::{}[]", self.parameter, self.column.kind.postgres_type())
+    }
+}
+
+/// What many rows are brought as: a table's columns, or those of a list that other rows are changed by.
+#[derive(Debug)]
+pub(super) struct Bulk<const N: usize> {
+    columns: [Column; N],
+    /// SQLite's texts, for each run.
+    texts: [OnceLock<String>; RUNS.len()],
+}
+
+impl<const N: usize> Bulk<N> {
+    pub(super) const fn new(columns: [Column; N]) -> Self {
+        Self { columns, texts: [const { OnceLock::new() }; RUNS.len()] }
+    }
+
+    /// The names of the columns, with commas.
+    pub(super) fn names(&self) -> String {
+        self.columns.map(|column| column.name).join(", ")
+    }
+
+    /// What `write` makes of each column's number, from 1, and name, with commas.
+    pub(super) fn each_name(&self, write: impl Fn(usize, &str) -> String) -> String {
+        let columns: Vec<_> =
+            (1..).zip(&self.columns).map(|(number, column)| write(number, column.name)).collect();
+        columns.join(", ")
+    }
+
+    /// PostgreSQL's arrays as they are written in a statement: the parameters from `$first` on.
+    pub(super) fn array_names(&self, first: usize) -> [Array; N] {
+        let mut parameter = first;
+        self.columns.map(|column| {
+            let array = Array { parameter, column };
+            parameter += 1;
+            array
+        })
+    }
+
+    /// `SELECT` over PostgreSQL's arrays, which are the parameters from `$first` on.
+    pub(super) fn select(&self, first: usize) -> String {
+        let columns =
+            self.columns.map(|column| format!("{} AS {}", column.restored(column.name), column.name));
+        let arrays = self.array_names(first).map(|array| array.to_string());
+        format!("SELECT {} FROM unnest({}) AS bulk ({})", columns.join(", "), arrays.join(", "), self.names())
+    }
+
+    /// PostgreSQL's arrays.
+    pub(super) fn arrays(&self, rows: impl IntoIterator<Item = [Value; N]>) -> [Value; N] {
+        let rows = rows.into_iter();
+        let mut columns = std::array::from_fn::<_, N, _>(|_| Vec::with_capacity(rows.size_hint().0));
+        for row in rows {
+            for ((values, value), column) in columns.iter_mut().zip(row).zip(&self.columns) {
+                values.push(if is_null(&value) { column.kind.null().0 } else { value });
+            }
+        }
+        let mut kinds = self.columns.iter().map(|column| column.kind.array_type());
+        columns.map(|values| {
+            // There is a kind for each column.
+            let kind = kinds.next().unwrap_or(ArrayType::String);
+            Value::Array(kind, Some(Box::new(values)))
+        })
+    }
+
+    /// SQLite's statements for the rows, one for each run: `text` makes them from the list of a run's placeholders.
+    pub(super) fn runs(&self, rows: Vec<[Value; N]>, text: impl Fn(&str) -> String) -> Vec<Statement> {
+        let mut rows = rows.into_iter();
+        let mut statements = Vec::new();
+        for (length, cached) in RUNS.into_iter().zip(&self.texts) {
+            while rows.len() >= length {
+                let sql = cached.get_or_init(|| text(&placeholders::<N>(length)));
+                let values: Vec<Value> = rows.by_ref().take(length).flatten().collect();
+                statements.push(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values));
+            }
+        }
+        statements
+    }
+}
+
+/// A table that rows are inserted into, many at a time.
+#[derive(Debug)]
+pub(super) struct Inserted<const N: usize> {
+    table: &'static str,
+    tail: &'static str,
+    pub(super) rows: Bulk<N>,
+}
+
+impl<const N: usize> Inserted<N> {
+    /// `tail` is what the statement ends with, such as `ON CONFLICT DO NOTHING`.
+    pub(super) const fn new(table: &'static str, columns: [Column; N], tail: &'static str) -> Self {
+        Self { table, tail, rows: Bulk::new(columns) }
+    }
+
+    /// The insertion in PostgreSQL of rows whose arrays are the parameters from `$first` on.
+    pub(super) fn into_table(&self, first: usize) -> String {
+        format!("{} {}", self.into_table_strictly(&self.rows.select(first)), self.tail)
+    }
+
+    /// The insertion in PostgreSQL of rows that `select` gives, to the last of them or none.
+    pub(super) fn into_table_strictly(&self, select: &str) -> String {
+        format!("INSERT INTO {} ({}) {select}", self.table, self.rows.names())
+    }
+
+    /// Inserts the rows; returns how many were inserted.
+    pub(super) async fn insert(
+        &self,
+        connection: &impl ConnectionTrait,
+        rows: Vec<[Value; N]>,
+    ) -> Result<u64, DbErr> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let statements = match connection.get_database_backend() {
+            DbBackend::Sqlite => self.rows.runs(rows, |rows| {
+                format!("INSERT INTO {} ({}) VALUES {rows} {}", self.table, self.rows.names(), self.tail)
+            }),
+            backend => {
+                vec![Statement::from_sql_and_values(backend, self.into_table(1), self.rows.arrays(rows))]
+            }
+        };
+        let mut inserted = 0;
+        for statement in statements {
+            inserted += connection.execute_raw(statement).await?.rows_affected();
+        }
+        Ok(inserted)
+    }
+}
+
+/// `(?,?),(?,?)` for two rows of two values.
+fn placeholders<const N: usize>(rows: usize) -> String {
+    let row = format!("({})", ["?"; N].join(","));
+    vec![row; rows].join(",")
+}
+
+fn is_null(value: &Value) -> bool {
+    matches!(
+        value,
+        Value::Uuid(None)
+            | Value::String(None)
+            | Value::Bytes(None)
+            | Value::Bool(None)
+            | Value::SmallInt(None)
+            | Value::Int(None)
+            | Value::BigInt(None)
+    )
+}

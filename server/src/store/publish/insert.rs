@@ -1,0 +1,142 @@
+//! The rows of a batch, as they are inserted.
+
+use std::collections::HashMap;
+
+use sea_orm::Value;
+
+use crate::{
+    domain::{id::DeliveryId, timestamp::Timestamp},
+    publish::{Batch, Entry},
+    store::{
+        bulk::{Column, Inserted},
+        codes,
+        lanes::Place,
+    },
+};
+
+pub(super) static EVENTS: Inserted<18> = Inserted::new(
+    "events",
+    [
+        Column::uuid("id"),
+        Column::text("tenant_id"),
+        Column::text("type"),
+        Column::text("source"),
+        Column::text("subject"),
+        Column::big_int("occurred_at").or_null(),
+        Column::text("content_type"),
+        Column::text("attributes").or_null(),
+        Column::text("request_id").or_null(),
+        Column::bytes("fingerprint").or_null(),
+        Column::text("traceparent").or_null(),
+        Column::text("tracestate").or_null(),
+        Column::text("ordering_key").or_null(),
+        Column::big_int("deliver_at").or_null(),
+        Column::big_int("expire_at").or_null(),
+        Column::small_int("priority"),
+        Column::int("delivery_count"),
+        Column::big_int("created_at"),
+    ],
+    "ON CONFLICT DO NOTHING",
+);
+
+pub(super) static PAYLOADS: Inserted<2> =
+    Inserted::new("payloads", [Column::uuid("event_id"), Column::bytes("data")], "");
+
+pub(super) static DELIVERIES: Inserted<12> = Inserted::new(
+    "deliveries",
+    [
+        Column::uuid("id"),
+        Column::uuid("event_id"),
+        Column::uuid("subscription_uid"),
+        Column::text("tenant_id"),
+        Column::small_int("state"),
+        Column::int("attempt_count"),
+        Column::big_int("due_at"),
+        Column::big_int("created_at"),
+        Column::small_int("priority"),
+        Column::text("ordering_key").or_null(),
+        Column::big_int("position").or_null(),
+        Column::big_int("expire_at").or_null(),
+    ],
+    "",
+);
+
+pub(super) fn events(entries: &[Entry]) -> Vec<[Value; 18]> {
+    let mut in_order: Vec<_> = entries.iter().collect();
+    // All nodes in one order, so that two that bring the same request ids wait for each other and do not deadlock.
+    in_order
+        .sort_by_key(|entry| (&entry.event.tenant, entry.event.request_id.as_ref().map(|id| id.as_str())));
+    in_order.into_iter().map(event).collect()
+}
+
+fn event(entry: &Entry) -> [Value; 18] {
+    let event = &entry.event;
+    let handling = &event.content.handling;
+    let attributes = event.content.attributes.as_map();
+    // Strings always serialise.
+    let attributes = (!attributes.is_empty()).then(|| serde_json::to_string(attributes).unwrap_or_default());
+    [
+        event.id.uuid().into(),
+        event.tenant.as_str().into(),
+        event.content.event_type.as_str().into(),
+        event.content.source.as_str().into(),
+        event.content.subject.as_str().into(),
+        event.content.time.map(Timestamp::as_micros).into(),
+        event.content.payload.content_type.as_str().into(),
+        attributes.into(),
+        event.request_id.as_ref().map(|id| id.as_str()).into(),
+        entry.fingerprint.map(|fingerprint| fingerprint.0.to_vec()).into(),
+        event.trace.as_ref().map(|trace| trace.traceparent()).into(),
+        event.trace.as_ref().map(|trace| trace.tracestate()).into(),
+        handling.ordering_key.as_ref().map(|key| key.as_str()).into(),
+        handling.deliver_at.map(Timestamp::as_micros).into(),
+        handling.expire_at.map(Timestamp::as_micros).into(),
+        codes::priority_code(handling.priority).into(),
+        i32::try_from(entry.deliveries.len()).unwrap_or(i32::MAX).into(),
+        event.created_at.as_micros().into(),
+    ]
+}
+
+pub(super) fn payloads(entries: &[&Entry]) -> Vec<[Value; 2]> {
+    let row =
+        |entry: &&Entry| [entry.event.id.uuid().into(), entry.event.content.payload.data.to_vec().into()];
+    entries.iter().map(row).collect()
+}
+
+/// `places` are those of deliveries that stand in a lane.
+pub(super) fn deliveries(
+    entries: &[&Entry],
+    places: &HashMap<DeliveryId, Place>,
+    batch: &Batch,
+) -> Vec<[Value; 12]> {
+    let mut rows = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let handling = &entry.event.content.handling;
+        for delivery in &entry.deliveries {
+            let place = places.get(&delivery.id);
+            let (attempt_count, due_at) = if place.is_some_and(|place| place.parked) {
+                (0, Timestamp::NEVER)
+            } else if delivery.claimed {
+                // It is already in its first attempt: due again only if this node dies.
+                (1, batch.leased_until)
+            } else {
+                (0, handling.put_off(batch.due_at).unwrap_or(batch.due_at))
+            };
+            rows.push([
+                delivery.id.uuid().into(),
+                entry.event.id.uuid().into(),
+                delivery.target.uid.uuid().into(),
+                entry.event.tenant.as_str().into(),
+                codes::PENDING.into(),
+                attempt_count.into(),
+                due_at.as_micros().into(),
+                entry.event.created_at.as_micros().into(),
+                codes::priority_code(handling.priority).into(),
+                handling.ordering_key.as_ref().map(|key| key.as_str()).into(),
+                place.map(|place| place.position).into(),
+                handling.expire_at.map(Timestamp::as_micros).into(),
+            ]);
+        }
+    }
+    rows
+}

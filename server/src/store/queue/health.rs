@@ -1,0 +1,247 @@
+//! What the claim needs to know beyond what is due, and what attempts change about their subscriptions.
+//!
+//! Who is blocked, or has a rate limit, is *special*: the claim leaves such subscriptions out unless they are admitted here
+//! first, one probe of one, what the rate allows of the other. Their rows are locked while it decides, so that a probe goes out
+//! once, and a rate holds, over all nodes. Where there is no special subscription this costs one look at two empty indexes.
+
+use std::collections::{HashMap, HashSet};
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, FromQueryResult,
+    QueryFilter, QueryOrder, QuerySelect, Statement,
+    prelude::Uuid,
+    sea_query::{Expr, ExprTrait},
+};
+
+use super::claim::WAITING;
+use crate::{
+    dispatch::{Ask, Settled},
+    domain::{
+        breaker::{HealthChange, Probe},
+        id::SubscriptionUid,
+        rate_limit::RateLimit,
+        timestamp::Timestamp,
+    },
+    store::{Error, Store, entity::subscriptions, rows},
+};
+
+/// The most special subscriptions that one claim admits.
+const MAX_ADMITTED: usize = 500;
+
+/// Special subscriptions with something due that the claim may take of.
+#[derive(Debug, Default)]
+pub(super) struct Admitted {
+    /// How much of each.
+    pub(super) rooms: Vec<(Uuid, usize)>,
+    /// Those that are left for their rates' sake, and when to look again.
+    pub(super) throttled: Vec<(SubscriptionUid, Timestamp)>,
+    specials: HashMap<Uuid, Special>,
+}
+
+/// The row of a special subscription.
+#[derive(Debug, FromQueryResult)]
+struct Special {
+    uid: Uuid,
+    blocked_until: Option<i64>,
+    block_pauses: i32,
+    rate_per_second: Option<f64>,
+    rate_burst: Option<i32>,
+    rate_used_until: Option<i64>,
+    throttled_until: Option<i64>,
+}
+
+impl Special {
+    fn rate(&self) -> Option<RateLimit> {
+        rows::rate_limit(self.rate_per_second, self.rate_burst)
+    }
+
+    fn used_until(&self) -> Option<Timestamp> {
+        self.rate_used_until.map(Timestamp::from_micros)
+    }
+}
+
+impl Store {
+    pub(super) async fn blocked_subscriptions(&self) -> Result<HashSet<SubscriptionUid>, Error> {
+        // Not by the readers' connections: those may all be busy with listings.
+        let uids: Vec<Uuid> = subscriptions::Entity::find()
+            .select_only()
+            .column(subscriptions::Column::Uid)
+            .filter(subscriptions::Column::BlockedUntil.is_not_null())
+            .filter(subscriptions::Column::DeletedAt.is_null())
+            .into_tuple()
+            .all(&self.connections.writer)
+            .await?;
+        Ok(uids.into_iter().map(SubscriptionUid::from_uuid).collect())
+    }
+}
+
+/// Finds and locks the special subscriptions that something may be claimed of.
+pub(super) async fn admit(transaction: &DatabaseTransaction, ask: &Ask) -> Result<Admitted, DbErr> {
+    let backend = transaction.get_database_backend();
+    let mut admitted = Admitted::default();
+    if !any_special(transaction, ask.now).await? {
+        return Ok(admitted);
+    }
+    // Those that another node is deciding on at this moment are left to it.
+    let lock = if backend == DbBackend::Sqlite { "" } else { "FOR UPDATE OF s SKIP LOCKED" };
+    let sql = format!(
+        "WITH RECURSIVE {WAITING}
+         SELECT s.uid, blocked_until, block_pauses, rate_per_second, rate_burst, rate_used_until, throttled_until
+         FROM waiting JOIN subscriptions AS s ON s.uid = waiting.uid
+         WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
+             AND (blocked_until <= $1 OR blocked_until IS NULL AND rate_per_second IS NOT NULL)
+             AND EXISTS (SELECT 1 FROM deliveries WHERE subscription_uid = s.uid AND state = 0 AND due_at <= $1)
+         ORDER BY COALESCE(throttled_until, 0), s.uid LIMIT {MAX_ADMITTED} {lock}"
+    );
+    let statement = Statement::from_sql_and_values(backend, sql, [ask.now.as_micros().into()]);
+    for special in Special::find_by_statement(statement).all(transaction).await? {
+        if let Some(until) = special.throttled_until.map(Timestamp::from_micros)
+            && special.rate().is_some()
+            && until > ask.now
+        {
+            admitted.throttled.push((SubscriptionUid::from_uuid(special.uid), until));
+            continue;
+        }
+        let mut room = ask.max_per_subscription;
+        if special.blocked_until.is_some() {
+            room = 1;
+        }
+        if let Some(rate) = special.rate() {
+            room = room.min(rate.admits(special.used_until(), ask.now) as usize);
+        }
+        admitted.rooms.push((special.uid, room));
+        admitted.specials.insert(special.uid, special);
+    }
+    Ok(admitted)
+}
+
+/// Whether there is any subscription that is blocked until a time that has come, or that has a rate limit.
+async fn any_special(transaction: &DatabaseTransaction, now: Timestamp) -> Result<bool, DbErr> {
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM subscriptions WHERE blocked_until <= $1)
+            OR EXISTS (SELECT 1 FROM subscriptions WHERE rate_per_second IS NOT NULL) AS special";
+    let backend = transaction.get_database_backend();
+    let sql = match backend {
+        DbBackend::Sqlite => SQL.to_owned(),
+        // The claim puts lists of ours side by side, which only hashing keeps from being compared each with each.
+        _ => format!("{SQL}, set_config('enable_hashjoin', 'on', true)"),
+    };
+    let statement = Statement::from_sql_and_values(backend, sql, [now.as_micros().into()]);
+    let row = transaction.query_one_raw(statement).await?;
+    row.map_or(Ok(false), |row| row.try_get("", "special"))
+}
+
+/// Writes down what was taken of those that were admitted. Returns the probes, by their subscriptions.
+pub(super) async fn take(
+    transaction: &DatabaseTransaction,
+    ask: &Ask,
+    admitted: &mut Admitted,
+    taken: impl Iterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, Probe>, DbErr> {
+    let mut counts: HashMap<Uuid, u32> = HashMap::new();
+    for uid in taken.filter(|uid| admitted.specials.contains_key(uid)) {
+        *counts.entry(uid).or_default() += 1;
+    }
+    let mut probes = HashMap::new();
+    for (uid, count) in counts {
+        let special = &admitted.specials[&uid];
+        let mut update = subscriptions::Entity::update_many().filter(subscriptions::Column::Uid.eq(uid));
+        if special.blocked_until.is_some() {
+            let held_until = ask.leased_until;
+            update = update
+                .col_expr(subscriptions::Column::BlockedUntil, Expr::value(Some(held_until.as_micros())));
+            let pauses = u32::try_from(special.block_pauses).unwrap_or(0);
+            probes.insert(uid, Probe { held_until, pauses });
+        }
+        if let Some(rate) = special.rate() {
+            let used_until = rate.after(special.used_until(), count, ask.now);
+            let is_used_up = rate.admits(Some(used_until), ask.now) == 0;
+            let throttled_until = is_used_up.then(|| rate.again_at(used_until, ask.now));
+            update = update
+                .col_expr(subscriptions::Column::RateUsedUntil, Expr::value(Some(used_until.as_micros())))
+                .col_expr(
+                    subscriptions::Column::ThrottledUntil,
+                    Expr::value(throttled_until.map(Timestamp::as_micros)),
+                );
+            admitted.throttled.extend(throttled_until.map(|at| (SubscriptionUid::from_uuid(uid), at)));
+        }
+        // The row is locked since it was admitted.
+        update.exec(transaction).await?;
+    }
+    Ok(probes)
+}
+
+/// Writes what attempts change about their subscriptions. Returns those that it changed; the others had been changed by
+/// somebody else in the meantime.
+pub(super) async fn turn(
+    transaction: &DatabaseTransaction,
+    batch: &[Settled],
+) -> Result<HashSet<SubscriptionUid>, DbErr> {
+    let mut turned = HashSet::new();
+    if batch.iter().all(|settled| settled.health.is_none()) {
+        return Ok(turned);
+    }
+    lock_all(transaction, batch).await?;
+    for settled in batch {
+        if let Some(change) = &settled.health
+            && write(transaction, settled, change).await?
+        {
+            turned.insert(settled.target.uid);
+        }
+    }
+    Ok(turned)
+}
+
+/// Rows of subscriptions are locked in the order of their uids by all, also where some of them are disabled afterwards.
+async fn lock_all(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<(), DbErr> {
+    if transaction.get_database_backend() == DbBackend::Sqlite {
+        // A transaction that writes is alone anyway.
+        return Ok(());
+    }
+    let changes =
+        batch.iter().filter(|settled| settled.health.is_some() || settled.settlement.disables().is_some());
+    let uids: HashSet<_> = changes.map(|settled| settled.target.uid.uuid()).collect();
+    let _: Vec<Uuid> = subscriptions::Entity::find()
+        .select_only()
+        .column(subscriptions::Column::Uid)
+        .filter(subscriptions::Column::Uid.is_in(uids))
+        .order_by_asc(subscriptions::Column::Uid)
+        .lock_exclusive()
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    Ok(())
+}
+
+async fn write(
+    transaction: &DatabaseTransaction,
+    settled: &Settled,
+    change: &HealthChange,
+) -> Result<bool, DbErr> {
+    use subscriptions::Column;
+    let micros = |at: &Timestamp| Expr::value(Some(at.as_micros()));
+    let update = subscriptions::Entity::update_many().filter(Column::Uid.eq(settled.target.uid.uuid()));
+    let update = match change {
+        HealthChange::Open { until, failing_since, reason } => update
+            .col_expr(Column::BlockedUntil, micros(until))
+            .col_expr(Column::BlockedReason, Expr::value(Some(reason.as_str())))
+            .col_expr(Column::BlockPauses, Expr::value(1))
+            .col_expr(Column::FailingSince, micros(failing_since))
+            .filter(Column::BlockedUntil.is_null())
+            // What failed at another target, or before it was said to be mended, says nothing of it now.
+            .filter(Column::TargetUrl.eq(settled.target.url.as_str()))
+            .filter(Column::RecoveredAt.is_null().or(Column::RecoveredAt.lte(failing_since.as_micros()))),
+        HealthChange::Reopen { held_until, until, pauses, reason } => update
+            .col_expr(Column::BlockedUntil, micros(until))
+            .col_expr(Column::BlockedReason, Expr::value(Some(reason.as_str())))
+            .col_expr(Column::BlockPauses, Expr::value(i32::try_from(*pauses).unwrap_or(i32::MAX)))
+            .filter(Column::BlockedUntil.eq(held_until.as_micros())),
+        HealthChange::Close { held_until } => update
+            .col_expr(Column::BlockedUntil, Expr::value(None::<i64>))
+            .col_expr(Column::BlockedReason, Expr::value(None::<String>))
+            .col_expr(Column::BlockPauses, Expr::value(0))
+            .col_expr(Column::FailingSince, Expr::value(None::<i64>))
+            .col_expr(Column::RecoveredAt, micros(&settled.at))
+            .filter(Column::BlockedUntil.eq(held_until.as_micros())),
+    };
+    Ok(update.exec(transaction).await?.rows_affected > 0)
+}
