@@ -3,7 +3,7 @@
 //! A producer publishes an [`event::NewEvent`]. For each [`subscription::Subscription`] of its tenant whose patterns match
 //! the event's type there is a [`delivery::Delivery`]. A node takes the delivery over for a while as a [`claim::Claim`],
 //! makes one [`attempt::Attempt`], and [`delivery::settle`] says what follows from its
-//! [`attempt::Outcome`] under the [`retry::RetryPolicy`].
+//! [`attempt::Outcome`] under the [`retry::RetryPolicy`]. What the producer asked for beyond that is its [`handling::Handling`].
 //!
 //! How much a receiver is sent at once depends on how it fares: [`breaker`] stops what goes to one that fails,
 //! [`concurrency`] slows down for one that has trouble, and [`rate_limit`] holds to the rate that its owner has set.

@@ -157,7 +157,7 @@ on_both_databases! {
         app.client.publish(an_event().deliver_at(at)).await.unwrap();
         let delivery = the_delivery(&app).await;
         assert_eq!((delivery.due_at, delivery.attempt_count), (Some(at), 0));
-        app.advance(day - TICK);
+        app.advance(day.checked_sub(TICK).unwrap());
         app.run_until_idle().await;
         assert_eq!(receiver.requests().len(), 0);
         app.advance(TICK);

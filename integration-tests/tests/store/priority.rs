@@ -13,8 +13,9 @@ use crate::{
     node::Node,
 };
 
-const NORMAL: Duration = Duration::from_secs(30);
-const LOW: Duration = Duration::from_mins(5);
+/// For how long a low one lets the high ones, and for how long it lets the normal ones go before it.
+const BEHIND_HIGH: Duration = Duration::from_mins(5);
+const BEHIND_NORMAL: Duration = Duration::from_secs(270);
 
 async fn publish(node: &Node, to: &Subscription, priority: Priority, due_at: Timestamp, data: &str) {
     node.publish([a_draft().priority(priority).at(due_at).data(data.to_owned()).to([to])]).await;
@@ -46,12 +47,12 @@ on_both_databases! {
     async fn a_low_one_goes_before_what_came_due_longer_after_it_than_its_handicap(kind: Kind) {
         let node = Node::new(kind).await;
         let subscription = node.subscribe("sub").await;
-        let now = NOW + LOW * 2;
+        let now = NOW + BEHIND_HIGH * 2;
         publish(&node, &subscription, Priority::Low, NOW, "low").await;
-        publish(&node, &subscription, Priority::Normal, (NOW + (LOW - NORMAL)).before(TICK), "normal before").await;
-        publish(&node, &subscription, Priority::Normal, NOW + (LOW - NORMAL) + TICK, "normal after").await;
-        publish(&node, &subscription, Priority::High, (NOW + LOW).before(TICK), "high before").await;
-        publish(&node, &subscription, Priority::High, NOW + LOW + TICK * 2, "high after").await;
+        publish(&node, &subscription, Priority::Normal, (NOW + BEHIND_NORMAL).before(TICK), "normal before").await;
+        publish(&node, &subscription, Priority::Normal, NOW + BEHIND_NORMAL + TICK, "normal after").await;
+        publish(&node, &subscription, Priority::High, (NOW + BEHIND_HIGH).before(TICK), "high before").await;
+        publish(&node, &subscription, Priority::High, NOW + BEHIND_HIGH + TICK * 2, "high after").await;
         assert_eq!(
             one_by_one(&node, now).await,
             ["high before", "normal before", "low", "normal after", "high after"]
@@ -61,7 +62,7 @@ on_both_databases! {
     async fn a_low_one_is_not_starved_by_a_stream_of_urgent_ones(kind: Kind) {
         let node = Node::new(kind).await;
         let subscription = node.subscribe("sub").await;
-        publish(&node, &subscription, Priority::Low, NOW, "low").await;
+        publish(&node, &subscription, Priority::Low, NOW.before(TICK), "low").await;
         // Every ten seconds two urgent ones come in and one delivery goes out: the backlog only grows.
         let mut overtaken = 0;
         loop {

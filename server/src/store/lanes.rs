@@ -110,10 +110,8 @@ async fn lengthen(
 /// Those of these lanes in which something is pending.
 async fn occupied(transaction: &DatabaseTransaction, lanes: &[&Lane]) -> Result<HashSet<Lane>, DbErr> {
     let sql = format!(
-        "SELECT subscription_uid, ordering_key
-         FROM (SELECT column1 AS subscription_uid, column2 AS ordering_key FROM ({}) AS v) AS lane
-         WHERE (SELECT d.position {HEAD}) IS NOT NULL",
-        rows_of(2, lanes.len())
+        "SELECT subscription_uid, ordering_key FROM ({}) AS lane WHERE (SELECT d.position {HEAD}) IS NOT NULL",
+        table_of(lanes.len())
     );
     let rows = query(transaction, sql, names(lanes.iter().copied())).await?;
     rows.iter().map(|row| Lane::from_query_result(row, "")).collect()
@@ -131,7 +129,7 @@ pub(super) async fn lock(transaction: &DatabaseTransaction, lanes: &BTreeSet<Lan
         let sql = format!(
             r#"SELECT last_position FROM ordering_lanes WHERE (subscription_uid, ordering_key) IN ({})
                ORDER BY subscription_uid, ordering_key COLLATE "C" FOR UPDATE"#,
-            rows_of(2, chunk.len())
+            table_of(chunk.len())
         );
         query(transaction, sql, names(chunk.iter().copied())).await?;
     }
@@ -159,12 +157,11 @@ pub(super) async fn release(
                  (SELECT deliver_at FROM events WHERE events.id = deliveries.event_id), 0
              ))
              WHERE state = 0 AND due_at = ${} AND id IN (
-                 SELECT (SELECT d.id {HEAD})
-                 FROM (SELECT column1 AS subscription_uid, column2 AS ordering_key FROM ({}) AS v) AS lane
+                 SELECT (SELECT d.id {HEAD}) FROM ({}) AS lane
              )",
             keys + 1,
             keys + 2,
-            rows_of(2, chunk.len())
+            table_of(chunk.len())
         );
         let mut values = names(chunk.iter().copied());
         values.extend([now.as_micros().into(), Timestamp::NEVER.as_micros().into()]);
@@ -173,7 +170,7 @@ pub(super) async fn release(
         let sql = format!(
             "DELETE FROM ordering_lanes AS lane WHERE (subscription_uid, ordering_key) IN ({})
                  AND (SELECT d.position {HEAD}) IS NULL",
-            rows_of(2, chunk.len())
+            table_of(chunk.len())
         );
         let statement = Statement::from_sql_and_values(backend, sql, names(chunk.iter().copied()));
         transaction.execute_raw(statement).await?;
@@ -216,6 +213,11 @@ fn rows_of(columns: usize, rows: usize) -> String {
         format!("({})", columns.join(","))
     };
     format!("VALUES {}", (0..rows).map(row).collect::<Vec<_>>().join(","))
+}
+
+/// A query for so many [`names`] of lanes. SQLite finds rows by an index if they are `IN` such a query, and not if they are `IN` bare values.
+fn table_of(lanes: usize) -> String {
+    format!("SELECT column1 AS subscription_uid, column2 AS ordering_key FROM ({}) AS v", rows_of(2, lanes))
 }
 
 fn names<'a>(lanes: impl Iterator<Item = &'a Lane>) -> Vec<Value> {
