@@ -16,7 +16,7 @@
 //! Not here: whether and when another attempt follows ([`crate::domain::delivery`]), how many run at once and the tracing of
 //! each ([`crate::dispatch`]).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{Method, Request};
 use tokio::time::{Instant, timeout_at};
@@ -131,6 +131,10 @@ impl dispatch::Sender for HttpSender {
             timings: phases.timings(),
             span: None,
         }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.0.config.timeout
     }
 }
 
