@@ -47,10 +47,13 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
 ];
 
 /// Libraries that only these parts may name.
-const KEPT_TO: [(&str, &[&str]); 8] = [
+const KEPT_TO: [(&str, &[&str]); 11] = [
     ("sea_orm", &["store"]),
     ("sea_orm_migration", &["store"]),
-    ("reqwest", &["sender"]),
+    ("hyper", &["sender"]),
+    ("hyper_rustls", &["sender"]),
+    ("hyper_util", &["sender"]),
+    ("hickory_resolver", &["sender"]),
     ("tonic", &["grpc"]),
     ("prost_types", &["grpc"]),
     ("axum", &["http", "cli"]),

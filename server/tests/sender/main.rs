@@ -393,7 +393,7 @@ mod hostile_receivers {
     async fn large_headers_are_kept_up_to_a_limit() {
         let attempt = answered(&format!(
             "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-b: {}\r\ncontent-length: 0\r\n\r\n",
-            "b".repeat(100_000)
+            "b".repeat(50_000)
         ))
         .await;
         assert_eq!(attempt.outcome, ACKNOWLEDGED);
@@ -401,10 +401,10 @@ mod hostile_receivers {
     }
 
     #[tokio::test]
-    async fn interim_responses_without_end_time_out() {
+    async fn interim_responses_without_end_are_refused() {
         let receiver = Receiver::flooding(b"", b"HTTP/1.1 102 Processing\r\n\r\n").await;
-        let attempt = send(&hasty_sender(), &format!("http://{}/", receiver.address)).await;
-        assert_failed(&attempt, Failure::Timeout, "while waiting for the response");
+        let attempt = send_to(&receiver).await;
+        assert_failed(&attempt, Failure::Protocol, "the receiver sent more than a response may have");
     }
 
     #[tokio::test]
