@@ -184,7 +184,6 @@ impl App {
         let writing = TaskTracker::new();
         let last_call = CancellationToken::new();
         let committed = last_call.clone();
-        // It also ends by itself when the last handler is gone, which may be before the last call is declared.
         supervise(&writing, "publish", stop.clone(), move || {
             let (writer, stop) = (Arc::clone(&writer), committed.clone());
             async move { writer.run(stop).await }
