@@ -197,6 +197,7 @@ impl App {
             address_policy: self.config.sender.address_policy(),
             secret_overlap: self.config.secrets.rotation_overlap,
             max_data_bytes: self.config.grpc.max_data_bytes,
+            budget: grpc::Budget::new(self.config.grpc.max_pending_bytes, self.metrics.clone()),
             nudge: Arc::new(wiring::Nudge { deliverer: self.deliverer.clone(), ended: self.ended }),
             stop: stop.clone(),
         };

@@ -42,6 +42,8 @@ pub(super) enum Failure {
     Unavailable,
     /// The server is stopping.
     Stopping,
+    /// The server has as much in hand as it may have.
+    Busy,
     /// We are broken. The log says how.
     Internal,
 }
@@ -56,6 +58,7 @@ impl Failure {
             Self::WrongState(_) | Self::DataExpired => Code::FailedPrecondition,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Unavailable | Self::Stopping => Code::Unavailable,
+            Self::Busy => Code::ResourceExhausted,
             Self::Internal => Code::Internal,
         }
     }
@@ -71,7 +74,7 @@ impl Failure {
             Self::DataExpired => ErrorReason::DataExpired,
             Self::Unauthenticated(_) => ErrorReason::Unauthenticated,
             Self::Unavailable => ErrorReason::StoreUnavailable,
-            Self::Stopping => ErrorReason::ServerBusy,
+            Self::Stopping | Self::Busy => ErrorReason::ServerBusy,
             Self::Internal => ErrorReason::Internal,
         }
     }
@@ -93,6 +96,7 @@ impl Failure {
                     .to_owned()
             }
             Self::Stopping => "the server is stopping; repeat the call".to_owned(),
+            Self::Busy => "the server has as much in hand as it may have; repeat the call later".to_owned(),
             Self::Internal => "the server has a defect; its log says more".to_owned(),
         }
     }
@@ -119,7 +123,7 @@ impl From<Failure> for Status {
         if let Failure::Invalid(invalid) = &failure {
             details.add_bad_request_violation(&invalid.field, &invalid.reason);
         }
-        if failure.code() == Code::Unavailable {
+        if matches!(failure.code(), Code::Unavailable | Code::ResourceExhausted) {
             details.set_retry_info(Some(RETRY_DELAY));
         }
         Self::with_error_details(failure.code(), failure.message(), details)

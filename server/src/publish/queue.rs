@@ -192,7 +192,8 @@ mod tests {
     }
 
     fn names(batch: &[Item]) -> String {
-        batch.iter().map(|Item(tenant, number)| format!("{tenant}{number} ")).collect()
+        let names: Vec<_> = batch.iter().map(|Item(tenant, number)| format!("{tenant}{number}")).collect();
+        names.join(" ")
     }
 
     #[tokio::test]
@@ -201,10 +202,10 @@ mod tests {
         joined(&queue, "a", 0..6).await;
         joined(&queue, "b", 0..2).await;
         joined(&queue, "c", 0..1).await;
-        assert_eq!(names(&queue.next(5, 1_000).await), "a0 b0 c0 a1 b1 ");
+        assert_eq!(names(&queue.next(5, 1_000).await), "a0 b0 c0 a1 b1");
         joined(&queue, "c", 1..2).await;
-        assert_eq!(names(&queue.next(2, 1_000).await), "a2 c1 ");
-        assert_eq!(names(&queue.next(9, 1_000).await), "a3 a4 a5 ");
+        assert_eq!(names(&queue.next(2, 1_000).await), "a2 c1");
+        assert_eq!(names(&queue.next(9, 1_000).await), "a3 a4 a5");
         assert!(queue.state().lines.is_empty() && queue.state().turns.is_empty());
     }
 
@@ -228,10 +229,10 @@ mod tests {
         assert!(second.as_mut().poll(&mut context).is_pending());
         joined(&queue, "b", 0..1).await;
 
-        assert_eq!(names(&queue.take(2, 1_000)), "a0 b0 ");
+        assert_eq!(names(&queue.take(2, 1_000)), "a0 b0");
         assert!(second.as_mut().poll(&mut context).is_pending(), "the first one waits longer");
         assert_eq!(first.as_mut().poll(&mut context), Poll::Ready(Ok(())));
-        assert_eq!(names(&queue.take(1, 1_000)), "a1 ");
+        assert_eq!(names(&queue.take(1, 1_000)), "a1");
         assert_eq!(second.as_mut().poll(&mut context), Poll::Ready(Ok(())));
         let rest = queue.take(LINE_LENGTH * 2, usize::MAX);
         let expected: Vec<_> = (2..LINE_LENGTH + 2).map(|number| item("a", number)).collect();
