@@ -8,6 +8,7 @@ mod bad_input;
 mod deliver;
 mod deliveries;
 mod envelope;
+mod limits;
 mod publish;
 mod request_id;
 mod retry;
