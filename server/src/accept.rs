@@ -162,3 +162,50 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn acceptor(max: usize, patience: Patience) -> (Acceptor, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (Acceptor::new(listener, max, patience, Metrics::default()), address)
+    }
+
+    #[tokio::test]
+    async fn a_place_is_free_again_when_its_connection_ends() {
+        let (mut acceptor, address) = acceptor(1, Patience::ToOpen(Duration::from_mins(1))).await;
+        let _first = TcpStream::connect(address).await.unwrap();
+        let (place, _) = acceptor.accept().await;
+        let (mut second, mut nothing) = (TcpStream::connect(address).await.unwrap(), [0; 1]);
+        tokio::select! {
+            _ = acceptor.accept() => panic!("there was no place"),
+            end = second.read(&mut nothing) => assert_eq!(end.unwrap(), 0),
+        }
+        drop(place);
+        let third = TcpStream::connect(address).await.unwrap();
+        let (_place, peer) = acceptor.accept().await;
+        assert_eq!(peer, third.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn patience_ends_with_the_opening_or_with_the_connection() {
+        let short = Duration::from_millis(50);
+        for (patience, said, outlasts) in [
+            (Patience::ToOpen(short), OPENING_BYTES, true),
+            (Patience::ToOpen(short), OPENING_BYTES - 1, false),
+            (Patience::InAll(short), OPENING_BYTES, false),
+        ] {
+            let (mut acceptor, address) = acceptor(1, patience).await;
+            let mut caller = TcpStream::connect(address).await.unwrap();
+            let (mut connection, _) = acceptor.accept().await;
+            caller.write_all(&vec![7; said]).await.unwrap();
+            connection.read_exact(&mut vec![0; said]).await.unwrap();
+            let next = tokio::time::timeout(2 * short, connection.read(&mut [0; 1])).await;
+            assert_eq!(next.is_err(), outlasts, "{patience:?} after {said} bytes");
+        }
+    }
+}

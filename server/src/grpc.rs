@@ -50,6 +50,7 @@ mod connection;
 mod convert;
 mod delivery_service;
 mod event_service;
+mod explain;
 mod failure;
 mod intake;
 mod name;
@@ -230,6 +231,7 @@ pub async fn serve(
         .layer(web::cors(&config.web_origins))
         .layer(GrpcWebLayer::new())
         .layer(InterceptorLayer::new(keys.interceptor(config.web_origins.clone())))
+        .layer(explain::layer())
         .layer(counted)
         .add_service(health)
         .add_service(reflection_v1()?)

@@ -236,3 +236,33 @@ async fn requests_that_do_not_come_to_an_end_are_refused_when_there_is_no_more_r
     }
     app.stop().await;
 }
+
+#[tokio::test]
+async fn what_the_grpc_library_refuses_has_a_reason_too() {
+    let app = small().await;
+    let too_large = Refusal::new(Code::OutOfRange, "REQUEST_TOO_LARGE");
+    let mut request = publish("default");
+    request.event.as_mut().unwrap().data = vec![b' '; 200_000].into();
+    let mut events = app.raw().events;
+    assert_eq!(events.publish_event(request.clone()).await.refusal(), too_large);
+    let item = pb::PublishItem { event: request.event, ..pb::PublishItem::default() };
+    let message = pb::PublishEventStreamRequest { parent: request.parent, item: Some(item) };
+    let stream = futures_util::stream::iter([message]);
+    let mut answers = events.publish_event_stream(stream).await.unwrap().into_inner();
+    assert_eq!(Refusal::from(&answers.message().await.unwrap_err()), too_large);
+
+    let refusal = async |path: &str| {
+        let request = http::Request::post(path)
+            .header("content-type", "application/grpc-web+proto")
+            .body(bytes::Bytes::from_static(b"\0\0\0\0\x02\xff\xff"))
+            .unwrap();
+        let answer = send_http1(app.grpc, request).await;
+        Refusal::from(&tonic::Status::from_header_map(answer.headers()).unwrap())
+    };
+    let malformed = Refusal::new(Code::Internal, "MALFORMED_REQUEST");
+    assert_eq!(refusal("/postrider.v1.EventService/PublishEvent").await, malformed);
+    let not_there = Refusal::new(Code::Unimplemented, "NOT_IMPLEMENTED");
+    assert_eq!(refusal("/postrider.v1.EventService/Nothing").await, not_there);
+    assert_eq!(refusal("/nothing.v1.Service/Nothing").await, not_there);
+    app.stop().await;
+}

@@ -116,9 +116,28 @@ impl Failure {
     }
 }
 
+/// Gives the library's own refusals a reason too: a request that it cannot read, that is too large, or for nobody. Ours have one.
+pub(super) fn explained(status: &Status) -> Option<Status> {
+    let reason = match status.code() {
+        _ if !status.details().is_empty() => return None,
+        Code::OutOfRange => ErrorReason::RequestTooLarge,
+        Code::Internal => ErrorReason::MalformedRequest,
+        Code::Unimplemented => ErrorReason::NotImplemented,
+        _ => return None,
+    };
+    let details = ErrorDetails::with_error_info(name_of(reason), DOMAIN, HashMap::new());
+    let message = if status.message().is_empty() { "the method does not exist" } else { status.message() };
+    Some(Status::with_error_details(status.code(), message, details))
+}
+
+/// As it stands in `ErrorInfo`.
+fn name_of(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+}
+
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
-        let reason = failure.reason().as_str_name().trim_start_matches("ERROR_REASON_");
+        let reason = name_of(failure.reason());
         let mut details = ErrorDetails::with_error_info(reason, DOMAIN, failure.metadata());
         if let Failure::Invalid(invalid) = &failure {
             details.add_bad_request_violation(&invalid.field, &invalid.reason);

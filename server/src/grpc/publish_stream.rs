@@ -12,7 +12,7 @@ use tonic::{Status, Streaming};
 use super::{
     Parts,
     budget::Held,
-    failure::Failure,
+    failure::{Failure, explained},
     intake::{InHand, size, to_result},
     name,
 };
@@ -74,6 +74,7 @@ impl Reader {
             }
             Ok(None) => None,
             Err(status) => {
+                let status = explained(&status).unwrap_or(status);
                 // What was read before is still answered; this comes last.
                 self.ended = true;
                 Some((Err(status), self))
