@@ -267,6 +267,9 @@ pub trait Sender: Send + Sync + 'static {
         trace: Option<&TraceContext>,
         now: Timestamp,
     ) -> impl Future<Output = Attempt> + Send;
+
+    /// The longest that an attempt can take: one is only begun while this still fits into its lease.
+    fn timeout(&self) -> Duration;
 }
 
 /// What the parts of the dispatcher share.

@@ -10,6 +10,7 @@ mod deliver;
 mod deliveries;
 mod envelope;
 mod health;
+mod limits;
 mod publish;
 mod request_id;
 mod retry;

@@ -25,6 +25,9 @@ use crate::{
 /// Long enough for a test that needs it to be seen to have waited.
 const POLL_INTERVAL: Duration = Duration::from_mins(1);
 
+/// How long the fake sender says that it may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Deliveries that are due, and those that were settled.
 #[derive(Default)]
 struct FakeQueue {
@@ -111,6 +114,10 @@ impl Sender for Arc<FakeSender> {
             Outcome::Acknowledged { status: 204 }
         };
         Attempt { number: claim.attempt, ..attempt(now, outcome) }
+    }
+
+    fn timeout(&self) -> Duration {
+        TIMEOUT
     }
 }
 
@@ -300,4 +307,32 @@ async fn a_receiver_that_fails_opens_its_breaker_once_and_holds_up_nobody_else()
     assert!(matches!(changes[..], [HealthChange::Open { .. }]), "{changes:?}");
     let waiting = queue.due.lock().unwrap()[&dead].len();
     assert!(waiting >= 200 - 10 - 7, "no more is sent than was under way: {waiting} wait");
+}
+
+#[tokio::test]
+async fn an_attempt_is_only_begun_if_its_whole_timeout_fits_into_the_lease() {
+    let lease_ends = claim(&target()).leased_until;
+    let begun_with = async |left: Duration| {
+        let sender = Arc::new(FakeSender::default());
+        let now = Timestamp::from_micros(lease_ends.as_micros() - i64::try_from(left.as_micros()).unwrap());
+        let dispatcher = Dispatcher::new(
+            config(1, 1),
+            Policy::default(),
+            FakeQueue::holding(1, 1),
+            Arc::clone(&sender),
+            Arc::new(ManualClock::at(now)),
+            Metrics::default(),
+            Arc::default(),
+        );
+        assert_eq!(dispatcher.tick().await.unwrap(), 1);
+        tokio::select! {
+            () = dispatcher.settle() => {}
+            () = dispatcher.drain() => {}
+        }
+        sender.under_way.lock().unwrap().1
+    };
+    assert_eq!(begun_with(TIMEOUT + Duration::from_micros(1)).await, 1);
+    assert_eq!(begun_with(TIMEOUT).await, 0, "it may end when the lease does");
+    assert_eq!(begun_with(Duration::from_secs(1)).await, 0, "the lease would run out meanwhile");
+    assert_eq!(begun_with(Duration::ZERO).await, 0, "the lease has run out");
 }
