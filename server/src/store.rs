@@ -11,7 +11,7 @@
 
 use std::{path::Path, time::Duration};
 
-use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, sea_query::OnConflict};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, Statement, sea_query::OnConflict};
 
 use crate::domain::timestamp::Timestamp;
 
@@ -95,6 +95,22 @@ impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), Error> {
         let answer = async { Ok(self.connections.reader.execute_unprepared("SELECT 1").await.map(drop)?) };
+        within(PING_TIMEOUT, answer).await
+    }
+
+    /// What time it is in the database, if it has a clock that several nodes share.
+    pub async fn time(&self) -> Result<Option<Timestamp>, Error> {
+        if self.connections.backend() == DbBackend::Sqlite {
+            return Ok(None);
+        }
+        let answer = async {
+            // Not the transaction's beginning, and in a number that needs no time zone.
+            let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now";
+            let statement = Statement::from_string(DbBackend::Postgres, sql);
+            let row = self.connections.reader.query_one_raw(statement).await?;
+            let micros = row.map(|row| row.try_get::<i64>("", "now")).transpose()?;
+            Ok(micros.map(Timestamp::from_micros))
+        };
         within(PING_TIMEOUT, answer).await
     }
 
