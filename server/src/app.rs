@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Two kinds of tasks make up a running server. *Lanes* move when something is put into them and know no time: the ports, the publish
-//! writer, the settler. *Loops* look by themselves: the poll, the sweep, pruning, readiness, the database's clock. Tests run the lanes and
+//! writer, the settler. *Loops* look by themselves: the poll, the sweep, pruning, readiness, the
+//! database's clock, hints of other nodes. Tests run the lanes and
 //! push the loops by hand.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -28,6 +29,7 @@ use crate::{
 };
 
 mod health;
+mod hints;
 mod time;
 mod wiring;
 
@@ -180,7 +182,12 @@ impl App {
         let deliverer = running.deliverer.clone();
         running.supervise("readiness", move |stop| {
             let (readiness, deliverer) = (readiness.clone(), deliverer.clone());
-            async move { readiness.run(|| deliverer.last_tick(), stop).await }
+            async move { readiness.run(|| deliverer.standing(), stop).await }
+        });
+        let (store, deliverer) = (running.store.clone(), running.deliverer.clone());
+        running.supervise("hints", move |stop| {
+            let (store, deliverer) = (store.clone(), deliverer.clone());
+            async move { hints::follow(&store, &deliverer, stop).await }
         });
         Ok(running)
     }

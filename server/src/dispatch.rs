@@ -121,6 +121,32 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Records attempts and what follows from them, in one transaction.
     fn settle(&self, batch: &[Settled]) -> impl Future<Output = Result<Settling, QueueError>> + Send;
+
+    /// The delivery that has been due for longest of those that a claim with this ask could take over now.
+    fn overdue(&self, ask: &Ask) -> impl Future<Output = Result<Option<Overdue>, QueueError>> + Send;
+
+    /// Tells other nodes that this one leaves due deliveries over.
+    fn hint(&self) -> impl Future<Output = Result<(), QueueError>> + Send;
+}
+
+/// A delivery that is due and that nobody has claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Its subscription.
+    pub subscription: SubscriptionUid,
+    /// Since when it is due.
+    pub since: Timestamp,
+}
+
+/// How a dispatcher stands, for those who judge it.
+#[derive(Debug)]
+pub struct Standing {
+    /// When it last asked the queue with success, on its clock.
+    pub last_tick: Timestamp,
+    /// What it would ask the queue for now; `max` is 0 while the node is full.
+    pub ask: Ask,
 }
 
 /// How much a node can take over.
@@ -267,6 +293,11 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         self.0.wakeup.now();
     }
 
+    /// Says that another node leaves something over. Unlike [`wake`](Self::wake) this is not passed on to other nodes.
+    pub fn wake_by_other(&self) {
+        self.0.wakeup.by_other();
+    }
+
     /// Claims as many due deliveries as there is room for and starts them. Returns how many.
     pub async fn tick(&self) -> Result<usize, QueueError> {
         let shared = &self.0;
@@ -277,16 +308,11 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             // Attempts that are under way are work enough; each of them ends by its timeout.
             shared.wakeup.ticked(shared.clock.now());
             shared.wakeup.set_backlog(true);
+            shared.wakeup.left_to_others(poll::LeftOver::IfNews);
             return Ok(0);
         };
-        let now = shared.clock.now();
-        let ask = Ask {
-            now,
-            leased_until: now + shared.config.lease,
-            max: room.size(),
-            max_per_subscription: shared.config.max_in_flight_per_subscription,
-            in_flight: shared.permits.in_flight(),
-        };
+        let ask = self.ask(room.size());
+        let now = ask.now;
         let saturated = ask.in_flight.iter().any(|(_, attempts)| *attempts >= ask.max_per_subscription);
         let claims = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
@@ -297,7 +323,31 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         // Where something was due there may be more, which is claimed as permits come back; so is what a saturated
         // subscription kept from this claim. By now its attempts may have ended, so this is told from what we asked.
         shared.wakeup.set_backlog(claimed > 0 || saturated);
+        shared.wakeup.left_to_others(match (claimed >= ask.max, saturated) {
+            // There is most probably more; another node may have lost all that it tried to claim to us.
+            (true, _) => poll::LeftOver::Probably,
+            (false, true) => poll::LeftOver::IfNews,
+            (false, false) => poll::LeftOver::Nothing,
+        });
         Ok(claimed)
+    }
+
+    fn ask(&self, max: usize) -> Ask {
+        let shared = &self.0;
+        let now = shared.clock.now();
+        Ask {
+            now,
+            leased_until: now + shared.config.lease,
+            max,
+            max_per_subscription: shared.config.max_in_flight_per_subscription,
+            in_flight: shared.permits.in_flight(),
+        }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing { last_tick: self.last_tick(), ask: self.ask(self.0.permits.free()) }
     }
 
     /// Waits until nothing is under way and everything is settled.

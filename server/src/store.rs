@@ -13,7 +13,7 @@ use std::{path::Path, time::Duration};
 
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, Statement, sea_query::OnConflict};
 
-use crate::domain::timestamp::Timestamp;
+use crate::domain::{id::SubscriptionUid, timestamp::Timestamp};
 
 mod codes;
 mod database;
@@ -21,6 +21,7 @@ pub mod deliveries;
 mod entity;
 mod error;
 pub mod events;
+mod hints;
 pub mod keyring;
 mod lookup;
 mod page;
@@ -35,6 +36,7 @@ mod tenants;
 
 pub use database::Config;
 pub use error::Error;
+pub use hints::Hints;
 pub use retention::Retention;
 
 /// How many rows one multi-row statement carries. SQLite takes 32,766 values in a statement, and no row has more than 20.
@@ -51,6 +53,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(40);
 pub struct Store {
     connections: database::Connections,
     keyring: keyring::Keyring,
+    /// Tells this node's hints from those of others.
+    node: String,
 }
 
 /// Why the store cannot be opened.
@@ -87,7 +91,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let connections = database::Connections::open(config, data_dir).await?;
-        let store = Self { connections, keyring };
+        // Any name that no other node has.
+        let node = SubscriptionUid::new(now).to_string();
+        let store = Self { connections, keyring, node };
         store.register_keys(now).await?;
         Ok(store)
     }

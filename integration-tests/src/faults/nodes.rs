@@ -38,6 +38,8 @@ struct Node {
     proxy: Proxy,
     skew: i64,
     process: Option<Child>,
+    /// Whether it was told to stop.
+    stopping: bool,
 }
 
 impl Nodes {
@@ -56,7 +58,7 @@ impl Nodes {
             let proxy = Proxy::start(postgres.address()).await?;
             let skew = skews[number % skews.len()];
             let (grpc, http) = (free_port()?, 0);
-            let mut node = Node { number, grpc, http, folder, proxy, skew, process: None };
+            let mut node = Node { number, grpc, http, folder, proxy, skew, process: None, stopping: false };
             // One after another, as a port is taken only when the node listens on it.
             node.start().await?;
             nodes.0.push(node);
@@ -100,7 +102,8 @@ impl Nodes {
         }
     }
 
-    pub(super) fn signal(&self, node: usize, name: &str) -> Result<(), Error> {
+    pub(super) fn signal(&mut self, node: usize, name: &str) -> Result<(), Error> {
+        self.0[node].stopping |= name == "TERM";
         let pid = self.0[node].process.as_ref().and_then(Child::id);
         let pid = pid.ok_or_else(|| Error(format!("node {node} is not there")))?.to_string();
         let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status()?;
@@ -110,7 +113,9 @@ impl Nodes {
     /// Starts one that was killed or told to stop.
     pub(super) async fn start_again(&mut self, node: usize) -> Result<(), Error> {
         let node = &mut self.0[node];
-        if let Some(mut process) = node.process.take()
+        // Two faults may have struck it.
+        if std::mem::take(&mut node.stopping)
+            && let Some(mut process) = node.process.take()
             && tokio::time::timeout(Duration::from_secs(45), process.wait()).await.is_err()
         {
             return Err(Error(format!("node {} does not stop", node.number)));

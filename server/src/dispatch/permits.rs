@@ -77,6 +77,11 @@ impl Permits {
         Some(Room { permits: Arc::clone(self), node })
     }
 
+    /// How much room the node has.
+    pub(super) fn free(&self) -> usize {
+        self.node.available_permits()
+    }
+
     /// How many attempts are under way to each subscription that has any.
     pub(super) fn in_flight(&self) -> Vec<(SubscriptionUid, usize)> {
         self.taken().iter().map(|(uid, count)| (*uid, *count)).collect()

@@ -29,6 +29,7 @@ struct FakeQueue {
     due: Mutex<BTreeMap<SubscriptionUid, VecDeque<Claim>>>,
     settled: tokio::sync::watch::Sender<usize>,
     unavailable: Mutex<usize>,
+    hints: Mutex<usize>,
 }
 
 impl FakeQueue {
@@ -63,6 +64,15 @@ impl Queue for Arc<FakeQueue> {
         }
         self.settled.send_modify(|settled| *settled += batch.len());
         Ok(Settling::default())
+    }
+
+    async fn overdue(&self, _: &Ask) -> Result<Option<Overdue>, QueueError> {
+        Ok(None)
+    }
+
+    async fn hint(&self) -> Result<(), QueueError> {
+        *self.hints.lock().unwrap() += 1;
+        Ok(())
     }
 }
 
@@ -193,4 +203,20 @@ async fn while_settlements_cannot_be_written_no_more_is_taken_over_and_then_it_g
     assert!(most <= 8, "{most} attempts were under way");
     assert!(took >= Duration::from_millis(50 + 100 + 200 + 400 + 800), "it took {took:?}");
     assert!(took < POLL_INTERVAL, "it took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_nodes_are_told_while_work_is_left_over_and_not_at_every_claim() {
+    let queue = FakeQueue::holding(50, 20);
+    let (_, took) = run(&queue, config(16, 16), 1_000).await;
+    let hints = *queue.hints.lock().unwrap();
+    assert!(hints >= 1);
+    assert!(hints as u128 <= took.as_millis() / 50 + 1, "{hints} hints in {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_nodes_are_left_alone_where_nothing_is_left_over() {
+    let queue = FakeQueue::holding(1, 20);
+    run(&queue, config(64, 8), 20).await;
+    assert_eq!(*queue.hints.lock().unwrap(), 0);
 }

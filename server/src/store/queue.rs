@@ -1,13 +1,14 @@
-//! The hot path of the dispatcher: claim and settle.
+//! The dispatcher's queue: claim and settle, which are the hot path, and what is told beside it.
 
 use crate::{
-    dispatch::{Ask, Queue, QueueError, Settled, Settling},
+    dispatch::{Ask, Overdue, Queue, QueueError, Settled, Settling},
     domain::claim::Claim,
 };
 
-use super::{STEP_TIMEOUT, Store, within};
+use super::{PING_TIMEOUT, STEP_TIMEOUT, Store, within};
 
 mod claim;
+mod overdue;
 mod settle;
 
 impl Queue for Store {
@@ -17,5 +18,13 @@ impl Queue for Store {
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {
         Ok(within(STEP_TIMEOUT, self.settle_batch(batch)).await?)
+    }
+
+    async fn overdue(&self, ask: &Ask) -> Result<Option<Overdue>, QueueError> {
+        Ok(within(PING_TIMEOUT, self.most_overdue(ask)).await?)
+    }
+
+    async fn hint(&self) -> Result<(), QueueError> {
+        Ok(within(PING_TIMEOUT, self.tell_others()).await?)
     }
 }

@@ -36,6 +36,7 @@ struct Instruments {
     cancelled: Counter,
     ready: Gauge,
     claim_age: Gauge<f64, AtomicU64>,
+    oldest_due: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +82,7 @@ impl Default for Metrics {
             cancelled: Counter::default(),
             ready: Gauge::default(),
             claim_age: Gauge::default(),
+            oldest_due: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -127,6 +129,12 @@ impl Default for Metrics {
             "Since the node last looked for due deliveries with success",
             Unit::Seconds,
             instruments.claim_age.clone(),
+        );
+        registry.register_with_unit(
+            "oldest_due",
+            "For how long the oldest delivery that this node could claim has been due",
+            Unit::Seconds,
+            instruments.oldest_due.clone(),
         );
         Self(Arc::new(Instruments { registry, ..instruments }))
     }
@@ -182,6 +190,11 @@ impl Metrics {
     /// The node last looked for due deliveries so long ago.
     pub fn claim_age(&self, age: Duration) {
         self.0.claim_age.set(age.as_secs_f64());
+    }
+
+    /// The oldest delivery that could be claimed has been due for so long; nothing if there is none.
+    pub fn oldest_due(&self, age: Duration) {
+        self.0.oldest_due.set(age.as_secs_f64());
     }
 
     /// Everything in the OpenMetrics text format.

@@ -34,7 +34,7 @@ use crate::{
 const MAX_CLAIMED: usize = 500;
 
 /// Subscriptions with anything pending: each step finds the next greater uid in `deliveries_pending`.
-const WAITING: &str = "
+pub(super) const WAITING: &str = "
     waiting (uid) AS (
         SELECT * FROM (
             SELECT subscription_uid FROM deliveries WHERE state = 0 ORDER BY subscription_uid LIMIT 1
@@ -161,7 +161,7 @@ impl Store {
 }
 
 /// The parameters that both dialects share: `$1` now, `$2` the end of the lease, `$3` room per subscription, `$4` room of the node.
-fn parameters(ask: &Ask) -> Vec<Value> {
+pub(super) fn parameters(ask: &Ask) -> Vec<Value> {
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     vec![
         ask.now.as_micros().into(),
@@ -171,9 +171,33 @@ fn parameters(ask: &Ask) -> Vec<Value> {
     ]
 }
 
+/// How many attempts are under way, as a query for a subscription's uid and its number; adds its parameters to `values`.
+pub(super) fn busy(backend: DbBackend, ask: &Ask, values: &mut Vec<Value>) -> String {
+    let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    if backend == DbBackend::Sqlite {
+        // No arrays. `VALUES`, because a compound `SELECT` has at most 500 terms.
+        let mut busy = String::from("VALUES (NULL, 0)");
+        for (uid, attempts) in &ask.in_flight {
+            let n = values.len();
+            // Writing to a string does not fail.
+            let _ = write!(busy, ", (${}, ${})", n + 1, n + 2);
+            values.extend([uid.uuid().into(), count(*attempts).into()]);
+        }
+        return busy;
+    }
+    let uids = ask.in_flight.iter().map(|(uid, _)| Value::from(uid.uuid())).collect();
+    let counts = ask.in_flight.iter().map(|(_, attempts)| Value::from(count(*attempts))).collect();
+    values.push(Value::Array(ArrayType::Uuid, Some(Box::new(uids))));
+    values.push(Value::Array(ArrayType::Int, Some(Box::new(counts))));
+    let n = values.len();
+    format!("SELECT * FROM unnest(${}::uuid[], ${}::int[])", n - 1, n)
+}
+
 fn postgres(ask: &Ask) -> Statement {
+    let mut values = parameters(ask);
+    let busy = busy(DbBackend::Postgres, ask, &mut values);
     let sql = format!(
-        "WITH RECURSIVE busy (uid, attempts) AS (SELECT * FROM unnest($5::uuid[], $6::int[])), {WAITING},
+        "WITH RECURSIVE busy (uid, attempts) AS ({busy}), {WAITING},
          due AS (
              SELECT ranked.id FROM open CROSS JOIN LATERAL (
                  SELECT id, due_at, row_number() OVER (ORDER BY due_at) + $3 - open.room AS round FROM (
@@ -194,26 +218,13 @@ fn postgres(ask: &Ask) -> Statement {
          FROM locked WHERE deliveries.id = locked.id
          RETURNING deliveries.id, event_id, subscription_uid, attempt_count, last_traceparent"
     );
-    let mut values = parameters(ask);
-    let uids = ask.in_flight.iter().map(|(uid, _)| Value::from(uid.uuid())).collect();
-    let counts =
-        ask.in_flight.iter().map(|(_, count)| Value::from(i32::try_from(*count).unwrap_or(i32::MAX)));
-    values.push(Value::Array(ArrayType::Uuid, Some(Box::new(uids))));
-    values.push(Value::Array(ArrayType::Int, Some(Box::new(counts.collect()))));
     Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
 }
 
-/// SQLite has no `LATERAL`, no arrays, and no `LIMIT` that differs from row to row.
+/// SQLite has no `LATERAL` and no `LIMIT` that differs from row to row.
 fn sqlite(ask: &Ask) -> Statement {
     let mut values = parameters(ask);
-    // `VALUES`, because a compound `SELECT` has at most 500 terms.
-    let mut busy = String::from("VALUES (NULL, 0)");
-    for (uid, count) in &ask.in_flight {
-        let n = values.len();
-        // Writing to a string does not fail.
-        let _ = write!(busy, ", (${}, ${})", n + 1, n + 2);
-        values.extend([uid.uuid().into(), i32::try_from(*count).unwrap_or(i32::MAX).into()]);
-    }
+    let busy = busy(DbBackend::Sqlite, ask, &mut values);
     let sql = format!(
         "WITH RECURSIVE busy (uid, attempts) AS ({busy}), {WAITING},
          ranked AS (
