@@ -37,7 +37,8 @@ pub(super) struct Published {
 pub(super) struct Request {
     pub(super) subscription: String,
     pub(super) event: String,
-    pub(super) request_id: String,
+    /// What its data says that the producer named it.
+    pub(super) named: String,
     /// When it arrived.
     pub(super) at: Duration,
     /// How and when it was answered; nothing if the other side left before.

@@ -85,7 +85,7 @@ impl Executor {
                 }
             }
             Fault::RestartDatabase | Fault::CrashDatabase | Fault::KillDatabase => {
-                self.postgres.come_back().await?
+                self.postgres.come_back().await?;
             }
             Fault::RefuseConnections => self.postgres.allow_connections(true).await?,
             Fault::EndSomeConnections | Fault::CutNode(_) => {}

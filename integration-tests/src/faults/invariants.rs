@@ -129,7 +129,7 @@ impl<'a> Judge<'a> {
                     self.findings.ended_otherwise += 1;
                 }
                 (state, reason) => {
-                    self.complain("ended without a cause", format!("{what}: {state:?}, {reason:?}"))
+                    self.complain("ended without a cause", format!("{what}: {state:?}, {reason:?}"));
                 }
             }
         }
@@ -207,8 +207,8 @@ impl<'a> Judge<'a> {
             }
         }
         for request in &self.evidence.requests {
-            if names.get(request.event.as_str()).is_none_or(|name| *name != request.request_id) {
-                wrong.insert(format!("{} came as {}", request.request_id, request.event));
+            if names.get(request.event.as_str()).is_none_or(|name| *name != request.named) {
+                wrong.insert(format!("{} came as {}", request.named, request.event));
             }
         }
         for what in wrong {
@@ -297,7 +297,7 @@ mod tests {
         Request {
             subscription: S.to_owned(),
             event: event.to_owned(),
-            request_id: format!("r-{event}"),
+            named: format!("r-{event}"),
             at: at(seconds),
             answer: Some((answer, at(seconds))),
         }
@@ -407,7 +407,7 @@ mod tests {
         assert_eq!(violation(|e| e.deliveries[0].begun = 1), "seen more often than begun");
         assert_eq!(violation(|e| e.deliveries[1].begun = 2), "not recorded without a fault");
         assert_eq!(
-            violation(|e| e.requests[2].request_id = "other".to_owned()),
+            violation(|e| e.requests[2].named = "other".to_owned()),
             "an event is not what was published"
         );
     }

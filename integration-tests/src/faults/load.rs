@@ -28,9 +28,9 @@ const SUBSCRIPTIONS: [(&str, &str); 3] =
 const TYPES: [(&str, usize); 3] =
     [("load.order.created", 11), ("load.user.updated", 8), ("load.refund.made", 1)];
 /// How many producers there are.
-const PRODUCERS: u32 = 6;
+const PRODUCERS: u32 = 16;
 /// How long producers may take to get their last events acknowledged.
-const LAST_CALLS: Duration = Duration::from_secs(60);
+const LAST_CALLS: Duration = Duration::from_mins(1);
 
 /// What was acknowledged.
 #[derive(Debug, Default)]
@@ -133,7 +133,8 @@ impl Producer {
                 .collect();
             let request_id = format!("p{}-{number}", self.number);
             self.publish(tenant, event_type, request_id, wanted_by, None).await;
-            let pause = self.pause.mul_f64(0.5 + self.chance.below(100) as f64 / 100.0);
+            let pause =
+                self.pause / 2 + self.pause / 100 * u32::try_from(self.chance.below(100)).unwrap_or(0);
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}

@@ -26,7 +26,7 @@ const SCHEDULE: &str = "300ms,500ms,500ms,700ms,700ms,1s,1s,1s,1s,1s,1s,1s";
 /// How far the clocks of nodes are off, in seconds: some by more than a lease.
 const SKEWS: [i64; 6] = [0, 3, -3, 9, -9, 20];
 /// How long a node may take to take calls. It has PostgreSQL then.
-const STARTING: Duration = Duration::from_secs(60);
+const STARTING: Duration = Duration::from_mins(1);
 
 pub(super) struct Nodes(Vec<Node>);
 

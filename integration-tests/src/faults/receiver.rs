@@ -105,7 +105,7 @@ async fn receive(State(inner): State<Arc<Inner>>, request: axum::extract::Reques
     let subscription = head.uri.path().trim_start_matches('/').to_owned();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let envelope: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    let request_id = envelope["data"]["request_id"].as_str().unwrap_or_default().to_owned();
+    let named = envelope["data"]["request_id"].as_str().unwrap_or_default().to_owned();
     let (place, nth) = {
         let mut seen = inner.seen.lock().unwrap();
         let count = seen.counts.entry((subscription.clone(), event.clone())).or_default();
@@ -114,7 +114,7 @@ async fn receive(State(inner): State<Arc<Inner>>, request: axum::extract::Reques
         seen.requests.push(Request {
             subscription: subscription.clone(),
             event: event.clone(),
-            request_id,
+            named,
             at,
             answer: None,
         });
