@@ -11,6 +11,9 @@ use super::{
     postgres::Postgres,
 };
 
+/// How long a node waits for an answer of the database at most.
+const GIVES_UP: Duration = Duration::from_secs(40);
+
 pub(super) struct Executor {
     // Before PostgreSQL, so that they end before it does.
     pub(super) nodes: Nodes,
@@ -48,7 +51,10 @@ impl Executor {
             self.heal_it(fault).await?;
         }
         let what = format!("{:?}", step.faults);
-        self.windows.push(Window { what, from, until: self.watch.elapsed() });
+        // What a node was waiting for on a connection that is gone without a word it gives up only then.
+        let forgotten = step.faults.iter().any(|fault| matches!(fault, Fault::ForgetNode(_)));
+        let until = self.watch.elapsed() + if forgotten { GIVES_UP } else { Duration::ZERO };
+        self.windows.push(Window { what, from, until });
         tokio::time::sleep(step.quiet).await;
         Ok(())
     }
@@ -70,6 +76,7 @@ impl Executor {
                 self.postgres.end_connections(percent).await?;
             }
             Fault::CutNode(node) => self.nodes.proxy(node).cut(),
+            Fault::ForgetNode(node) => self.nodes.proxy(node).forget(),
             Fault::StallNode(node) => self.nodes.proxy(node).silence(true),
             Fault::StallAll => self.nodes.proxies().for_each(|proxy| proxy.silence(true)),
         }
@@ -88,7 +95,7 @@ impl Executor {
                 self.postgres.come_back().await?;
             }
             Fault::RefuseConnections => self.postgres.allow_connections(true).await?,
-            Fault::EndSomeConnections | Fault::CutNode(_) => {}
+            Fault::EndSomeConnections | Fault::CutNode(_) | Fault::ForgetNode(_) => {}
             Fault::StallNode(node) => self.nodes.proxy(node).silence(false),
             Fault::StallAll => self.nodes.proxies().for_each(|proxy| proxy.silence(false)),
         }

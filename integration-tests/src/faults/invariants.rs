@@ -149,7 +149,9 @@ impl<'a> Judge<'a> {
     /// Invariants 3 and 5.
     fn recorded(&mut self, delivery: &'a Delivery) {
         let seen = self.requests(key(delivery)).to_vec();
-        let acknowledgements: Vec<_> = seen.iter().filter_map(|request| request.acknowledged_at()).collect();
+        let mut acknowledgements: Vec<_> =
+            seen.iter().filter_map(|request| request.acknowledged_at()).collect();
+        acknowledgements.sort();
         let attempts = delivery.attempts.unwrap_or_default();
         let mut unanswered = attempts.failed as usize;
         for first in acknowledgements.iter().take(acknowledgements.len().saturating_sub(1)) {

@@ -27,6 +27,8 @@ pub(super) enum Fault {
     CutNode(usize),
     /// The network between a node and PostgreSQL is silent, longer than a lease.
     StallNode(usize),
+    /// The network forgets a node's connections to PostgreSQL, and tells nobody; new ones are let through.
+    ForgetNode(usize),
     /// The network between all nodes and PostgreSQL is silent for a while.
     StallAll,
 }
@@ -77,6 +79,7 @@ fn kinds(chance: &mut Chance, nodes: usize) -> Vec<Fault> {
         Fault::CutNode(node()),
         Fault::StallNode(node()),
         Fault::StallAll,
+        Fault::ForgetNode(node()),
     ]
 }
 
@@ -86,7 +89,7 @@ fn lasting(fault: Fault, chance: &mut Chance) -> Duration {
         Fault::KillNode(_) | Fault::RestartNode(_) => chance.millis(100, 3_000),
         Fault::RefuseConnections | Fault::StallAll => chance.millis(1_500, 7_000),
         Fault::RestartDatabase | Fault::CrashDatabase | Fault::KillDatabase => chance.millis(100, 2_000),
-        Fault::EndSomeConnections | Fault::CutNode(_) => chance.millis(100, 500),
+        Fault::EndSomeConnections | Fault::CutNode(_) | Fault::ForgetNode(_) => chance.millis(100, 500),
     }
 }
 
@@ -103,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_comes_in_the_first_round() {
-        let faults: Vec<_> = steps(Chance::seeded(7), 1).take(12).flat_map(|step| step.faults).collect();
+        let faults: Vec<_> = steps(Chance::seeded(7), 1).take(13).flat_map(|step| step.faults).collect();
         for kind in kinds(&mut Chance::seeded(0), 1) {
             assert!(faults.contains(&kind), "{kind:?}");
         }

@@ -1,4 +1,4 @@
-//! The network between one node and PostgreSQL: it can be cut, and it can fall silent.
+//! The network between one node and PostgreSQL: it can be cut, fall silent, and forget connections.
 
 use std::net::SocketAddr;
 
@@ -19,6 +19,7 @@ pub(super) struct Proxy {
     pub(super) address: SocketAddr,
     silent: watch::Sender<bool>,
     cuts: watch::Sender<usize>,
+    losses: watch::Sender<usize>,
     serving: JoinHandle<()>,
 }
 
@@ -26,12 +27,15 @@ impl Proxy {
     pub(super) async fn start(target: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let (silent, cuts) = (watch::Sender::new(false), watch::Sender::new(0));
+        let (silent, cuts, losses) =
+            (watch::Sender::new(false), watch::Sender::new(0), watch::Sender::new(0));
         let tasks = TaskTracker::new();
-        let (listening, to_silent, to_cuts) = (tasks.clone(), silent.clone(), cuts.clone());
+        let (listening, to_silent) = (tasks.clone(), silent.clone());
+        let (to_cuts, to_losses) = (cuts.clone(), losses.clone());
         let serving = tasks.spawn(async move {
             while let Ok((inside, _)) = listener.accept().await {
                 let (silent, mut cut) = (to_silent.subscribe(), to_cuts.subscribe());
+                let mut lost = to_losses.subscribe();
                 listening.spawn(async move {
                     let passing = async {
                         // Whoever connects while it is silent waits.
@@ -45,19 +49,28 @@ impl Proxy {
                             () = pass(outside_in, inside_out, silent) => {}
                         }
                     };
+                    let mut passing = std::pin::pin!(passing);
                     tokio::select! {
-                        () = passing => {}
-                        _ = cut.changed() => {}
+                        () = &mut passing => return,
+                        _ = cut.changed() => return,
+                        _ = lost.changed() => {}
                     }
+                    // Nobody is told: the sockets stay open and nothing passes any more.
+                    let _ = cut.changed().await;
                 });
             }
         });
-        Ok(Self { address, silent, cuts, serving })
+        Ok(Self { address, silent, cuts, losses, serving })
     }
 
     /// Breaks every connection that there is.
     pub(super) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Forgets every connection that there is, as a firewall does that was started anew: neither side hears of it.
+    pub(super) fn forget(&self) {
+        self.losses.send_modify(|losses| *losses += 1);
     }
 
     /// Passes nothing on, and breaks nothing.
