@@ -57,6 +57,8 @@ async fn what_a_full_node_leaves_over_goes_to_another_one_before_its_poll() {
     let database = TestDatabase::new(Kind::Postgres).await;
     let busy = |node: ProcessBuilder| {
         node.with("POSTRIDER_DISPATCH_POLL_INTERVAL", "1m")
+            // The attempt that fills the node does not end by itself while we look.
+            .with("POSTRIDER_SENDER_TIMEOUT", "50s")
             .with("POSTRIDER_DISPATCH_MAX_IN_FLIGHT", "1")
             .with("POSTRIDER_DISPATCH_MAX_IN_FLIGHT_PER_SUBSCRIPTION", "1")
     };
