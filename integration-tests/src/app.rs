@@ -40,6 +40,7 @@ pub struct Builder {
     database: Arc<TestDatabase>,
     clock: Arc<ManualClock>,
     config: Config,
+    telling_time: bool,
 }
 
 impl Builder {
@@ -55,7 +56,7 @@ impl Builder {
         config.sender.allowed_networks = vec!["127.0.0.0/8".parse().unwrap()];
         config.retry.jitter = 0.0;
         config.breaker.jitter = 0.0;
-        Self { database, clock, config }
+        Self { database, clock, config, telling_time: false }
     }
 
     /// Changes the configuration.
@@ -65,12 +66,22 @@ impl Builder {
         self
     }
 
+    /// Sets its clock by the database's, if that has one, as servers do that are not under test.
+    #[must_use]
+    pub fn telling_time(mut self) -> Self {
+        self.telling_time = true;
+        self
+    }
+
     /// Starts it.
     pub async fn start(self) -> TestApp {
         self.config.validate().unwrap();
         let world = World::bind(&self.config, Arc::clone(&self.clock) as _).await.unwrap();
         let (grpc, http) = (world.grpc.local_addr().unwrap(), world.http.local_addr().unwrap());
         let app = App::build(self.config, world).await.unwrap();
+        if self.telling_time {
+            app.tell_time().await.unwrap();
+        }
         let (deliverer, maintenance, readiness) = (app.deliverer(), app.maintenance(), app.readiness());
         let running = app.start_lanes();
         let client = Client::builder(format!("http://{grpc}")).with_retry(RetryPolicy::never());
@@ -158,8 +169,17 @@ impl TestApp {
 
     /// Looks whether the server is ready.
     pub async fn look(&self) -> Result<(), postrider_server::readiness::NotReady> {
-        self.readiness.tick(self.deliverer.last_tick()).await;
+        self.readiness.tick(&self.deliverer.standing()).await;
         *self.readiness.watch().borrow()
+    }
+
+    /// The value of a metric without labels, as `/metrics` tells it.
+    pub async fn metric(&self, name: &str) -> String {
+        let request = http::Request::get("/metrics").body(bytes::Bytes::new()).unwrap();
+        let answer = crate::send_http1(self.http, request).await;
+        let text = std::str::from_utf8(answer.body()).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name}")).to_owned()
     }
 
     /// Subscribes a receiver to everything.

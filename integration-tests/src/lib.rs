@@ -9,6 +9,7 @@
 mod app;
 mod collector;
 mod database;
+pub mod faults;
 mod fixtures;
 mod http1;
 mod process;

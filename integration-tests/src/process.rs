@@ -1,6 +1,9 @@
 //! The real binary, as a process of its own.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use postrider_sdk::Client;
 use tokio::{
@@ -49,9 +52,14 @@ impl ProcessBuilder {
     /// `serve` on a database, with any free ports and receivers on loopback.
     #[must_use]
     pub fn serve(database: &TestDatabase) -> Self {
-        let folder = database.folder();
+        Self::serve_on(database.url(), &database.folder())
+    }
+
+    /// The same, on a database that somebody else made.
+    #[must_use]
+    pub fn serve_on(database_url: &str, folder: &Path) -> Self {
         Self::new(&["serve", "--data-dir", folder.to_str().unwrap()])
-            .with("POSTRIDER_DATABASE_URL", database.url())
+            .with("POSTRIDER_DATABASE_URL", database_url)
             .with("POSTRIDER_GRPC_LISTEN", "127.0.0.1:0")
             .with("POSTRIDER_HTTP_LISTEN", "127.0.0.1:0")
             .with("POSTRIDER_SENDER_ALLOW_HTTP", "true")
@@ -63,6 +71,11 @@ impl ProcessBuilder {
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.0.env(name, value);
         self
+    }
+
+    /// Starts it and waits for nothing. The log goes to `log`.
+    pub fn spawn(mut self, log: Stdio) -> std::io::Result<Child> {
+        self.0.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
     }
 
     /// Starts it and waits until it takes calls.
@@ -141,8 +154,10 @@ impl Process {
 
 /// Where cargo puts the binary when it builds the tests of the workspace.
 fn binary() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let binary = tests.parent().and_then(|deps| deps.parent()).unwrap().join("postrider");
-    assert!(binary.exists(), "{} is missing: run the tests of the whole workspace", binary.display());
-    binary
+    let own = std::env::current_exe().unwrap();
+    // Tests are in a folder below it, other binaries beside it.
+    let mut found = own.ancestors().skip(1).take(2).map(|folder| folder.join("postrider"));
+    found.find(|binary| binary.is_file()).unwrap_or_else(|| {
+        panic!("there is no `postrider` near {}: build the whole workspace", own.display())
+    })
 }

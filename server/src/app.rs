@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Two kinds of tasks make up a running server. *Lanes* move when something is put into them and know no time: the ports, the publish
-//! writer, the settler. *Loops* look by themselves: the poll, the sweep, pruning, readiness. Tests run the lanes and
+//! writer, the settler. *Loops* look by themselves: the poll, the sweep, pruning, readiness, the
+//! database's clock, hints of other nodes. Tests run the lanes and
 //! push the loops by hand.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    clock::SharedClock,
+    clock::{DatabaseClock, SharedClock},
     config::Config,
     dispatch::{Dispatcher, Policy},
     grpc, http,
@@ -28,6 +29,8 @@ use crate::{
 };
 
 mod health;
+mod hints;
+mod time;
 mod wiring;
 
 /// What a server gets from the world.
@@ -64,6 +67,9 @@ pub enum Error {
     /// The HTTP client cannot be made.
     #[error("requests cannot be made")]
     Sender(#[from] sender::BuildError),
+    /// The database's clock cannot be seen.
+    #[error("the database does not tell the time")]
+    Time(#[source] store::Error),
     /// Calls cannot be taken.
     #[error(transparent)]
     Grpc(#[from] grpc::Error),
@@ -86,6 +92,7 @@ pub type Deliverer = Dispatcher<Store, HttpSender>;
 pub struct App {
     config: Config,
     world: World,
+    clock: Arc<DatabaseClock>,
     store: Store,
     deliverer: Deliverer,
     maintenance: Maintenance,
@@ -99,7 +106,8 @@ impl App {
     pub async fn build(config: Config, world: World) -> Result<Self, Error> {
         let keyring = keyring(&config)?;
         store::migrate(&config.database, &config.data.dir).await?;
-        let clock = Arc::clone(&world.clock);
+        let database_clock = Arc::new(DatabaseClock::beginning_with(Arc::clone(&world.clock)));
+        let clock: SharedClock = Arc::clone(&database_clock) as _;
         let store = Store::open(&config.database, &config.data.dir, keyring, clock.now()).await?;
         let metrics = Metrics::default();
         let ended = Arc::new(Notify::new());
@@ -124,7 +132,13 @@ impl App {
             Arc::clone(&ended),
         );
         let readiness = Readiness::new(store.clone(), clock, metrics.clone(), config.dispatch.poll_interval);
-        Ok(Self { config, world, store, deliverer, maintenance, readiness, metrics, ended })
+        let clock = database_clock;
+        Ok(Self { config, world, clock, store, deliverer, maintenance, readiness, metrics, ended })
+    }
+
+    /// Sets the server's clock by the database's, if that has one. [`start`](Self::start) does so by itself.
+    pub async fn tell_time(&self) -> Result<(), Error> {
+        time::look(&self.store, &self.clock).await.map(drop).map_err(Error::Time)
     }
 
     /// The part that delivers.
@@ -146,9 +160,16 @@ impl App {
     }
 
     /// Starts everything.
-    pub fn start(self) -> Running {
+    pub async fn start(self) -> Result<Running, Error> {
+        // Before anything is due or leased.
+        self.tell_time().await?;
         let (deliverer, maintenance, readiness) = (self.deliverer(), self.maintenance(), self.readiness());
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let running = self.start_lanes();
+        running.supervise("time", move |stop| {
+            let (store, clock) = (store.clone(), Arc::clone(&clock));
+            async move { time::follow(&store, &clock, stop).await }
+        });
         running.supervise("poll", move |stop| {
             let deliverer = deliverer.clone();
             async move { deliverer.run(stop).await }
@@ -173,9 +194,14 @@ impl App {
         let deliverer = running.deliverer.clone();
         running.supervise("readiness", move |stop| {
             let (readiness, deliverer) = (readiness.clone(), deliverer.clone());
-            async move { readiness.run(|| deliverer.last_tick(), stop).await }
+            async move { readiness.run(|| deliverer.standing(), stop).await }
         });
-        running
+        let (store, deliverer) = (running.store.clone(), running.deliverer.clone());
+        running.supervise("hints", move |stop| {
+            let (store, deliverer) = (store.clone(), deliverer.clone());
+            async move { hints::follow(&store, &deliverer, stop).await }
+        });
+        Ok(running)
     }
 
     /// Starts what moves when something is put into it, and leaves the loops to the caller.
@@ -191,7 +217,7 @@ impl App {
         });
 
         let outlet = wiring::Outlet(self.deliverer.clone());
-        let (publisher, writer) = Publisher::new(self.store.clone(), outlet, Arc::clone(&self.world.clock));
+        let (publisher, writer) = Publisher::new(self.store.clone(), outlet, Arc::clone(&self.clock) as _);
         let writer = Arc::new(writer);
         let writing = TaskTracker::new();
         let last_call = CancellationToken::new();
@@ -204,7 +230,7 @@ impl App {
         let parts = grpc::Parts {
             store: self.store.clone(),
             publisher,
-            clock: self.world.clock,
+            clock: self.clock,
             metrics: self.metrics.clone(),
             address_policy: self.config.sender.address_policy(),
             secret_overlap: self.config.secrets.rotation_overlap,

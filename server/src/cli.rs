@@ -5,7 +5,7 @@ use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc};
 use clap::{Args, Parser, Subcommand};
 use postrider_server::{
     app::{App, World, make_data_folder},
-    clock::SystemClock,
+    clock::{SharedClock, SkewedClock, SystemClock},
     config::{self, Config},
     grpc::auth::{KeyHash, draw_token},
     shutdown::Shutdown,
@@ -107,9 +107,9 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let telemetry = telemetry::init(&config.log)?;
     let shutdown = Shutdown::default();
     let signals = shutdown.clone().follow_signals(config.shutdown.grace);
-    let world = World::bind(&config, Arc::new(SystemClock)).await?;
+    let world = World::bind(&config, clock()?).await?;
     let (grpc, http) = (world.grpc.local_addr()?, world.http.local_addr()?);
-    let running = App::build(config, world).await?.start();
+    let running = App::build(config, world).await?.start().await?;
     tracing::info!(grpc.address = %grpc, http.address = %http, "Postrider takes calls");
     let ended = tokio::select! {
         ended = running.until(shutdown) => ended,
@@ -120,6 +120,21 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
         eprintln!("postrider: the last spans could not be exported: {cause}");
     }
     Ok(ended?)
+}
+
+/// The machine's clock. For fault tests, which cannot set that, `POSTRIDER_TEST_CLOCK_OFFSET` puts it off by some seconds.
+#[expect(clippy::disallowed_methods, reason = "not configuration: nobody who runs a service wants it")]
+fn clock() -> Result<SharedClock, Box<dyn Error>> {
+    let machine: SharedClock = Arc::new(SystemClock);
+    match std::env::var("POSTRIDER_TEST_CLOCK_OFFSET") {
+        Err(_) => Ok(machine),
+        Ok(seconds) => {
+            let seconds =
+                seconds.parse().map_err(|_| "POSTRIDER_TEST_CLOCK_OFFSET is not a number of seconds")?;
+            tracing::warn!(seconds, "the clock of this node is off, as a test wants it");
+            Ok(Arc::new(SkewedClock { clock: machine, seconds }))
+        }
+    }
 }
 
 /// Ends only with an error: when the signals have been followed to their end, somebody else ends.

@@ -23,7 +23,7 @@ use crate::{
 /// What all our variables begin with.
 const PREFIX: &str = "POSTRIDER_";
 /// Variables of the command line, not of the configuration.
-const NOT_OURS: [&str; 1] = ["POSTRIDER_CONFIG"];
+const NOT_OURS: [&str; 2] = ["POSTRIDER_CONFIG", "POSTRIDER_TEST_CLOCK_OFFSET"];
 /// Kubernetes sets `POSTRIDER_SERVICE_HOST`, `POSTRIDER_PORT_50051_TCP` and the like where there is a Service of that name.
 const KUBERNETES: [&str; 2] = ["service", "port"];
 /// Keys that hold lists; in a variable their items are separated by commas.

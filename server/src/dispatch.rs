@@ -58,8 +58,8 @@ mod settler;
 mod tests;
 mod vitals;
 
-use permits::Permits;
 pub use permits::{NoRoom, Permit};
+use permits::{Permits, UnderWay};
 pub use vitals::RECOVERY;
 
 /// How long an answer to who is blocked is good for, in microseconds.
@@ -152,6 +152,32 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Records attempts and what follows from them, in one transaction.
     fn settle(&self, batch: &[Settled]) -> impl Future<Output = Result<Settling, QueueError>> + Send;
+
+    /// The delivery that has been due for longest of those that a claim with this ask could take over now.
+    fn overdue(&self, ask: &Ask) -> impl Future<Output = Result<Option<Overdue>, QueueError>> + Send;
+
+    /// Tells other nodes that this one leaves due deliveries over.
+    fn hint(&self) -> impl Future<Output = Result<(), QueueError>> + Send;
+}
+
+/// A delivery that is due and that nobody has claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Its subscription.
+    pub subscription: SubscriptionUid,
+    /// Since when it is due.
+    pub since: Timestamp,
+}
+
+/// How a dispatcher stands, for those who judge it.
+#[derive(Debug)]
+pub struct Standing {
+    /// When it last asked the queue with success, on its clock.
+    pub last_tick: Timestamp,
+    /// What it would ask the queue for now; `max` is 0 while the node is full.
+    pub ask: Ask,
 }
 
 /// How much a node can take over.
@@ -359,6 +385,11 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         self.0.wakeup.at(due_at);
     }
 
+    /// Says that another node leaves something over. Unlike [`wake`](Self::wake) this is not passed on to other nodes.
+    pub fn wake_by_other(&self) {
+        self.0.wakeup.by_other();
+    }
+
     /// Claims as many due deliveries as there is room for and starts them. Returns how many.
     pub async fn tick(&self) -> Result<usize, QueueError> {
         let shared = &self.0;
@@ -370,21 +401,12 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             // Attempts that are under way are work enough; each of them ends by its timeout.
             shared.wakeup.ticked(shared.clock.now());
             shared.wakeup.set_backlog(true);
+            shared.wakeup.left_to_others(poll::LeftOver::IfNews);
             return Ok(0);
         };
-        let now = shared.clock.now();
-        let standing = shared.permits.standing(now);
-        let ask = Ask {
-            now,
-            leased_until: now + shared.config.lease,
-            max: room.size(),
-            max_per_subscription: shared.config.max_in_flight_per_subscription,
-            in_flight: standing.in_flight,
-            windows: standing.windows,
-            max_per_tenant: shared.config.max_in_flight_per_tenant,
-            tenants: standing.tenants,
-        };
-        if standing.saturated {
+        let (ask, saturated) = self.ask(room.size());
+        let now = ask.now;
+        if saturated {
             // Room that comes back during the claim is not seen by it.
             shared.wakeup.set_backlog(true);
         }
@@ -404,8 +426,38 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         shared.wakeup.ticked(now);
         // Where something was due there may be more, which is claimed as permits come back; so is what a saturated
         // subscription kept from this claim. By now its attempts may have ended, so this is told from what we asked.
-        shared.wakeup.set_backlog(claimed > 0 || standing.saturated);
+        shared.wakeup.set_backlog(claimed > 0 || saturated);
+        shared.wakeup.left_to_others(match (claimed >= ask.max, saturated) {
+            // There is most probably more; another node may have lost all that it tried to claim to us.
+            (true, _) => poll::LeftOver::Probably,
+            (false, true) => poll::LeftOver::IfNews,
+            (false, false) => poll::LeftOver::Nothing,
+        });
         Ok(claimed)
+    }
+
+    /// What to ask the queue for, and whether anybody has no room left.
+    fn ask(&self, max: usize) -> (Ask, bool) {
+        let shared = &self.0;
+        let now = shared.clock.now();
+        let UnderWay { in_flight, windows, tenants, saturated } = shared.permits.under_way(now);
+        let ask = Ask {
+            now,
+            leased_until: now + shared.config.lease,
+            max,
+            max_per_subscription: shared.config.max_in_flight_per_subscription,
+            in_flight,
+            windows,
+            max_per_tenant: shared.config.max_in_flight_per_tenant,
+            tenants,
+        };
+        (ask, saturated)
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing { last_tick: self.last_tick(), ask: self.ask(self.0.permits.free()).0 }
     }
 
     /// Learns who is blocked, unless that is known.

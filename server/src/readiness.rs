@@ -1,11 +1,30 @@
 //! Whether this node does its work: the database answers, and due deliveries are being claimed.
+//!
+//! Three things are looked at: whether the database answers, how long ago the last claim succeeded, and whether a delivery stays
+//! unclaimed that this node could claim.
+//!
+//! For the last one, the age of what is due does not tell: when a backlog is worked off, after an outage or when a subscription is
+//! resumed, it is hours old and all is well. What tells is that *the same* delivery stays at the head while there is room: the claim
+//! takes the most overdue one of each subscription first. So a node is not ready when the delivery that has been due for longest was
+//! due already [`DUE_BOUND`] ago, and was seen unclaimed at every look since. Left out is what the claim leaves out: subscriptions
+//! that are paused, disabled, blocked, or at their limit on this node. A node without any room is not judged by this: its attempts
+//! are work enough, and receivers that are slow must not take publishing from everybody else. The age is a metric all the same.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::SharedClock, domain::timestamp::Timestamp, store::Store, telemetry::metrics::Metrics};
+use crate::{
+    clock::SharedClock,
+    dispatch::{Overdue, Queue, Standing},
+    domain::timestamp::Timestamp,
+    store::Store,
+    telemetry::metrics::Metrics,
+};
 
 /// How often to look until the first claim.
 const FIRST_INTERVAL: Duration = Duration::from_millis(20);
@@ -14,6 +33,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long the dispatcher may at least go without a successful claim before something is wrong; and how many polls.
 const CLAIM_BOUND: Duration = Duration::from_secs(10);
 const CLAIM_POLLS: u32 = 3;
+/// How often to look for what is not claimed.
+const DUE_INTERVAL: Duration = Duration::from_secs(3);
+/// How long a delivery that could be claimed may stay unclaimed, beyond a poll's interval.
+const DUE_BOUND: Duration = Duration::from_secs(20);
 
 /// Why a node is not ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +47,8 @@ pub enum NotReady {
     Database,
     /// Due deliveries are not being claimed.
     Claiming,
+    /// Claims succeed, and a due delivery stays unclaimed all the same.
+    Overdue,
     /// It is stopping.
     Stopping,
 }
@@ -36,6 +61,7 @@ impl NotReady {
             Self::Starting => "starting",
             Self::Database => "the database does not answer",
             Self::Claiming => "due deliveries are not being claimed",
+            Self::Overdue => "a due delivery stays unclaimed",
             Self::Stopping => "stopping",
         }
     }
@@ -48,7 +74,24 @@ pub struct Readiness {
     clock: SharedClock,
     metrics: Metrics,
     claim_bound: Duration,
+    due_bound: Duration,
+    head: Arc<Mutex<Head>>,
     state: watch::Sender<Result<(), NotReady>>,
+}
+
+/// The delivery that has been due for longest.
+#[derive(Debug, Default)]
+struct Head {
+    looked_at: Timestamp,
+    /// Which it is, and when it was first seen.
+    seen: Option<(Overdue, Timestamp)>,
+}
+
+impl Head {
+    /// For how long the same delivery has been seen unclaimed.
+    fn stays_for(&self, now: Timestamp) -> Duration {
+        self.seen.map_or(Duration::ZERO, |(_, first)| now.since(first))
+    }
 }
 
 impl Readiness {
@@ -56,7 +99,9 @@ impl Readiness {
     #[must_use]
     pub fn new(store: Store, clock: SharedClock, metrics: Metrics, poll_interval: Duration) -> Self {
         let claim_bound = CLAIM_BOUND.max(poll_interval * CLAIM_POLLS);
-        Self { store, clock, metrics, claim_bound, state: watch::Sender::new(Err(NotReady::Starting)) }
+        let due_bound = DUE_BOUND + poll_interval;
+        let state = watch::Sender::new(Err(NotReady::Starting));
+        Self { store, clock, metrics, claim_bound, due_bound, head: Arc::default(), state }
     }
 
     /// How it stands, and whenever that changes.
@@ -65,8 +110,9 @@ impl Readiness {
         self.state.subscribe()
     }
 
-    /// Looks once. `last_claim` is when the dispatcher last asked the queue with success.
-    pub async fn tick(&self, last_claim: Timestamp) {
+    /// Looks once.
+    pub async fn tick(&self, dispatcher: &Standing) {
+        let last_claim = dispatcher.last_tick;
         let claim_age = self.clock.now().since(last_claim);
         let has_claimed = last_claim != Timestamp::default();
         if has_claimed {
@@ -79,15 +125,44 @@ impl Readiness {
             }
             Ok(()) if !has_claimed => Err(NotReady::Starting),
             Ok(()) if claim_age > self.claim_bound => Err(NotReady::Claiming),
+            Ok(()) if self.overdue(dispatcher).await > self.due_bound => Err(NotReady::Overdue),
             Ok(()) => Ok(()),
         };
         self.set(found);
     }
 
+    /// For how long a delivery has been left unclaimed that this node had room for.
+    async fn overdue(&self, dispatcher: &Standing) -> Duration {
+        let now = self.clock.now();
+        let head = || self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.since(head().looked_at) < DUE_INTERVAL {
+            return head().stays_for(now);
+        }
+        let found = match self.store.overdue(&dispatcher.ask).await {
+            Ok(found) => found,
+            Err(cause) => {
+                // It has just answered; if it does not any more, the next look says so.
+                tracing::debug!(cause = &cause as &dyn std::error::Error, "what is overdue is not known");
+                return head().stays_for(now);
+            }
+        };
+        self.metrics.oldest_due(found.map_or(Duration::ZERO, |found| now.since(found.since)));
+        let mut head = head();
+        head.looked_at = now;
+        head.seen = match (found, head.seen) {
+            (Some(found), Some((same, first))) if found == same && dispatcher.ask.max > 0 => {
+                Some((same, first))
+            }
+            (Some(found), _) => Some((found, now)),
+            (None, _) => None,
+        };
+        head.stays_for(now)
+    }
+
     /// Looks until `stop`, and is not ready from then on.
-    pub async fn run(&self, last_claim: impl Fn() -> Timestamp, stop: CancellationToken) {
+    pub async fn run(&self, dispatcher: impl Fn() -> Standing, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            self.tick(last_claim()).await;
+            self.tick(&dispatcher()).await;
             let starting = *self.state.borrow() == Err(NotReady::Starting);
             tokio::select! {
                 () = stop.cancelled() => {}

@@ -11,9 +11,9 @@
 
 use std::{path::Path, time::Duration};
 
-use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, sea_query::OnConflict};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, Statement, sea_query::OnConflict};
 
-use crate::domain::timestamp::Timestamp;
+use crate::domain::{id::SubscriptionUid, timestamp::Timestamp};
 
 mod bulk;
 mod codes;
@@ -23,6 +23,7 @@ mod ending;
 mod entity;
 mod error;
 pub mod events;
+mod hints;
 pub mod keyring;
 mod lanes;
 mod lookup;
@@ -38,6 +39,7 @@ mod tenants;
 
 pub use database::Config;
 pub use error::Error;
+pub use hints::Hints;
 pub use retention::Retention;
 
 /// How many rows one multi-row statement carries. SQLite takes 32,766 values in a statement, and no row has more than 20.
@@ -54,6 +56,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(40);
 pub struct Store {
     connections: database::Connections,
     keyring: keyring::Keyring,
+    /// Tells this node's hints from those of others.
+    node: String,
 }
 
 /// Why the store cannot be opened.
@@ -90,7 +94,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let connections = database::Connections::open(config, data_dir).await?;
-        let store = Self { connections, keyring };
+        // Any name that no other node has.
+        let node = SubscriptionUid::new(now).to_string();
+        let store = Self { connections, keyring, node };
         store.register_keys(now).await?;
         Ok(store)
     }
@@ -98,6 +104,22 @@ impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), Error> {
         let answer = async { Ok(self.connections.reader.execute_unprepared("SELECT 1").await.map(drop)?) };
+        within(PING_TIMEOUT, answer).await
+    }
+
+    /// What time it is in the database, if it has a clock that several nodes share.
+    pub async fn time(&self) -> Result<Option<Timestamp>, Error> {
+        if self.connections.backend() == DbBackend::Sqlite {
+            return Ok(None);
+        }
+        let answer = async {
+            // Not the transaction's beginning, and in a number that needs no time zone.
+            let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now";
+            let statement = Statement::from_string(DbBackend::Postgres, sql);
+            let row = self.connections.reader.query_one_raw(statement).await?;
+            let micros = row.map(|row| row.try_get::<i64>("", "now")).transpose()?;
+            Ok(micros.map(Timestamp::from_micros))
+        };
         within(PING_TIMEOUT, answer).await
     }
 

@@ -56,6 +56,62 @@ on_both_databases! {
         }
     }
 
+    async fn a_delivery_that_stays_unclaimed_though_there_is_room_makes_the_node_not_ready(kind: Kind) {
+        // Nobody expects a claim before the delivery is found to be overdue.
+        let app = TestApp::builder(kind).await.with(|config| config.dispatch.poll_interval = Duration::from_mins(1));
+        let app = app.start().await;
+        let receiver = Receiver::answering([500]).await;
+        app.subscribe(&receiver).await;
+        app.tick().await;
+        app.client.publish(an_event()).await.unwrap();
+        app.drain().await;
+        app.advance(Duration::from_secs(4));
+        assert_eq!(app.look().await, Ok(()), "its retry is due in a second");
+        assert_eq!(app.metric("postrider_oldest_due_seconds").await, "0.0");
+        app.advance(Duration::from_secs(6));
+        assert_eq!(app.look().await, Ok(()));
+        assert_eq!(app.metric("postrider_oldest_due_seconds").await, "5.0");
+        app.advance(Duration::from_secs(80));
+        assert_eq!(app.look().await, Ok(()), "the poll finds it within a minute, and has 20 s");
+        app.advance(Duration::from_secs(4));
+        assert_eq!(app.look().await, Err(NotReady::Overdue));
+        app.run_until_idle().await;
+        app.advance(Duration::from_secs(4));
+        assert_eq!(app.look().await, Ok(()));
+        assert_eq!(app.metric("postrider_oldest_due_seconds").await, "0.0");
+        app.stop().await;
+    }
+
+    async fn what_cannot_be_claimed_does_not_make_a_node_not_ready(kind: Kind) {
+        let app = TestApp::builder(kind).await.with(|config| {
+            config.dispatch.max_in_flight = 2;
+            config.dispatch.max_in_flight_per_subscription = 1;
+        });
+        let app = app.start().await;
+        let (slow, paused) = (Receiver::start().await, Receiver::start().await);
+        let gate = slow.gate();
+        app.subscribe(&slow).await;
+        let pausable = app.subscribe(&paused).await.subscription.name;
+        app.client.subscriptions().pause(&pausable).await.unwrap();
+        app.client.publish(an_event()).await.unwrap();
+        app.client.publish(an_event()).await.unwrap();
+        slow.arrived(1).await;
+        // One attempt is under way, and its subscription takes no more; all else is paused.
+        for _ in 0..40 {
+            app.advance(Duration::from_secs(4));
+            app.tick().await;
+            assert_eq!(app.look().await, Ok(()));
+        }
+        // It was paused for so long that all of this is old; but it moves.
+        app.client.subscriptions().resume(&pausable).await.unwrap();
+        app.advance(Duration::from_secs(4));
+        assert_eq!(app.look().await, Ok(()));
+        assert_ne!(app.metric("postrider_oldest_due_seconds").await, "0.0");
+        gate.open();
+        app.run_until_idle().await;
+        app.stop().await;
+    }
+
     async fn the_http_port_tells_of_life_readiness_and_metrics(kind: Kind) {
         let app = TestApp::start(kind).await;
         let receiver = Receiver::start().await;

@@ -1,12 +1,13 @@
 //! Several servers on one database, at once and one after another.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use postrider_integration_tests::{Receiver, TestApp, an_event, on_both_databases};
+use postrider_integration_tests::{Builder, Kind, Receiver, TestApp, an_event, on_both_databases};
 use postrider_sdk::{
     Event, Subscription,
     model::{DeliveryState, SubscriptionState},
 };
+use postrider_server::clock::ManualClock;
 
 on_both_databases! {
     async fn a_change_of_subscriptions_counts_at_once_on_every_server(kind: Kind) {
@@ -200,4 +201,28 @@ async fn a_server_with_another_key_does_not_start_on_a_database_that_it_could_no
     let refused = postrider_server::app::App::build(config, world).await.err().unwrap();
     assert!(refused.to_string().contains("encryption key"), "{refused}");
     app.stop().await;
+}
+
+/// The clocks of the machines are an hour apart; a lease is a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_are_judged_by_the_databases_clock_whatever_the_nodes_clocks_say() {
+    let behind = TestApp::builder(Kind::Postgres).await.telling_time().start().await;
+    let ahead = Arc::new(ManualClock::at(behind.now() + Duration::from_hours(1)));
+    let ahead = Builder::on(Arc::clone(&behind.database), ahead).telling_time().start().await;
+    let receiver = Receiver::start().await;
+    let gate = receiver.gate();
+    behind.subscribe(&receiver).await;
+    for (sender, other) in [(&behind, &ahead), (&ahead, &behind)] {
+        sender.client.publish(an_event()).await.unwrap();
+        assert_eq!(other.tick().await, 0, "it is being sent by the other one");
+    }
+    receiver.arrived(2).await;
+    gate.open();
+    behind.drain().await;
+    ahead.drain().await;
+    for delivery in behind.client.deliveries().list().items().collect().await.unwrap() {
+        assert_eq!((delivery.state, delivery.attempt_count), (DeliveryState::Succeeded, 1));
+    }
+    behind.stop().await;
+    ahead.stop().await;
 }

@@ -110,7 +110,7 @@ async fn server(folder: PathBuf) -> Result<(Running, String), Box<dyn Error>> {
     config.retry.schedule = SCHEDULE.into_iter().map(Serde::from).collect();
     let world = World::bind(&config, Arc::new(SystemClock)).await?;
     let url = format!("http://{}", world.grpc.local_addr()?);
-    Ok((App::build(config, world).await?.start(), url))
+    Ok((App::build(config, world).await?.start().await?, url))
 }
 
 /// Waits until no delivery is pending, and returns all of them.

@@ -77,7 +77,7 @@ pub(super) struct Place {
 }
 
 /// What is under way, and who may have less than the rest.
-pub(super) struct Standing {
+pub(super) struct UnderWay {
     /// How many attempts are under way to each subscription that has any.
     pub(super) in_flight: Vec<(SubscriptionUid, usize)>,
     /// How many may be, for each subscription where that is not the limit of all.
@@ -138,10 +138,15 @@ impl Permits {
         Some(Room { permits: Arc::clone(self), node })
     }
 
+    /// How much room the node has.
+    pub(super) fn free(&self) -> usize {
+        self.node.available_permits()
+    }
+
     /// What is under way at this time.
-    pub(super) fn standing(&self, now: Timestamp) -> Standing {
+    pub(super) fn under_way(&self, now: Timestamp) -> UnderWay {
         let taken = self.taken();
-        let mut standing = Standing {
+        let mut under_way = UnderWay {
             in_flight: Vec::new(),
             windows: Vec::new(),
             tenants: taken.by_tenant.iter().map(|(tenant, count)| (tenant.clone(), *count)).collect(),
@@ -150,16 +155,16 @@ impl Permits {
         for (uid, vitals) in &taken.by_subscription {
             let room = vitals.room(self.per_subscription);
             if vitals.in_flight > 0 {
-                standing.in_flight.push((*uid, vitals.in_flight));
-                standing.saturated |= vitals.in_flight >= room.max(1);
+                under_way.in_flight.push((*uid, vitals.in_flight));
+                under_way.saturated |= vitals.in_flight >= room.max(1);
             }
             // The row says that those are blocked, and the claim reads it.
             let is_special = vitals.is_special(now) && !taken.blocked.contains(uid);
-            if is_special && standing.windows.len() < MAX_WINDOWS {
-                standing.windows.push((*uid, room));
+            if is_special && under_way.windows.len() < MAX_WINDOWS {
+                under_way.windows.push((*uid, room));
             }
         }
-        standing
+        under_way
     }
 
     /// Takes note of an attempt. Says whether its subscription's breaker opens.
@@ -368,7 +373,7 @@ mod tests {
     }
 
     fn window(permits: &Permits, target: &Target, now: Timestamp) -> Option<usize> {
-        let windows = permits.standing(now).windows;
+        let windows = permits.under_way(now).windows;
         windows.into_iter().find(|(uid, _)| *uid == target.uid).map(|(_, size)| size)
     }
 
@@ -382,7 +387,7 @@ mod tests {
         assert!(last.is_ok());
         assert_eq!(refused(&permits, &target()), Some(NoRoom::Taken), "the node is full");
         drop(held);
-        assert_eq!(permits.standing(NOW).in_flight, [(other.uid, 1)]);
+        assert_eq!(permits.under_way(NOW).in_flight, [(other.uid, 1)]);
         assert!(permits.take(&slow, NOW).is_ok());
     }
 
@@ -393,11 +398,11 @@ mod tests {
         let (a, b) = (target(), target());
         let held = (take_all(&permits, &a), take_all(&permits, &b));
         assert_eq!((held.0.len(), held.1.len()), (4, 2));
-        assert!(permits.standing(NOW).saturated);
-        assert_eq!(permits.standing(NOW).tenants, [(a.tenant.clone(), 6)]);
+        assert!(permits.under_way(NOW).saturated);
+        assert_eq!(permits.under_way(NOW).tenants, [(a.tenant.clone(), 6)]);
         assert_eq!(take_all(&permits, &other).len(), 4);
         drop(held);
-        assert!(permits.standing(NOW).tenants.is_empty());
+        assert!(permits.under_way(NOW).tenants.is_empty());
     }
 
     #[test]
@@ -419,7 +424,7 @@ mod tests {
         assert_eq!(permits.node.available_permits(), 4);
         drop(used);
         assert_eq!(permits.node.available_permits(), 5);
-        assert!(permits.standing(NOW).in_flight.is_empty());
+        assert!(permits.under_way(NOW).in_flight.is_empty());
     }
 
     #[test]

@@ -1,25 +1,50 @@
 //! When to look for due deliveries again.
 //!
 //! The poll finds everything by itself, if only at its interval. What is here just makes it look sooner: somebody says that there is
-//! something ([`Wakeup::now`]), a delivery of this node comes due ([`Wakeup::at`]), or room has come back while work was left over.
+//! something ([`Wakeup::now`]), a delivery of this node comes due ([`Wakeup::at`]), room has come back while work was left over, or
+//! another node says that it leaves something over ([`Wakeup::by_other`]).
+//!
+//! The other way round, this node tells others when it leaves work over: because it was woken for news that it has no room for, or because
+//! a claim came back as full as it could be. Not more often than each [`BETWEEN_HINTS`], and never where there is nothing to do.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, Queue, Sender};
+use super::{Dispatcher, Queue, Sender, Shared};
 use crate::domain::timestamp::Timestamp;
 
 /// How long to wait after a claim failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// How long other nodes are left alone after they were told something.
+const BETWEEN_HINTS: Duration = Duration::from_millis(50);
+
+/// What a look left for other nodes to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeftOver {
+    /// All that was due is under way.
+    Nothing,
+    /// What this node was woken for, if it was.
+    IfNews,
+    /// More of what was claimed.
+    Probably,
+}
+
 /// Reasons to look sooner. All of them hints.
 pub(super) struct Wakeup {
     notify: Notify,
+    /// Whether somebody on this node has said that there is something, and it is not known yet that it is under way.
+    news: AtomicBool,
+    /// Whether other nodes are to be told.
+    tell: AtomicBool,
     /// Whether the last claim left work over.
     backlog: AtomicBool,
     /// The earliest of the retries and the deliveries put off that this node knows of, in microseconds.
@@ -31,6 +56,8 @@ impl Default for Wakeup {
     fn default() -> Self {
         Self {
             notify: Notify::new(),
+            news: AtomicBool::new(false),
+            tell: AtomicBool::new(false),
             backlog: AtomicBool::new(false),
             next_due: AtomicI64::new(i64::MAX),
             last_tick: AtomicI64::new(0),
@@ -41,7 +68,21 @@ impl Default for Wakeup {
 impl Wakeup {
     /// There may be something to claim.
     pub(super) fn now(&self) {
+        self.news.store(true, Ordering::Relaxed);
         self.notify.notify_one();
+    }
+
+    /// There may be something to claim, which other nodes know already.
+    pub(super) fn by_other(&self) {
+        self.notify.notify_one();
+    }
+
+    /// What the look that just ended left over.
+    pub(super) fn left_to_others(&self, left_over: LeftOver) {
+        let news = self.news.swap(false, Ordering::Relaxed);
+        if left_over == LeftOver::Probably || (left_over == LeftOver::IfNews && news) {
+            self.tell.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Something is due at `due_at`.
@@ -89,9 +130,10 @@ impl Wakeup {
 /// Ticks until `stop`.
 pub(super) async fn run<Q: Queue, S: Sender>(dispatcher: &Dispatcher<Q, S>, stop: &CancellationToken) {
     let shared = &dispatcher.0;
+    let mut told = None;
     while !stop.is_cancelled() {
         shared.wakeup.forget_due(shared.clock.now());
-        let pause = match dispatcher.tick().await {
+        let mut pause = match dispatcher.tick().await {
             Ok(claimed) => {
                 if claimed > 0 {
                     tracing::debug!(claimed, "took over due deliveries");
@@ -106,10 +148,31 @@ pub(super) async fn run<Q: Queue, S: Sender>(dispatcher: &Dispatcher<Q, S>, stop
                 AFTER_FAILURE
             }
         };
+        if shared.wakeup.tell.load(Ordering::Relaxed) {
+            let rest =
+                told.map_or(Duration::ZERO, |told: Instant| BETWEEN_HINTS.saturating_sub(told.elapsed()));
+            if rest.is_zero() {
+                shared.wakeup.tell.store(false, Ordering::Relaxed);
+                told = Some(Instant::now());
+                shared.flights.spawn(hint(Arc::clone(shared)));
+            } else {
+                pause = pause.min(rest);
+            }
+        }
         tokio::select! {
             () = stop.cancelled() => {}
             () = shared.wakeup.notify.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// Beside the loop, which must not wait for it.
+async fn hint<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>) {
+    if let Err(cause) = shared.queue.hint().await {
+        tracing::debug!(
+            cause = &cause as &dyn std::error::Error,
+            "other nodes could not be told; their polls find it"
+        );
     }
 }

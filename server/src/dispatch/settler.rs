@@ -9,7 +9,7 @@ use super::{HealthChange, Permit, Queue, QueueError, Sender, Settled, Settling, 
 /// The most settlements of one transaction.
 const MAX_BATCH: usize = 500;
 /// The first and the longest pause while the database is away.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Settlements that wait to be written. Each holds its permit, which bounds their number.
 pub(super) struct Inbox {

@@ -38,6 +38,7 @@ struct FakeQueue {
     changes: Mutex<Vec<HealthChange>>,
     blocked: Mutex<HashSet<SubscriptionUid>>,
     unavailable: Mutex<usize>,
+    hints: Mutex<usize>,
 }
 
 impl FakeQueue {
@@ -89,6 +90,15 @@ impl Queue for Arc<FakeQueue> {
         }
         self.settled.send_modify(|settled| *settled += batch.len());
         Ok(Settling { turned, ..Settling::default() })
+    }
+
+    async fn overdue(&self, _: &Ask) -> Result<Option<Overdue>, QueueError> {
+        Ok(None)
+    }
+
+    async fn hint(&self) -> Result<(), QueueError> {
+        *self.hints.lock().unwrap() += 1;
+        Ok(())
     }
 }
 
@@ -335,4 +345,20 @@ async fn an_attempt_is_only_begun_if_its_whole_timeout_fits_into_the_lease() {
     assert_eq!(begun_with(TIMEOUT).await, 0, "it may end when the lease does");
     assert_eq!(begun_with(Duration::from_secs(1)).await, 0, "the lease would run out meanwhile");
     assert_eq!(begun_with(Duration::ZERO).await, 0, "the lease has run out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_nodes_are_told_while_work_is_left_over_and_not_at_every_claim() {
+    let queue = FakeQueue::holding(50, 20);
+    let (_, took) = run(&queue, config(16, 16), 1_000).await;
+    let hints = *queue.hints.lock().unwrap();
+    assert!(hints >= 1);
+    assert!(hints as u128 <= took.as_millis() / 50 + 1, "{hints} hints in {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_nodes_are_left_alone_where_nothing_is_left_over() {
+    let queue = FakeQueue::holding(1, 20);
+    run(&queue, config(64, 8), 20).await;
+    assert_eq!(*queue.hints.lock().unwrap(), 0);
 }

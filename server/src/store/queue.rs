@@ -1,16 +1,18 @@
-//! The hot path of the dispatcher: claim and settle.
+//! The dispatcher's queue: claim and settle, which are the hot path, and what is told beside it.
 
 use std::collections::HashSet;
 
 use crate::{
-    dispatch::{Ask, Claimed, Queue, QueueError, Settled, Settling},
+    dispatch::{Ask, Claimed, Overdue, Queue, QueueError, Settled, Settling},
     domain::id::SubscriptionUid,
 };
 
-use super::{STEP_TIMEOUT, Store, within};
+use super::{PING_TIMEOUT, STEP_TIMEOUT, Store, within};
 
 mod claim;
 mod health;
+mod open;
+mod overdue;
 mod settle;
 
 impl Queue for Store {
@@ -24,5 +26,13 @@ impl Queue for Store {
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {
         Ok(within(STEP_TIMEOUT, self.settle_batch(batch)).await?)
+    }
+
+    async fn overdue(&self, ask: &Ask) -> Result<Option<Overdue>, QueueError> {
+        Ok(within(PING_TIMEOUT, self.most_overdue(ask)).await?)
+    }
+
+    async fn hint(&self) -> Result<(), QueueError> {
+        Ok(within(PING_TIMEOUT, self.tell_others()).await?)
     }
 }

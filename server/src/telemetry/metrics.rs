@@ -41,6 +41,7 @@ struct Instruments {
     ready: Gauge,
     claim_age: Gauge<f64, AtomicU64>,
     shed: Family<ShedLabels, Counter>,
+    oldest_due: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -107,6 +108,7 @@ impl Default for Metrics {
             ready: Gauge::default(),
             claim_age: Gauge::default(),
             shed: Family::default(),
+            oldest_due: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -178,6 +180,12 @@ impl Default for Metrics {
             "shed",
             "Connections, requests and events refused because there was no room for them",
             instruments.shed.clone(),
+        );
+        registry.register_with_unit(
+            "oldest_due",
+            "For how long the oldest delivery that this node could claim has been due",
+            Unit::Seconds,
+            instruments.oldest_due.clone(),
         );
         Self(Arc::new(Instruments { registry, ..instruments }))
     }
@@ -268,6 +276,11 @@ impl Metrics {
             Shed::Event => "event",
         };
         self.0.shed.get_or_create(&ShedLabels { what }).inc();
+    }
+
+    /// The oldest delivery that could be claimed has been due for so long; nothing if there is none.
+    pub fn oldest_due(&self, age: Duration) {
+        self.0.oldest_due.set(age.as_secs_f64());
     }
 
     /// Everything in the OpenMetrics text format.

@@ -13,7 +13,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait},
 };
 
-use super::claim::WAITING;
+use super::open::WAITING;
 use crate::{
     dispatch::{Ask, Settled},
     domain::{

@@ -1,0 +1,132 @@
+//! Asks the API what became of everything.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use postrider_sdk::{
+    Client, RetryPolicy,
+    model::{AttemptOutcome, DeliveryState},
+};
+
+use super::{
+    Error,
+    evidence::{Attempts, Delivery},
+    load::Ledger,
+    nodes::Nodes,
+};
+
+/// The most deliveries whose attempts are looked up one by one.
+const LOOKED_UP: usize = 40_000;
+/// How many calls at once.
+const CALLS: usize = 16;
+
+fn patient(nodes: &Nodes) -> Result<Client, Error> {
+    let client = nodes.clients()?.swap_remove(0);
+    Ok(client.with_timeout(Duration::from_secs(30)).with_retry(RetryPolicy::default()))
+}
+
+fn failed(error: &postrider_sdk::Error) -> Error {
+    Error(format!("the API does not tell what became of events: {error}"))
+}
+
+/// Waits until nothing is pending, or as long as it may take. Returns how long it took, if it did.
+pub(super) async fn settled(
+    nodes: &Nodes,
+    ledger: &Ledger,
+    patience: Duration,
+) -> Result<Option<Duration>, Error> {
+    let client = patient(nodes)?;
+    let begun = Instant::now();
+    while begun.elapsed() < patience {
+        let mut pending = false;
+        for tenant in &ledger.tenants {
+            let deliveries = client.tenant(tenant).deliveries();
+            let page = deliveries.list().state(DeliveryState::Pending).page_size(1).page().await;
+            pending |= !page.map_err(|error| failed(&error))?.items.is_empty();
+        }
+        if !pending {
+            return Ok(Some(begun.elapsed()));
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Ok(None)
+}
+
+/// All deliveries, with what is recorded of their attempts.
+pub(super) async fn records(nodes: &Nodes, ledger: &Ledger) -> Result<Vec<Delivery>, Error> {
+    let client = patient(nodes)?;
+    let mut records = Vec::new();
+    for tenant in &ledger.tenants {
+        let listed = client.tenant(tenant).deliveries().list().page_size(1_000).items().collect().await;
+        let now = time_now();
+        for delivery in listed.map_err(|error| failed(&error))? {
+            let subscription = format!("{tenant}/{}", last_segment(&delivery.subscription));
+            records.push(Delivery {
+                event: last_segment(&delivery.event).to_owned(),
+                subscription,
+                state: delivery.state,
+                end_reason: delivery.end_reason,
+                begun: delivery.attempt_count,
+                overdue: delivery.due_at.is_some_and(|due_at| due_at < now),
+                attempts: None,
+                name: delivery.name,
+            });
+        }
+    }
+    // Those that were repeated tell most.
+    let mut order: Vec<_> = (0..records.len()).collect();
+    order.sort_by_key(|place| std::cmp::Reverse(records[*place].begun));
+    let chosen: HashSet<_> = order.into_iter().take(LOOKED_UP).collect();
+    let lookups =
+        records.iter_mut().enumerate().filter(|(place, _)| chosen.contains(place)).map(|(_, record)| {
+            let client = client.tenant(record.name.split('/').nth(1).unwrap_or_default());
+            async move {
+                let listed = client.deliveries().attempts(&record.name).items().collect().await;
+                let mut attempts = Attempts::default();
+                for attempt in listed.map_err(|error| failed(&error))? {
+                    match attempt.outcome {
+                        AttemptOutcome::Acknowledged { .. } => attempts.acknowledged += 1,
+                        AttemptOutcome::Rejected { .. } => attempts.rejected += 1,
+                        _ => attempts.failed += 1,
+                    }
+                }
+                record.attempts = Some(attempts);
+                Ok::<_, Error>(())
+            }
+        });
+    let mut lookups = futures_util::stream::iter(lookups).buffer_unordered(CALLS);
+    while let Some(done) = lookups.next().await {
+        done?;
+    }
+    drop(lookups);
+    Ok(records)
+}
+
+/// The counters that tell of trouble, summed over all nodes since their last start.
+pub(super) async fn metrics(nodes: &Nodes) -> Vec<(String, f64)> {
+    let wanted = ["postrider_settlements_lost_total", "postrider_attempts_unrecorded_total"];
+    let texts = nodes.metrics().await;
+    let sum = |name: &str| {
+        texts
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok())
+            .sum()
+    };
+    wanted.map(|name| (name.to_owned(), sum(name))).to_vec()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the harness has no clock but the machine's, which is also the database's"
+)]
+fn time_now() -> time::OffsetDateTime {
+    time::OffsetDateTime::now_utc()
+}
+
+fn last_segment(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or_default()
+}

@@ -1,0 +1,210 @@
+//! Producers: publish to any node, again and again until somebody acknowledges.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use postrider_sdk::{Client, Event, Subscription};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Error, Options, Stopwatch,
+    chance::Chance,
+    evidence::Published,
+    nodes::Nodes,
+    receiver::{DEAD, Receiver},
+};
+
+/// Who owns events. The load is spread over them.
+pub(super) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
+/// The subscriptions of each tenant, with the one pattern that each has.
+const SUBSCRIPTIONS: [(&str, &str); 3] =
+    [("all", "load.**"), ("orders", "load.order.*"), (DEAD, "load.refund.*")];
+/// What is published, and how often in twenty.
+const TYPES: [(&str, usize); 3] =
+    [("load.order.created", 11), ("load.user.updated", 8), ("load.refund.made", 1)];
+/// How many producers there are.
+const PRODUCERS: u32 = 16;
+/// How long producers may take to get their last events acknowledged.
+const LAST_CALLS: Duration = Duration::from_mins(1);
+
+/// What was acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) events: Vec<Published>,
+    /// Tries that were not acknowledged and repeated.
+    pub(super) repeated: u64,
+    pub(super) tenants: Vec<String>,
+}
+
+/// Producers that run.
+pub(super) struct Load {
+    ledger: Arc<Mutex<Ledger>>,
+    producers: TaskTracker,
+    stop: CancellationToken,
+}
+
+struct Producer {
+    number: u32,
+    clients: Vec<Client>,
+    ledger: Arc<Mutex<Ledger>>,
+    chance: Chance,
+    stop: CancellationToken,
+    pause: Duration,
+    places: Arc<AtomicU64>,
+}
+
+impl Load {
+    /// Makes the subscriptions and starts to publish.
+    pub(super) async fn start(
+        nodes: &Nodes,
+        receiver: &Receiver,
+        options: &Options,
+        chance: &mut Chance,
+        _watch: Stopwatch,
+    ) -> Result<Self, Error> {
+        let clients = nodes.clients()?;
+        for tenant in TENANTS {
+            for (id, pattern) in SUBSCRIPTIONS {
+                let wanted =
+                    Subscription::to(receiver.url(&format!("{tenant}/{id}"))).event_types([pattern]).id(id);
+                let created = clients[0].tenant(tenant).subscriptions().create(wanted).await;
+                created.map_err(|error| Error(format!("a subscription could not be made: {error}")))?;
+            }
+        }
+        let tenants = TENANTS.map(ToOwned::to_owned).to_vec();
+        let ledger = Arc::new(Mutex::new(Ledger { tenants, ..Ledger::default() }));
+        let (producers, stop) = (TaskTracker::new(), CancellationToken::new());
+        let places = Arc::new(AtomicU64::new(0));
+        let mut producer = |number| Producer {
+            number,
+            clients: clients.clone(),
+            ledger: Arc::clone(&ledger),
+            chance: chance.fork(),
+            stop: stop.clone(),
+            pause: Duration::from_secs(1) * PRODUCERS / options.rate.max(1),
+            places: Arc::clone(&places),
+        };
+        for number in 0..PRODUCERS {
+            producers.spawn(producer(number).run());
+        }
+        if nodes.count() > 1 {
+            let url = receiver.url("");
+            producers.spawn(producer(PRODUCERS).read_its_writes(url));
+        }
+        producers.close();
+        Ok(Self { ledger, producers, stop })
+    }
+
+    /// Ends the load when everything that was begun is acknowledged.
+    pub(super) async fn stop(self) -> Result<Ledger, Error> {
+        self.stop.cancel();
+        if tokio::time::timeout(LAST_CALLS, self.producers.wait()).await.is_err() {
+            return Err(Error("events were not acknowledged long after the last fault".to_owned()));
+        }
+        Ok(std::mem::take(&mut self.ledger.lock().unwrap()))
+    }
+}
+
+impl Producer {
+    async fn run(mut self) {
+        for number in 0.. {
+            if self.stop.is_cancelled() {
+                return;
+            }
+            let tenant = self.chance.one_of(&TENANTS);
+            let mut ticket = self.chance.below(20);
+            let mut event_type = TYPES[0].0;
+            for (name, share) in TYPES {
+                if ticket < share {
+                    event_type = name;
+                    break;
+                }
+                ticket -= share;
+            }
+            let wanted_by = SUBSCRIPTIONS
+                .iter()
+                .filter(|(_, pattern)| wants(pattern, event_type))
+                .map(|(id, _)| format!("{tenant}/{id}"))
+                .collect();
+            let request_id = format!("p{}-{number}", self.number);
+            self.publish(tenant, event_type, request_id, wanted_by, None).await;
+            let pause =
+                self.pause / 2 + self.pause / 100 * u32::try_from(self.chance.below(100)).unwrap_or(0);
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Creates a subscription on one node and publishes on another one at once.
+    async fn read_its_writes(mut self, url: String) {
+        for number in 0.. {
+            if self.stop.is_cancelled() {
+                return;
+            }
+            let tenant = self.chance.one_of(&TENANTS);
+            let (id, event_type) = (format!("late-{number}"), format!("late.n{number}"));
+            let wanted =
+                Subscription::to(format!("{url}{tenant}/{id}")).event_types([event_type.as_str()]).id(&id);
+            let first = self.chance.below(self.clients.len());
+            if self.clients[first].tenant(tenant).subscriptions().create(wanted).await.is_ok() {
+                let other = (first + 1 + self.chance.below(self.clients.len() - 1)) % self.clients.len();
+                let wanted_by = vec![format!("{tenant}/{id}")];
+                self.publish(tenant, &event_type, format!("late-{number}"), wanted_by, Some(other)).await;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(Duration::from_millis(700)) => {}
+            }
+        }
+    }
+
+    /// Publishes until it is acknowledged, first on the given node or on any, and then on any.
+    async fn publish(
+        &mut self,
+        tenant: &str,
+        event_type: &str,
+        request_id: String,
+        wanted_by: Vec<String>,
+        mut node: Option<usize>,
+    ) {
+        let data = serde_json::json!({ "request_id": request_id }).to_string();
+        let read_your_writes = node.is_some();
+        // For ordering keys: events of one key are published one after another by one producer.
+        let place = self.places.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let target = node.take().unwrap_or_else(|| self.chance.below(self.clients.len()));
+            let event =
+                Event::new(event_type).data(data.clone(), "application/json").request_id(request_id.as_str());
+            match self.clients[target].tenant(tenant).publish(event).await {
+                Ok(published) => {
+                    self.ledger.lock().unwrap().events.push(Published {
+                        event: published.event_id().to_owned(),
+                        request_id,
+                        wanted_by,
+                        ordering_key: None,
+                        place,
+                        read_your_writes,
+                    });
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, node = target, "a publish is repeated");
+                    self.ledger.lock().unwrap().repeated += 1;
+                    tokio::time::sleep(self.chance.millis(50, 250)).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a pattern of ours matches a type of ours.
+fn wants(pattern: &str, event_type: &str) -> bool {
+    event_type.starts_with(pattern.trim_end_matches('*'))
+}

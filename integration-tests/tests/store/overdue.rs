@@ -1,0 +1,50 @@
+//! What a node could have claimed and has not.
+
+use postrider_integration_tests::on_both_databases;
+use postrider_server::{
+    dispatch::{Ask, Overdue, Queue},
+    domain::{subscription::Subscription, timestamp::Timestamp},
+};
+
+use crate::{
+    fixtures::{NOW, SECOND, a_draft, ask},
+    node::Node,
+};
+
+/// The subscription of the oldest that is due, and since when.
+async fn oldest(node: &Node, ask: &Ask) -> Option<(String, Timestamp)> {
+    let Overdue { delivery, since, .. } = node.store.overdue(ask).await.unwrap()?;
+    Some((node.delivery(delivery).await.subscription.to_string(), since))
+}
+
+async fn due(node: &Node, subscription: &Subscription, at: Timestamp) {
+    node.publish([a_draft().at(at).to([subscription])]).await;
+}
+
+on_both_databases! {
+    async fn the_oldest_of_all_subscriptions_that_could_be_claimed_is_found(kind: Kind) {
+        let node = Node::new(kind).await;
+        assert_eq!(oldest(&node, &ask(NOW, 10)).await, None);
+        let (old, young, later) = (node.subscribe("old").await, node.subscribe("young").await, node.subscribe("later").await);
+        for seconds in [7, 9, 8] {
+            due(&node, &old, NOW.before(SECOND * seconds)).await;
+        }
+        due(&node, &young, NOW.before(SECOND)).await;
+        due(&node, &later, NOW + SECOND).await;
+        let found = |id: &str, since| Some((id.to_owned(), since));
+        assert_eq!(oldest(&node, &ask(NOW, 10)).await, found("old", NOW.before(SECOND * 9)));
+        // It is told also while the node is full.
+        assert_eq!(oldest(&node, &ask(NOW, 0)).await, found("old", NOW.before(SECOND * 9)));
+
+        let full = Ask { in_flight: vec![(old.uid, 128)], ..ask(NOW, 10) };
+        assert_eq!(oldest(&node, &full).await, found("young", NOW.before(SECOND)));
+        node.pause(&old).await;
+        assert_eq!(oldest(&node, &ask(NOW, 10)).await, found("young", NOW.before(SECOND)));
+        node.disable(&young).await;
+        assert_eq!(oldest(&node, &ask(NOW, 10)).await, None);
+        node.resume(&old).await;
+        assert_eq!(node.claim(NOW, 10).await.len(), 3);
+        assert_eq!(oldest(&node, &ask(NOW, 10)).await, None);
+        assert_eq!(oldest(&node, &ask(NOW + SECOND, 10)).await, found("later", NOW + SECOND));
+    }
+}

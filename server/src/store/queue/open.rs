@@ -1,0 +1,157 @@
+//! Which subscriptions are open: those that something is due for and that may be sent to now, each with its room.
+//!
+//! They are found by skipping through the index of what is pending, from one subscription to the next, whatever their
+//! backlogs: one that is paused, blocked or saturated costs one step, also with a million deliveries waiting.
+//!
+//! This is the beginning of two statements: the claim and the look for what is overdue.
+
+use std::fmt::Write;
+
+use sea_orm::{Value, sea_query::ArrayType};
+
+use super::health::Admitted;
+use crate::{
+    dispatch::{Ask, RECOVERY},
+    domain::{handling::Priority, id::SubscriptionUid},
+    store::codes,
+};
+
+/// The most deliveries of one claim: bounds its transaction, its memory, and how many values its statements carry.
+const MAX_CLAIMED: usize = 500;
+
+/// Subscriptions with anything pending: each step finds the next greater uid in `deliveries_pending`.
+pub(super) const WAITING: &str = "
+    waiting (uid) AS (
+        SELECT * FROM (
+            SELECT subscription_uid FROM deliveries WHERE state = 0 ORDER BY subscription_uid LIMIT 1
+        ) AS first
+        UNION ALL
+        SELECT (
+            SELECT subscription_uid FROM deliveries
+            WHERE state = 0 AND subscription_uid > waiting.uid ORDER BY subscription_uid LIMIT 1
+        )
+        FROM waiting WHERE waiting.uid IS NOT NULL
+    )";
+
+/// Those of them that may be sent to: how many attempts are under way, and with how much room. Where one was unblocked a
+/// short while ago and this node has no window for it, that begins with one. `{least}` is the dialect's name for the smallest of several,
+/// `{lookup}` its way to the row of each subscription.
+const OPEN: &str = "
+    open (uid, tenant_id, attempts, room, tenant_attempts) AS (
+        SELECT * FROM (
+            SELECT s.uid, s.tenant_id, COALESCE(busy.attempts, 0),
+                {least}(
+                    {least}(
+                        $3,
+                        COALESCE(s.max_in_flight, $3),
+                        COALESCE(windows.size, CASE WHEN s.recovered_at > $5 THEN 1 ELSE $3 END)
+                    ) - COALESCE(busy.attempts, 0),
+                    COALESCE(admitted.room, $3),
+                    $6 - COALESCE(tenants.attempts, 0)
+                ) AS room,
+                COALESCE(tenants.attempts, 0)
+            FROM waiting
+            {lookup}
+            LEFT JOIN busy ON busy.uid = waiting.uid
+            LEFT JOIN windows ON windows.uid = waiting.uid
+            LEFT JOIN admitted ON admitted.uid = waiting.uid
+            LEFT JOIN tenants ON tenants.id = s.tenant_id
+            WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
+                AND (admitted.uid IS NOT NULL OR blocked_until IS NULL AND rate_per_second IS NULL)
+        ) AS rooms
+        WHERE room > 0
+            AND EXISTS (
+                SELECT 1 FROM deliveries
+                WHERE subscription_uid = rooms.uid AND state = 0 AND priority IN (-1, 0, 1) AND due_at <= $1
+            )
+    )";
+
+/// The levels of priority, each with its handicap in microseconds.
+fn levels() -> String {
+    let level = |priority: Priority| {
+        let handicap = priority.handicap().as_micros();
+        format!("(CAST({} AS smallint), CAST({handicap} AS bigint))", codes::priority_code(priority))
+    };
+    format!("levels (priority, handicap) AS (VALUES {})", Priority::ALL.map(level).join(", "))
+}
+
+/// The tables `open` and `levels` of a statement, and its parameters.
+pub(super) struct Open {
+    /// What comes after `WITH RECURSIVE`.
+    pub(super) with: String,
+    /// `$1` now, `$2` the end of the lease, `$3` room per subscription, `$4` room of the node, `$5` since when a recovery is a
+    /// recent one, `$6` room per tenant; then what is under way and who is limited.
+    pub(super) values: Vec<Value>,
+}
+
+impl Open {
+    pub(super) fn postgres(ask: &Ask, admitted: &Admitted) -> Self {
+        let mut values = parameters(ask);
+        let mut list =
+            |kind: ArrayType, items: Vec<Value>| values.push(Value::Array(kind, Some(Box::new(items))));
+        let uid = |(uid, _): &(SubscriptionUid, usize)| Value::from(uid.uuid());
+        list(ArrayType::Uuid, ask.in_flight.iter().map(uid).collect());
+        list(ArrayType::Int, ask.in_flight.iter().map(|(_, count)| integer(*count)).collect());
+        list(ArrayType::Uuid, ask.windows.iter().map(uid).collect());
+        list(ArrayType::Int, ask.windows.iter().map(|(_, size)| integer(*size)).collect());
+        list(ArrayType::Uuid, admitted.rooms.iter().map(|(uid, _)| Value::from(*uid)).collect());
+        list(ArrayType::Int, admitted.rooms.iter().map(|(_, room)| integer(*room)).collect());
+        list(ArrayType::String, ask.tenants.iter().map(|(id, _)| Value::from(id.as_str())).collect());
+        list(ArrayType::Int, ask.tenants.iter().map(|(_, count)| integer(*count)).collect());
+        // One look-up for each: a planner that knows nothing of the table may otherwise read all of it for each of them.
+        let lookup = "CROSS JOIN LATERAL (SELECT * FROM subscriptions WHERE uid = waiting.uid LIMIT 1) AS s";
+        let open = OPEN.replace("{least}", "LEAST").replace("{lookup}", lookup);
+        let with = format!(
+            "busy (uid, attempts) AS (SELECT * FROM unnest($7::uuid[], $8::int[])),
+             windows (uid, size) AS (SELECT * FROM unnest($9::uuid[], $10::int[])),
+             admitted (uid, room) AS (SELECT * FROM unnest($11::uuid[], $12::int[])),
+             tenants (id, attempts) AS (SELECT * FROM unnest($13::text[], $14::int[])),
+             {}, {WAITING}, {open}",
+            levels()
+        );
+        Self { with, values }
+    }
+
+    pub(super) fn sqlite(ask: &Ask, admitted: &Admitted) -> Self {
+        let mut values = parameters(ask);
+        // No arrays. `VALUES`, because a compound `SELECT` has at most 500 terms.
+        let mut list = |items: &mut dyn Iterator<Item = (Value, usize)>| {
+            let mut list = String::from("VALUES (NULL, 0)");
+            for (id, number) in items {
+                let n = values.len();
+                // Writing to a string does not fail.
+                let _ = write!(list, ", (${}, ${})", n + 1, n + 2);
+                values.extend([id, integer(number)]);
+            }
+            list
+        };
+        let busy = list(&mut ask.in_flight.iter().map(|(uid, count)| (uid.uuid().into(), *count)));
+        let windows = list(&mut ask.windows.iter().map(|(uid, size)| (uid.uuid().into(), *size)));
+        let admitted = list(&mut admitted.rooms.iter().map(|(uid, room)| ((*uid).into(), *room)));
+        let tenants = list(&mut ask.tenants.iter().map(|(id, count)| (id.as_str().into(), *count)));
+        let lookup = "JOIN subscriptions AS s ON s.uid = waiting.uid";
+        let open = OPEN.replace("{least}", "min").replace("{lookup}", lookup);
+        let with = format!(
+            "busy (uid, attempts) AS ({busy}), windows (uid, size) AS ({windows}),
+             admitted (uid, room) AS ({admitted}), tenants (id, attempts) AS ({tenants}),
+             {}, {WAITING}, {open}",
+            levels()
+        );
+        Self { with, values }
+    }
+}
+
+fn parameters(ask: &Ask) -> Vec<Value> {
+    vec![
+        ask.now.as_micros().into(),
+        ask.leased_until.as_micros().into(),
+        integer(ask.max_per_subscription).into(),
+        integer(ask.max.min(MAX_CLAIMED)).into(),
+        ask.now.before(RECOVERY).as_micros().into(),
+        integer(ask.max_per_tenant).into(),
+    ]
+}
+
+fn integer(count: usize) -> Value {
+    i32::try_from(count).unwrap_or(i32::MAX).into()
+}

@@ -1,0 +1,53 @@
+//! Looks for what this node should have claimed.
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+
+use super::{health::Admitted, open::Open};
+use crate::{
+    dispatch::{Ask, Overdue},
+    domain::{
+        id::{DeliveryId, SubscriptionUid},
+        timestamp::Timestamp,
+    },
+    store::{Error, Store},
+};
+
+impl Store {
+    /// The delivery that has been due for longest of those that this node could claim now. Finds subscriptions as the claim does: one step
+    /// through the index for each that has anything pending, whatever their backlogs.
+    pub(super) async fn most_overdue(&self, ask: &Ask) -> Result<Option<Overdue>, Error> {
+        // By the readers' connections: this is not worth the wait of anybody who writes.
+        let reader = &self.connections.reader;
+        let backend = self.connections.backend();
+        // Who is blocked or limited to a rate is left out: nobody has to send to them now.
+        let nobody = Admitted::default();
+        // The parameters are the claim's; these make PostgreSQL know the types of those that are not used here.
+        let (Open { with, values }, unused) = match backend {
+            DbBackend::Sqlite => (Open::sqlite(ask, &nobody), ""),
+            _ => (Open::postgres(ask, &nobody), "WHERE $2::bigint IS NOT NULL AND $4::int IS NOT NULL"),
+        };
+        let sql = format!(
+            "WITH RECURSIVE {with}
+             SELECT deliveries.id, deliveries.subscription_uid, deliveries.due_at
+             FROM (
+                 SELECT (
+                     SELECT id FROM deliveries
+                     WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority AND due_at <= $1
+                     ORDER BY due_at LIMIT 1
+                 ) AS id
+                 FROM open CROSS JOIN levels {unused}
+             ) AS heads
+             JOIN deliveries ON deliveries.id = heads.id
+             ORDER BY deliveries.due_at LIMIT 1"
+        );
+        let found = reader.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        let read = |row: sea_orm::QueryResult| {
+            Ok(Overdue {
+                delivery: DeliveryId::from_uuid(row.try_get("", "id")?),
+                subscription: SubscriptionUid::from_uuid(row.try_get("", "subscription_uid")?),
+                since: Timestamp::from_micros(row.try_get("", "due_at")?),
+            })
+        };
+        found.map(read).transpose()
+    }
+}
