@@ -54,6 +54,7 @@ impl Builder {
         config.sender.allow_http = true;
         config.sender.allowed_networks = vec!["127.0.0.0/8".parse().unwrap()];
         config.retry.jitter = 0.0;
+        config.breaker.jitter = 0.0;
         Self { database, clock, config }
     }
 

@@ -196,7 +196,6 @@ impl App {
         let writing = TaskTracker::new();
         let last_call = CancellationToken::new();
         let committed = last_call.clone();
-        // It also ends by itself when the last handler is gone, which may be before the last call is declared.
         supervise(&writing, "publish", stop.clone(), move || {
             let (writer, stop) = (Arc::clone(&writer), committed.clone());
             async move { writer.run(stop).await }
@@ -210,6 +209,7 @@ impl App {
             address_policy: self.config.sender.address_policy(),
             secret_overlap: self.config.secrets.rotation_overlap,
             max_data_bytes: self.config.grpc.max_data_bytes,
+            budget: grpc::Budget::new(self.config.grpc.max_pending_bytes, self.metrics.clone()),
             nudge: Arc::new(wiring::Nudge { deliverer: self.deliverer.clone(), ended: self.ended }),
             stop: stop.clone(),
         };

@@ -269,6 +269,9 @@ pub trait Sender: Send + Sync + 'static {
         trace: Option<&TraceContext>,
         now: Timestamp,
     ) -> impl Future<Output = Attempt> + Send;
+
+    /// The longest that an attempt can take: one is only begun while this still fits into its lease.
+    fn timeout(&self) -> Duration;
 }
 
 /// What the parts of the dispatcher share.
@@ -383,6 +386,10 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             max_per_tenant: shared.config.max_in_flight_per_tenant,
             tenants: standing.tenants,
         };
+        if standing.saturated {
+            // Room that comes back during the claim is not seen by it.
+            shared.wakeup.set_backlog(true);
+        }
         let Claimed { claims, throttled, expired } = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
         shared.metrics.expired(expired as u64);

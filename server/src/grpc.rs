@@ -3,7 +3,7 @@
 //! [`convert`] is the only place that names both a message and a domain type, [`failure`] the only one that turns errors into statuses,
 //! [`name`] and [`page_token`] the only ones that read and write those texts. A handler is *decode, one call, encode*.
 //!
-//! Around all services, from the outside in: CORS for browsers, gRPC-Web, authentication, and a span for each call that continues
+//! Around all services, from the outside in: CORS for browsers, gRPC-Web, authentication, a bound on what arrives ([`budget`]), and a span for each call that continues
 //! its caller's trace.
 
 use std::{
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{
     codec::CompressionEncoding,
     service::InterceptorLayer,
-    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
+    transport::{Identity, Server, ServerTlsConfig},
 };
 use tonic_reflection::server::{
     v1::{ServerReflection, ServerReflectionServer},
@@ -32,7 +32,10 @@ use tonic_reflection::server::{
 };
 use tonic_web::GrpcWebLayer;
 
+pub use budget::Budget;
+
 use crate::{
+    accept::{Acceptor, Patience},
     clock::SharedClock,
     domain::{address::AddressPolicy, invalid::Invalid},
     publish::Publisher,
@@ -40,10 +43,14 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+mod arriving;
 pub mod auth;
+mod budget;
+mod connection;
 mod convert;
 mod delivery_service;
 mod event_service;
+mod explain;
 mod failure;
 mod intake;
 mod name;
@@ -55,8 +62,11 @@ mod web;
 
 /// How many calls one connection may have under way.
 const MAX_CONCURRENT_STREAMS: u32 = 1_024;
-/// How often a silent connection is asked whether its caller is still there.
+/// How often a silent connection is asked whether its caller is still there, and how long that may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The most bytes of a call's metadata.
+const MAX_METADATA_BYTES: u32 = 16 * 1024;
 
 /// How calls are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +74,14 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub struct Config {
     /// The address to listen on. Without keys (`auth.key_hashes`) it must be a loopback address.
     pub listen: SocketAddr,
+    /// The most connections at a time; more are closed at once.
+    pub max_connections: usize,
+    /// How long a connection may take to begin: for its first bytes, and for its TLS handshake.
+    #[serde(with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+    /// The most bytes of requests in memory: half of them for what arrives, half for events that wait for their commit, of which one
+    /// tenant gets at most half. Calls that there is no room for are refused with `RESOURCE_EXHAUSTED`.
+    pub max_pending_bytes: usize,
     /// The largest request, in bytes: bounds what one call of `PublishEvents` can carry.
     pub max_request_bytes: usize,
     /// The largest data of one event, in bytes.
@@ -80,6 +98,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            max_connections: 4_096,
+            handshake_timeout: Duration::from_secs(10),
+            max_pending_bytes: 256 << 20,
             max_request_bytes: 32 << 20,
             max_data_bytes: 1 << 20,
             tls_certificate: PathBuf::new(),
@@ -105,6 +126,16 @@ impl Config {
         if !(self.max_data_bytes + ENVELOPE..=MOST).contains(&self.max_request_bytes) {
             let reason = format!("must be from `grpc.max_data_bytes` + {ENVELOPE} to {MOST}");
             return Err(Invalid::new("grpc.max_request_bytes", reason));
+        }
+        if self.max_connections == 0 || self.max_connections > 1_000_000 {
+            return Err(Invalid::new("grpc.max_connections", "must be from 1 to 1000000"));
+        }
+        if self.handshake_timeout.is_zero() || self.handshake_timeout > Duration::from_mins(1) {
+            return Err(Invalid::new("grpc.handshake_timeout", "must be more than 0s and at most 1m"));
+        }
+        if !(4 * self.max_request_bytes..=1 << 40).contains(&self.max_pending_bytes) {
+            let reason = format!("must be from 4 times `grpc.max_request_bytes` to {}", 1_u64 << 40);
+            return Err(Invalid::new("grpc.max_pending_bytes", reason));
         }
         match (self.tls_certificate.as_os_str().is_empty(), self.tls_key.as_os_str().is_empty()) {
             (false, true) => {
@@ -155,6 +186,8 @@ pub struct Parts {
     pub secret_overlap: Duration,
     /// The largest data of one event, in bytes.
     pub max_data_bytes: usize,
+    /// How much memory calls may take.
+    pub budget: Budget,
     /// Told when deliveries may have become due, or a subscription has ended.
     pub nudge: Arc<dyn Nudge>,
     /// When calls are to come to an end.
@@ -182,17 +215,24 @@ pub async fn serve(
         .accept_http1(true)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(MAX_METADATA_BYTES)
         .trace_fn(trace::span);
     if let Some(tls) = tls(config)? {
         server = server.tls_config(tls).map_err(Error::Serve)?;
     }
     let stop = parts.stop.clone();
+    let patience = Patience::ToOpen(config.handshake_timeout);
+    let acceptor = Acceptor::new(listener, config.max_connections, patience, parts.metrics.clone());
+    let counted = arriving::CountLayer(parts.budget.clone());
     let api = Arc::new(parts);
     let limit = config.max_request_bytes;
     let router = server
         .layer(web::cors(&config.web_origins))
         .layer(GrpcWebLayer::new())
         .layer(InterceptorLayer::new(keys.interceptor(config.web_origins.clone())))
+        .layer(explain::layer())
+        .layer(counted)
         .add_service(health)
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)
@@ -217,8 +257,10 @@ pub async fn serve(
                 .send_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(limit),
         );
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    router.serve_with_incoming_shutdown(incoming, stop.cancelled()).await.map_err(Error::Serve)
+    router
+        .serve_with_incoming_shutdown(connection::incoming(acceptor), stop.cancelled())
+        .await
+        .map_err(Error::Serve)
 }
 
 fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, Error> {
@@ -228,7 +270,7 @@ fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, Error> {
     let read =
         |path: &Path| fs::read(path).map_err(|source| Error::TlsFile { path: path.to_owned(), source });
     let identity = Identity::from_pem(read(&config.tls_certificate)?, read(&config.tls_key)?);
-    Ok(Some(ServerTlsConfig::new().identity(identity)))
+    Ok(Some(ServerTlsConfig::new().identity(identity).timeout(config.handshake_timeout)))
 }
 
 fn reflection_v1() -> Result<ServerReflectionServer<impl ServerReflection>, Error> {

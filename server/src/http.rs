@@ -1,6 +1,6 @@
 //! The plain HTTP port: health for orchestrators, metrics for Prometheus. Nothing here tells of events or needs a token.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -12,7 +12,16 @@ use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{readiness::NotReady, telemetry::metrics::Metrics};
+use crate::{
+    accept::{Acceptor, Connection, Patience},
+    readiness::NotReady,
+    telemetry::metrics::Metrics,
+};
+
+/// The most connections at a time: some probes and scrapers.
+const MAX_CONNECTIONS: usize = 256;
+/// How long each may last. An answer takes no time, and whoever keeps a connection can make another.
+const LIFETIME: Duration = Duration::from_mins(1);
 
 /// Where the port is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +54,7 @@ pub async fn serve(
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", why.as_str())),
         }
     };
+    let limited = metrics.clone();
     let scrape = move || async move {
         let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         ([(CONTENT_TYPE, format)], metrics.encode()).into_response()
@@ -53,5 +63,19 @@ pub async fn serve(
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape));
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    let acceptor = Acceptor::new(listener, MAX_CONNECTIONS, Patience::InAll(LIFETIME), limited);
+    axum::serve(acceptor, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+impl axum::serve::Listener for Acceptor {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        Self::accept(self).await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Self::local_addr(self)
+    }
 }

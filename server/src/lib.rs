@@ -19,6 +19,7 @@
 //!
 //! Dependencies go one way; `tests/layers.rs` reads the imports and fails on one that does not.
 
+pub mod accept;
 pub mod app;
 pub mod clock;
 pub mod config;

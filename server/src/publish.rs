@@ -1,7 +1,7 @@
 //! Takes events in: matches them with subscriptions and commits them together with their deliveries.
 //!
 //! Concurrent publishes are gathered into one transaction and answered together (group commit). There is no timer: the first
-//! publish goes at once, and while its commit is under way the next batch gathers by itself.
+//! publish goes at once, and while its commit is under way the next batch gathers by itself. Tenants take turns in it ([`queue`]).
 //!
 //! ```text
 //!  Publisher::publish ──queue──> Writer: match (MatchTables) ─> reserve (Outlet) ─> commit (Journal) ─> answer
@@ -17,7 +17,7 @@
 
 use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::domain::{
     claim::{Claim, Target},
@@ -28,12 +28,11 @@ use crate::domain::{
 };
 
 mod match_table;
+mod queue;
 mod writer;
 
+use queue::Queue;
 pub use writer::Writer;
-
-/// How many publishes may wait for the writer; beyond that callers wait to get in line.
-const QUEUE_LENGTH: usize = 4_096;
 
 /// Which subscriptions an event goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,7 +224,17 @@ struct Pending {
 /// The way in, for handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
-    queue: mpsc::Sender<Pending>,
+    queue: Arc<Queue<Pending>>,
+}
+
+impl queue::Waiting for Pending {
+    fn tenant(&self) -> &TenantId {
+        &self.event.tenant
+    }
+
+    fn size(&self) -> usize {
+        self.event.content.payload.data.len()
+    }
 }
 
 impl Publisher {
@@ -235,8 +244,8 @@ impl Publisher {
         outlet: O,
         clock: crate::clock::SharedClock,
     ) -> (Self, Writer<J, O>) {
-        let (queue, pending) = mpsc::channel(QUEUE_LENGTH);
-        (Self { queue }, Writer::new(pending, journal, outlet, clock))
+        let queue = Arc::new(Queue::default());
+        (Self { queue: Arc::clone(&queue) }, Writer::new(queue, journal, outlet, clock))
     }
 
     /// Publishes one event; returns after its commit.
@@ -248,7 +257,7 @@ impl Publisher {
     pub async fn submit(&self, event: NewEvent, route: Route) -> Result<Submitted, Error> {
         let (answer, answered) = oneshot::channel();
         let pending = Pending { event, route, answer };
-        self.queue.send(pending).await.map_err(|_| Error::Stopping)?;
+        self.queue.join(pending).await.map_err(|queue::Closed| Error::Stopping)?;
         Ok(Submitted(answered))
     }
 }

@@ -1,9 +1,10 @@
 //! Makes the HTTP request of one attempt: signs the event, keeps to the deadline, and says what came of it.
 //!
 //! ```text
-//!   dispatch ── Claim ──> request (body, headers, signature) ──> client (reqwest) ──> receiver
+//!   dispatch ── Claim ──> request (body, headers, signature) ──> client (hyper) ──> receiver
 //!                                                                  │  resolver: only allowed addresses
 //!                                                                  │  phases: what took how long
+//!                                                                  │  meter: what it may cost
 //!   dispatch <─ Attempt ── Outcome + Response + Timings <── response │ failure
 //! ```
 //!
@@ -16,9 +17,9 @@
 //! Not here: whether and when another attempt follows ([`crate::domain::delivery`]), how many run at once and the tracing of
 //! each ([`crate::dispatch`]).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use reqwest::{Method, Request};
+use http::{Method, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -36,11 +37,13 @@ mod build_error;
 mod client;
 mod config;
 mod failure;
+mod meter;
 mod phases;
 mod request;
 mod resolver;
 mod response;
 mod signature;
+mod system_dns;
 mod tls;
 
 pub use build_error::BuildError;
@@ -56,7 +59,7 @@ struct Inner {
     config: Config,
     policy: Arc<AddressPolicy>,
     user_agent: http::HeaderValue,
-    client: reqwest::Client,
+    client: client::Client,
 }
 
 impl HttpSender {
@@ -86,11 +89,17 @@ impl HttpSender {
                 Ok(parts) => parts,
                 Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
             };
-        let mut request = Request::new(Method::POST, target.url.url().clone());
+        let mut request = client::Request::new(body.into());
+        *request.method_mut() = Method::POST;
+        match Uri::try_from(target.url.as_str()) {
+            Ok(uri) => *request.uri_mut() = uri,
+            Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
+        }
         *request.headers_mut() = headers;
-        *request.body_mut() = Some(body.into());
 
-        let answer = match timeout_at(deadline, phases.observe(sender.client.execute(request))).await {
+        let exchange = phases.observe(meter::exchange(&sender.client, request));
+        // Until all is read, the connection may be read from.
+        let (answer, _under_way) = match timeout_at(deadline, exchange).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 let (failure, message) = failure::explain(&error, phases.stage());
@@ -105,7 +114,7 @@ impl HttpSender {
             response::recorded_headers(answer.headers()),
         );
         let status = answer.status().as_u16();
-        let read = response::read_body(answer, sender.config.max_response_bytes, deadline).await;
+        let read = response::read_body(answer.into_body(), sender.config.max_response_bytes, deadline).await;
         // Other statuses have said what they had to say.
         let outcome = match outcome {
             Outcome::Acknowledged { .. } if read.timed_out => {
@@ -131,6 +140,10 @@ impl dispatch::Sender for HttpSender {
             timings: phases.timings(),
             span: None,
         }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.0.config.timeout
     }
 }
 

@@ -10,11 +10,12 @@ use std::{
 use syn::{UseTree, visit::Visit};
 
 /// The parts of the library, each with those of them that it may know besides itself.
-const MAY_KNOW: [(&str, &[&str]); 14] = [
+const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("shutdown", &["domain"]),
     ("telemetry", &["domain"]),
+    ("accept", &["domain", "telemetry"]),
     // The traits that are declared by those who use them.
     ("store", &["domain", "dispatch", "publish"]),
     ("sender", &["domain", "dispatch"]),
@@ -22,8 +23,8 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("publish", &["domain", "clock", "shutdown", "telemetry"]),
     ("maintenance", &["domain", "store", "clock", "telemetry"]),
     ("readiness", &["domain", "store", "clock", "telemetry"]),
-    ("http", &["readiness", "telemetry"]),
-    ("grpc", &["domain", "publish", "store", "clock", "telemetry"]),
+    ("http", &["accept", "readiness", "telemetry"]),
+    ("grpc", &["accept", "domain", "publish", "store", "clock", "telemetry"]),
     // Collects what each component lets be configured.
     ("config", &["domain", "dispatch", "grpc", "http", "sender", "shutdown", "store", "telemetry"]),
     (
@@ -47,10 +48,13 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
 ];
 
 /// Libraries that only these parts may name.
-const KEPT_TO: [(&str, &[&str]); 8] = [
+const KEPT_TO: [(&str, &[&str]); 11] = [
     ("sea_orm", &["store"]),
     ("sea_orm_migration", &["store"]),
-    ("reqwest", &["sender"]),
+    ("hyper", &["grpc", "sender"]),
+    ("hyper_rustls", &["sender"]),
+    ("hyper_util", &["sender"]),
+    ("hickory_resolver", &["sender"]),
     ("tonic", &["grpc"]),
     ("prost_types", &["grpc"]),
     ("axum", &["http", "cli"]),
@@ -58,6 +62,7 @@ const KEPT_TO: [(&str, &[&str]); 8] = [
     (
         "tokio",
         &[
+            "accept",
             "app",
             "cli",
             "dispatch",

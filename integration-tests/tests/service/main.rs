@@ -9,6 +9,8 @@ mod bad_input;
 mod deliver;
 mod deliveries;
 mod envelope;
+mod health;
+mod limits;
 mod publish;
 mod request_id;
 mod retry;

@@ -52,7 +52,9 @@ on_both_databases! {
     }
 
     async fn retry_after_lengthens_the_pause_where_it_means_that(kind: Kind) {
-        let app = TestApp::start(kind).await;
+        // Sixteen failures in a row: when the receiver would be left alone is told elsewhere.
+        let app =
+            TestApp::builder(kind).await.with(|config| config.breaker.consecutive_failures = 17).start().await;
         let receiver = Receiver::start().await;
         app.subscribe(&receiver).await;
         for (status, retry_after, expected) in [

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod fixtures;
+mod health;
 mod node;
 
 mod attempts;

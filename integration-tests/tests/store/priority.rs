@@ -78,8 +78,8 @@ on_both_databases! {
             overtaken += 1;
             assert!(overtaken < 100, "the low one is starved");
         }
-        // By what had come due within five minutes after it, and by nothing later.
-        assert_eq!(overtaken, 2 * 30);
+        // By what had come due within five minutes after it, and by nothing later. The two of that very moment may go first or not.
+        assert!((2 * 30..=2 * 31).contains(&overtaken), "{overtaken}");
     }
 
     async fn a_level_with_a_great_backlog_hides_no_other(kind: Kind) {

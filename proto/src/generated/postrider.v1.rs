@@ -1078,6 +1078,12 @@ pub enum ErrorReason {
     ServerBusy = 10,
     /// The server has a defect; its log says more.
     Internal = 11,
+    /// The request cannot be read: it is not the message that the method takes.
+    MalformedRequest = 20,
+    /// The request is larger than the server takes; send less at a time.
+    RequestTooLarge = 21,
+    /// The server has no such method, or does not know how the request is compressed.
+    NotImplemented = 22,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1098,6 +1104,9 @@ impl ErrorReason {
             Self::StoreUnavailable => "ERROR_REASON_STORE_UNAVAILABLE",
             Self::ServerBusy => "ERROR_REASON_SERVER_BUSY",
             Self::Internal => "ERROR_REASON_INTERNAL",
+            Self::MalformedRequest => "ERROR_REASON_MALFORMED_REQUEST",
+            Self::RequestTooLarge => "ERROR_REASON_REQUEST_TOO_LARGE",
+            Self::NotImplemented => "ERROR_REASON_NOT_IMPLEMENTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1115,6 +1124,9 @@ impl ErrorReason {
             "ERROR_REASON_STORE_UNAVAILABLE" => Some(Self::StoreUnavailable),
             "ERROR_REASON_SERVER_BUSY" => Some(Self::ServerBusy),
             "ERROR_REASON_INTERNAL" => Some(Self::Internal),
+            "ERROR_REASON_MALFORMED_REQUEST" => Some(Self::MalformedRequest),
+            "ERROR_REASON_REQUEST_TOO_LARGE" => Some(Self::RequestTooLarge),
+            "ERROR_REASON_NOT_IMPLEMENTED" => Some(Self::NotImplemented),
             _ => None,
         }
     }

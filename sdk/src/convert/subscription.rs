@@ -61,3 +61,21 @@ fn disabled_reason(reason: i32) -> DisabledReason {
         Ok(pb::DisabledReason::Unspecified) | Err(_) => DisabledReason::Unrecognized(reason),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unset_or_newer_than_this_sdk_is_no_error() {
+        let health_of = |state| health(pb::SubscriptionHealth { state, ..pb::SubscriptionHealth::default() });
+        assert_eq!(health_of(0).unwrap(), Health::Healthy);
+        assert_eq!(health_of(1).unwrap(), Health::Healthy);
+        assert_eq!(health_of(99).unwrap(), Health::Unrecognized(99));
+        let reason = String::new();
+        assert_eq!(
+            health_of(2).unwrap(),
+            Health::Blocked { failing_since: None, reason, next_probe_at: None }
+        );
+    }
+}

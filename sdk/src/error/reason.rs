@@ -28,6 +28,12 @@ pub enum Reason {
     ServerBusy,
     /// The server has a defect; its log says more.
     Internal,
+    /// The request cannot be read: it is not the message that the method takes.
+    MalformedRequest,
+    /// The request is larger than the server takes; send less at a time.
+    RequestTooLarge,
+    /// The server has no such method, or does not know how the request is compressed.
+    NotImplemented,
     /// A reason newer than this SDK, as the server wrote it.
     Other(String),
 }
@@ -61,6 +67,9 @@ impl Reason {
             pb::ErrorReason::StoreUnavailable => Self::StoreUnavailable,
             pb::ErrorReason::ServerBusy => Self::ServerBusy,
             pb::ErrorReason::Internal => Self::Internal,
+            pb::ErrorReason::MalformedRequest => Self::MalformedRequest,
+            pb::ErrorReason::RequestTooLarge => Self::RequestTooLarge,
+            pb::ErrorReason::NotImplemented => Self::NotImplemented,
         })
     }
 }

@@ -1,6 +1,9 @@
 //! Subscriptions: what is sent and what comes back.
 
-use postrider_sdk::{Subscription, model::SubscriptionState};
+use postrider_sdk::{
+    Subscription,
+    model::{RateLimit, SubscriptionState},
+};
 use time::macros::datetime;
 
 use crate::fake::Fake;
@@ -31,6 +34,13 @@ async fn an_update_changes_the_fields_that_were_set_and_no_others() {
     assert_eq!(updated.description, "mask description,event_types; etag 7");
     let updated = subscriptions.update("orders").target_url("https://example.com").await.unwrap();
     assert_eq!(updated.description, "mask target_url; etag ");
+    let updated = subscriptions.update("orders").rate_limit(RateLimit::per_second(2.5)).max_in_flight(3);
+    let updated = updated.await.unwrap();
+    assert_eq!(updated.description, "mask rate_limit,max_in_flight; etag ");
+    assert_eq!(updated.rate_limit, Some(RateLimit::per_second(2.5)));
+    assert_eq!(updated.max_in_flight, Some(3));
+    let updated = subscriptions.update("orders").rate_limit(None).max_in_flight(None).await.unwrap();
+    assert_eq!((updated.rate_limit, updated.max_in_flight), (None, None));
 }
 
 #[tokio::test]

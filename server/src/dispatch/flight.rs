@@ -14,9 +14,9 @@ use crate::{
 /// Makes the attempt that `claim` calls for and hands over what follows.
 pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: Permit, claim: Claim) {
     let now = shared.clock.now();
-    if now >= claim.leased_until {
-        // We were held up for so long that somebody else may be sending it already.
-        tracing::warn!(delivery.id = %claim.delivery, "a lease ran out before its attempt was begun");
+    if now + shared.sender.timeout() >= claim.leased_until {
+        // We were held up for so long that somebody else could send it too, now or while we do.
+        tracing::warn!(delivery.id = %claim.delivery, "an attempt was not begun as it no longer fits into its lease");
         return shared.metrics.lost(1);
     }
     if claim.expired(now) {

@@ -20,6 +20,10 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+/// The most windows that a claim is told of: a statement takes only so many values. With more subscriptions in trouble than that,
+/// some may get what they would if they were well.
+const MAX_WINDOWS: usize = 5_000;
+
 /// The room there is, and what is taken of it.
 pub(super) struct Permits {
     node: Arc<Semaphore>,
@@ -150,7 +154,8 @@ impl Permits {
                 standing.saturated |= vitals.in_flight >= room.max(1);
             }
             // The row says that those are blocked, and the claim reads it.
-            if vitals.is_special(now) && !taken.blocked.contains(uid) {
+            let is_special = vitals.is_special(now) && !taken.blocked.contains(uid);
+            if is_special && standing.windows.len() < MAX_WINDOWS {
                 standing.windows.push((*uid, room));
             }
         }
@@ -190,11 +195,11 @@ impl Permits {
     pub(super) fn recovered(&self, target: &Target, at: Timestamp) {
         let limit = self.limit(target);
         let mut taken = self.taken();
-        taken.generation += 1;
-        taken.blocked.remove(&target.uid);
         let vitals = taken.by_subscription.entry(target.uid).or_default();
         if !vitals.knows_of(at) {
             vitals.recover(at, limit);
+            taken.blocked.remove(&target.uid);
+            taken.generation += 1;
         }
     }
 

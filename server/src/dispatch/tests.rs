@@ -25,6 +25,9 @@ use crate::{
 /// Long enough for a test that needs it to be seen to have waited.
 const POLL_INTERVAL: Duration = Duration::from_mins(1);
 
+/// How long the fake sender says that it may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Deliveries that are due, and those that were settled.
 #[derive(Default)]
 struct FakeQueue {
@@ -32,6 +35,8 @@ struct FakeQueue {
     settled: tokio::sync::watch::Sender<usize>,
     /// How many of those had no attempt.
     unattempted: Mutex<usize>,
+    changes: Mutex<Vec<HealthChange>>,
+    blocked: Mutex<HashSet<SubscriptionUid>>,
     unavailable: Mutex<usize>,
 }
 
@@ -50,9 +55,13 @@ impl FakeQueue {
 impl Queue for Arc<FakeQueue> {
     async fn claim(&self, ask: &Ask) -> Result<Claimed, QueueError> {
         let busy: BTreeMap<_, _> = ask.in_flight.iter().copied().collect();
+        let windows: BTreeMap<_, _> = ask.windows.iter().copied().collect();
+        let blocked = self.blocked.lock().unwrap().clone();
         let mut claims = Vec::new();
         for (uid, due) in self.due.lock().unwrap().iter_mut() {
-            let room = ask.max_per_subscription.saturating_sub(busy.get(uid).copied().unwrap_or(0));
+            let window = windows.get(uid).copied().unwrap_or(ask.max_per_subscription);
+            let window = if blocked.contains(uid) { 0 } else { window };
+            let room = window.saturating_sub(busy.get(uid).copied().unwrap_or(0));
             let room = room.min(ask.max - claims.len()).min(due.len());
             claims.extend(due.drain(..room));
         }
@@ -60,7 +69,7 @@ impl Queue for Arc<FakeQueue> {
     }
 
     async fn blocked(&self) -> Result<HashSet<SubscriptionUid>, QueueError> {
-        Ok(HashSet::new())
+        Ok(self.blocked.lock().unwrap().clone())
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {
@@ -70,15 +79,24 @@ impl Queue for Arc<FakeQueue> {
             return Err(QueueError::Unavailable("gone".into()));
         }
         *self.unattempted.lock().unwrap() += batch.iter().filter(|settled| settled.attempt.is_none()).count();
+        let mut turned = HashSet::new();
+        for settled in batch {
+            if let Some(change) = &settled.health {
+                self.changes.lock().unwrap().push(change.clone());
+                self.blocked.lock().unwrap().insert(settled.target.uid);
+                turned.insert(settled.target.uid);
+            }
+        }
         self.settled.send_modify(|settled| *settled += batch.len());
-        Ok(Settling::default())
+        Ok(Settling { turned, ..Settling::default() })
     }
 }
 
-/// Is acknowledged at once, and notes how many attempts were under way together.
+/// Is acknowledged at once, but for those that it is told to fail at, and notes how many attempts were under way together.
 #[derive(Default)]
 struct FakeSender {
     under_way: Mutex<(usize, usize)>,
+    failing: HashSet<SubscriptionUid>,
 }
 
 impl Sender for Arc<FakeSender> {
@@ -90,7 +108,16 @@ impl Sender for Arc<FakeSender> {
         }
         tokio::task::yield_now().await;
         self.under_way.lock().unwrap().0 -= 1;
-        Attempt { number: claim.attempt, ..attempt(now, Outcome::Acknowledged { status: 204 }) }
+        let outcome = if self.failing.contains(&claim.target.uid) {
+            Outcome::Rejected { status: 500, retry_after: None }
+        } else {
+            Outcome::Acknowledged { status: 204 }
+        };
+        Attempt { number: claim.attempt, ..attempt(now, outcome) }
+    }
+
+    fn timeout(&self) -> Duration {
+        TIMEOUT
     }
 }
 
@@ -151,7 +178,16 @@ fn claim(target: &Arc<Target>) -> Claim {
 
 /// Runs a dispatcher until `expected` deliveries are settled; returns how many attempts were under way together at most, and how long it took.
 async fn run(queue: &Arc<FakeQueue>, config: Config, expected: usize) -> (usize, Duration) {
-    let sender = Arc::new(FakeSender::default());
+    run_with(queue, FakeSender::default(), config, expected).await
+}
+
+async fn run_with(
+    queue: &Arc<FakeQueue>,
+    sender: FakeSender,
+    config: Config,
+    expected: usize,
+) -> (usize, Duration) {
+    let sender = Arc::new(sender);
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1)));
     let dispatcher = Dispatcher::new(
         config,
@@ -257,4 +293,46 @@ async fn what_was_put_off_is_looked_for_at_its_time() {
     stop.cancel();
     loops.await.unwrap();
     settler.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_fails_opens_its_breaker_once_and_holds_up_nobody_else() {
+    let queue = FakeQueue::holding(200, 3);
+    let dead = *queue.due.lock().unwrap().keys().next().unwrap();
+    let sender = FakeSender { failing: HashSet::from([dead]), ..FakeSender::default() };
+    // What the others have, and what it takes for the breaker to open.
+    let (_, took) = run_with(&queue, sender, config(64, 8), 400 + 10).await;
+    assert!(took < POLL_INTERVAL, "it took {took:?}");
+    let changes = queue.changes.lock().unwrap();
+    assert!(matches!(changes[..], [HealthChange::Open { .. }]), "{changes:?}");
+    let waiting = queue.due.lock().unwrap()[&dead].len();
+    assert!(waiting >= 200 - 10 - 7, "no more is sent than was under way: {waiting} wait");
+}
+
+#[tokio::test]
+async fn an_attempt_is_only_begun_if_its_whole_timeout_fits_into_the_lease() {
+    let lease_ends = claim(&target()).leased_until;
+    let begun_with = async |left: Duration| {
+        let sender = Arc::new(FakeSender::default());
+        let now = Timestamp::from_micros(lease_ends.as_micros() - i64::try_from(left.as_micros()).unwrap());
+        let dispatcher = Dispatcher::new(
+            config(1, 1),
+            Policy::default(),
+            FakeQueue::holding(1, 1),
+            Arc::clone(&sender),
+            Arc::new(ManualClock::at(now)),
+            Metrics::default(),
+            Arc::default(),
+        );
+        assert_eq!(dispatcher.tick().await.unwrap(), 1);
+        tokio::select! {
+            () = dispatcher.settle() => {}
+            () = dispatcher.drain() => {}
+        }
+        sender.under_way.lock().unwrap().1
+    };
+    assert_eq!(begun_with(TIMEOUT + Duration::from_micros(1)).await, 1);
+    assert_eq!(begun_with(TIMEOUT).await, 0, "it may end when the lease does");
+    assert_eq!(begun_with(Duration::from_secs(1)).await, 0, "the lease would run out meanwhile");
+    assert_eq!(begun_with(Duration::ZERO).await, 0, "the lease has run out");
 }

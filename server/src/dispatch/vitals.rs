@@ -1,5 +1,7 @@
 //! What this node knows of one subscription from the attempts it makes: how many are under way, and how they fare.
 
+use std::time::Duration;
+
 use crate::domain::{
     attempt::Attempt,
     breaker::{BreakerPolicy, HealthChange, Tally},
@@ -7,8 +9,6 @@ use crate::domain::{
     retry::Jitter,
     timestamp::Timestamp,
 };
-
-use std::time::Duration;
 
 /// For how long a recovery is remembered, so that whoever did not see it does not begin with a burst.
 pub const RECOVERY: Duration = Duration::from_mins(1);

@@ -132,6 +132,8 @@ impl Window {
         self.reduced = Some(Reduced { size, slow_start_to: size, credit: 0 });
         self.cut_at = Some(now);
         self.round = (0, 0);
+        // What led to this says nothing of how it will be from now on.
+        self.latency.samples = 0;
     }
 
     fn grow(&mut self, limit: u32) {
@@ -177,7 +179,8 @@ impl Latency {
 
     fn has_risen(&self) -> bool {
         let lowest = self.lowest.0.into_iter().chain(self.lowest.1).min();
-        lowest.is_some_and(|lowest| self.smoothed > lowest * 2 + NOISE)
+        let is_known = self.samples == SMOOTHING;
+        is_known && lowest.is_some_and(|lowest| self.smoothed > lowest * 2 + NOISE)
     }
 }
 
@@ -286,6 +289,16 @@ mod tests {
         assert_eq!(after(500_000, 1_000_000), LIMIT);
         assert_eq!(after(100_000, 400_000), LIMIT / 2);
         assert_eq!(after(1_000, 10_000_000), LIMIT / 2);
+    }
+
+    #[test]
+    fn one_stall_cuts_it_once() {
+        let mut receiver = Receiver::new();
+        receiver.round(|_| FAST);
+        receiver.round(|_| Load::Bearable(Duration::from_secs(2)));
+        assert_eq!(receiver.size(), LIMIT / 2);
+        receiver.round(|_| FAST);
+        assert_eq!(receiver.size(), LIMIT / 2 + 1);
     }
 
     #[test]

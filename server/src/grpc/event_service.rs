@@ -7,7 +7,12 @@ use postrider_proto::v1::{self as pb, event_service_server::EventService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Parts, convert, failure::Failure, intake::to_result, name, page_token::Query, publish_stream, trace,
+    Parts, convert,
+    failure::Failure,
+    intake::{size, to_result},
+    name,
+    page_token::Query,
+    publish_stream, trace,
 };
 use crate::{
     domain::{event::RequestId, event_type::EventType, invalid::Invalid},
@@ -30,6 +35,7 @@ impl EventService for Events {
         let tenant = name::tenant("parent", &request.parent).map_err(Failure::from)?;
         let (event, request_id) = (request.event, request.request_id);
         let item = pb::PublishItem { event, request_id, ..pb::PublishItem::default() };
+        let _room = self.0.budget.take(&tenant, size(&item))?;
         let in_hand = self.0.submit(tenant, item, trace).await;
         let published = Some(self.0.published(in_hand).await?);
         Ok(Response::new(pb::PublishEventResponse { published }))
@@ -46,6 +52,7 @@ impl EventService for Events {
             let reason = format!("holds {} events; 1 to {MAX_BATCH} are allowed", request.items.len());
             return Err(Failure::from(Invalid::new("items", reason)).into());
         }
+        let _room = self.0.budget.take(&tenant, request.items.iter().map(size).sum())?;
         // All of them are handed over before the first answer is awaited, so that they share commits.
         let mut in_hand = Vec::with_capacity(request.items.len());
         for item in request.items {

@@ -42,6 +42,8 @@ pub(super) enum Failure {
     Unavailable,
     /// The server is stopping.
     Stopping,
+    /// The server has as much in hand as it may have.
+    Busy,
     /// We are broken. The log says how.
     Internal,
 }
@@ -56,6 +58,7 @@ impl Failure {
             Self::WrongState(_) | Self::DataExpired => Code::FailedPrecondition,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Unavailable | Self::Stopping => Code::Unavailable,
+            Self::Busy => Code::ResourceExhausted,
             Self::Internal => Code::Internal,
         }
     }
@@ -71,7 +74,7 @@ impl Failure {
             Self::DataExpired => ErrorReason::DataExpired,
             Self::Unauthenticated(_) => ErrorReason::Unauthenticated,
             Self::Unavailable => ErrorReason::StoreUnavailable,
-            Self::Stopping => ErrorReason::ServerBusy,
+            Self::Stopping | Self::Busy => ErrorReason::ServerBusy,
             Self::Internal => ErrorReason::Internal,
         }
     }
@@ -93,6 +96,7 @@ impl Failure {
                     .to_owned()
             }
             Self::Stopping => "the server is stopping; repeat the call".to_owned(),
+            Self::Busy => "the server has as much in hand as it may have; repeat the call later".to_owned(),
             Self::Internal => "the server has a defect; its log says more".to_owned(),
         }
     }
@@ -112,14 +116,33 @@ impl Failure {
     }
 }
 
+/// Gives the library's own refusals a reason too: a request that it cannot read, that is too large, or for nobody. Ours have one.
+pub(super) fn explained(status: &Status) -> Option<Status> {
+    let reason = match status.code() {
+        _ if !status.details().is_empty() => return None,
+        Code::OutOfRange => ErrorReason::RequestTooLarge,
+        Code::Internal => ErrorReason::MalformedRequest,
+        Code::Unimplemented => ErrorReason::NotImplemented,
+        _ => return None,
+    };
+    let details = ErrorDetails::with_error_info(name_of(reason), DOMAIN, HashMap::new());
+    let message = if status.message().is_empty() { "the method does not exist" } else { status.message() };
+    Some(Status::with_error_details(status.code(), message, details))
+}
+
+/// As it stands in `ErrorInfo`.
+fn name_of(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+}
+
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
-        let reason = failure.reason().as_str_name().trim_start_matches("ERROR_REASON_");
+        let reason = name_of(failure.reason());
         let mut details = ErrorDetails::with_error_info(reason, DOMAIN, failure.metadata());
         if let Failure::Invalid(invalid) = &failure {
             details.add_bad_request_violation(&invalid.field, &invalid.reason);
         }
-        if failure.code() == Code::Unavailable {
+        if matches!(failure.code(), Code::Unavailable | Code::ResourceExhausted) {
             details.set_retry_info(Some(RETRY_DELAY));
         }
         Self::with_error_details(failure.code(), failure.message(), details)

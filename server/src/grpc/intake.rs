@@ -77,6 +77,11 @@ impl Parts {
     }
 }
 
+/// How much memory an item takes until it is committed; beside its data only what is small.
+pub(super) fn size(item: &pb::PublishItem) -> usize {
+    item.event.as_ref().map_or(0, |event| event.data.len())
+}
+
 /// Shows what became of one item of a batch or a stream.
 pub(super) fn to_result(published: Result<pb::PublishedEvent, Failure>) -> pb::PublishResult {
     let result = match published {

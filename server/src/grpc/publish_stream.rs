@@ -1,7 +1,7 @@
 //! `PublishEventStream`: answers one after another, in the order of the requests.
 //!
 //! Events are handed to the writer as they come, so their order is that of the stream, and up to [`MAX_IN_HAND`] of them wait for
-//! their commits together. Then nothing more is read, and HTTP/2's flow control holds the producer back.
+//! their commits together, if there is room for them. Then nothing more is read, and HTTP/2's flow control holds the producer back.
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use tonic::{Status, Streaming};
 
 use super::{
     Parts,
-    failure::Failure,
-    intake::{InHand, to_result},
+    budget::Held,
+    failure::{Failure, explained},
+    intake::{InHand, size, to_result},
     name,
 };
 use crate::domain::{id::TenantId, invalid::Invalid, trace_context::TraceContext};
@@ -42,7 +43,11 @@ pub(super) fn answers(
             let parts = Arc::clone(&parts);
             async move {
                 let (index, in_hand) = read?;
-                let result = Some(to_result(parts.published(in_hand).await));
+                let published = match in_hand {
+                    Ok((in_hand, _room)) => parts.published(Ok(in_hand)).await,
+                    Err(failure) => Err(failure),
+                };
+                let result = Some(to_result(published));
                 Ok(pb::PublishEventStreamResponse { index, result })
             }
         })
@@ -51,7 +56,7 @@ pub(super) fn answers(
 
 impl Reader {
     /// Reads one request and hands its event to the writer; ends with the stream, or with the server.
-    async fn next(mut self) -> Option<(Result<(i64, Result<InHand, Failure>), Status>, Self)> {
+    async fn next(mut self) -> Option<(Result<(i64, Result<(InHand, Held), Failure>), Status>, Self)> {
         if self.ended {
             return None;
         }
@@ -69,6 +74,7 @@ impl Reader {
             }
             Ok(None) => None,
             Err(status) => {
+                let status = explained(&status).unwrap_or(status);
                 // What was read before is still answered; this comes last.
                 self.ended = true;
                 Some((Err(status), self))
@@ -76,7 +82,7 @@ impl Reader {
         }
     }
 
-    async fn submit(&mut self, request: pb::PublishEventStreamRequest) -> Result<InHand, Failure> {
+    async fn submit(&mut self, request: pb::PublishEventStreamRequest) -> Result<(InHand, Held), Failure> {
         if !request.parent.is_empty() {
             // A name that is refused must not leave the tenant before in force for what follows.
             self.tenant = None;
@@ -88,6 +94,7 @@ impl Reader {
             .clone()
             .ok_or_else(|| missing("parent", "is missing: the first message must name a tenant"))?;
         let item = request.item.ok_or_else(|| missing("item", "is missing"))?;
-        self.parts.submit(tenant, item, self.trace.clone()).await
+        let room = self.parts.budget.wait(&tenant, size(&item)).await?;
+        Ok((self.parts.submit(tenant, item, self.trace.clone()).await?, room))
     }
 }

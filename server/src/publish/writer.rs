@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Batch, Commit, Entry, Error, Fate, Journal, JournalError, NewDelivery, NoRoom, Outlet, Pending,
-    Published, match_table::MatchTables,
+    Published, match_table::MatchTables, queue::Queue,
 };
 use crate::{
     clock::SharedClock,
@@ -26,20 +26,20 @@ use crate::{
 
 /// The most events of one transaction: enough for the cost of a commit to vanish, few enough for its answer to come soon.
 const MAX_EVENTS: usize = 500;
-/// The most payload bytes of one transaction, beyond its first event.
+/// The most payload bytes of one transaction, beyond its last event.
 const MAX_BYTES: usize = 4 << 20;
 
 /// Gathers publishes and commits them.
 pub struct Writer<J, O: Outlet> {
     // A mutex, so that a supervisor can start the loop again after a defect ended it.
     state: Mutex<State>,
+    queue: Arc<Queue<Pending>>,
     journal: J,
     outlet: O,
     clock: SharedClock,
 }
 
 struct State {
-    queue: mpsc::Receiver<Pending>,
     tables: MatchTables,
     last: Timestamp,
 }
@@ -51,26 +51,27 @@ struct Reserved<P> {
 }
 
 impl<J: Journal, O: Outlet> Writer<J, O> {
-    pub(super) fn new(queue: mpsc::Receiver<Pending>, journal: J, outlet: O, clock: SharedClock) -> Self {
-        let state = Mutex::new(State { queue, tables: MatchTables::default(), last: Timestamp::default() });
-        Self { state, journal, outlet, clock }
+    pub(super) fn new(queue: Arc<Queue<Pending>>, journal: J, outlet: O, clock: SharedClock) -> Self {
+        let state = Mutex::new(State { tables: MatchTables::default(), last: Timestamp::default() });
+        Self { state, queue, journal, outlet, clock }
     }
 
     /// Commits batch after batch. After `stop` it takes no more, and returns when what it has is committed.
     pub async fn run(&self, stop: CancellationToken) {
         let mut state = self.state.lock().await;
-        let State { queue, tables, last } = &mut *state;
+        let State { tables, last } = &mut *state;
         loop {
-            let first = tokio::select! {
+            let pending = tokio::select! {
                 biased;
-                first = queue.recv() => first,
+                pending = self.queue.next(MAX_EVENTS, MAX_BYTES) => pending,
                 () = stop.cancelled() => {
-                    queue.close();
-                    queue.recv().await
+                    self.queue.close();
+                    self.queue.take(MAX_EVENTS, MAX_BYTES)
                 }
             };
-            let Some(first) = first else { return };
-            let pending = gather(first, queue);
+            if pending.is_empty() {
+                return;
+            }
             // Later than the batch before, so that ids are in the order of the queue whatever the clock does.
             *last = self.clock.now().max(*last + Duration::from_micros(1));
             self.publish(pending, tables, *last).await;
@@ -237,18 +238,6 @@ fn refuse(pending: Vec<Pending>, cause: JournalError) {
     for pending in pending {
         let _ = pending.answer.send(Err(error.clone()));
     }
-}
-
-/// Takes what is waiting behind `first`, up to the limits of a batch.
-fn gather(first: Pending, queue: &mut mpsc::Receiver<Pending>) -> Vec<Pending> {
-    let mut bytes = 0;
-    let mut pending = vec![first];
-    while pending.len() < MAX_EVENTS && bytes < MAX_BYTES {
-        let Ok(next) = queue.try_recv() else { break };
-        bytes += next.event.content.payload.data.len();
-        pending.push(next);
-    }
-    pending
 }
 
 fn accept(pending: &Pending, id: EventId, now: Timestamp) -> Event {

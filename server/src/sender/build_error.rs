@@ -23,7 +23,4 @@ pub enum BuildError {
     /// TLS cannot be set up.
     #[error("tls cannot be set up")]
     Tls(#[source] rustls::Error),
-    /// The HTTP client cannot be set up.
-    #[error("the http client cannot be set up")]
-    Client(#[from] reqwest::Error),
 }

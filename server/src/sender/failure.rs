@@ -2,20 +2,25 @@
 
 use std::{error::Error, io, iter};
 
-use super::{phases::Stage, resolver::LookupError};
+use hyper_util::client::legacy;
+
+use super::{
+    phases::{ConnectTimeout, Stage},
+    resolver::LookupError,
+};
 use crate::domain::{address::Refused, attempt::Failure};
 
 /// The longest message, in characters. A certificate's names, for one, are the receiver's to choose.
 const MAX_MESSAGE: usize = 300;
 
 /// Which failure an error is, given how far the exchange had come, and the cause in words.
-pub(super) fn explain(error: &reqwest::Error, stage: Stage) -> (Failure, String) {
+pub(super) fn explain(error: &legacy::Error, stage: Stage) -> (Failure, String) {
     if let Some(refused) = find::<Refused>(error) {
         return (Failure::AddressRefused, refused.to_string());
     }
     let failure = if find::<LookupError>(error).is_some() {
         Failure::Dns
-    } else if error.is_timeout() {
+    } else if is_timeout(error) {
         return (Failure::Timeout, timed_out(stage));
     } else if find::<rustls::Error>(error).is_some() {
         Failure::Tls
@@ -25,8 +30,6 @@ pub(super) fn explain(error: &reqwest::Error, stage: Stage) -> (Failure, String)
             Stage::Tls => Failure::Tls,
             Stage::Connect | Stage::Exchange => Failure::Connect,
         }
-    } else if error.is_builder() {
-        Failure::Internal
     } else {
         Failure::Protocol
     };
@@ -44,8 +47,15 @@ pub(super) fn timed_out(stage: Stage) -> String {
     format!("timed out while {doing}")
 }
 
-/// What failed and the innermost cause. The error's own text is left out, as it holds the URL.
-fn message(failure: Failure, error: &reqwest::Error) -> String {
+/// Whether somebody's patience was at an end: ours with the connection, the kernel's, or HTTP/2's with an unanswered ping.
+fn is_timeout(error: &legacy::Error) -> bool {
+    find::<ConnectTimeout>(error).is_some()
+        || find::<hyper::Error>(error).is_some_and(hyper::Error::is_timeout)
+        || find::<io::Error>(error).is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+}
+
+/// What failed and the innermost cause.
+fn message(failure: Failure, error: &legacy::Error) -> String {
     let what = match failure {
         Failure::Dns => "could not look up the host",
         Failure::Connect => "could not connect",

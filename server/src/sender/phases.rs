@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tower::{Layer, Service};
+use tower::{BoxError, Service};
 
 use crate::domain::attempt::Timings;
 
@@ -191,33 +191,36 @@ impl Connection {
     }
 }
 
-/// Notes when a connection begins to be opened, and when it stands or has failed.
+/// Notes when a connection begins to be opened, and when it stands or has failed; and sets that a limit.
 #[derive(Debug, Clone)]
-pub(super) struct ConnectorLayer;
-
-impl<S> Layer<S> for ConnectorLayer {
-    type Service = Connector<S>;
-
-    fn layer(&self, inner: S) -> Connector<S> {
-        Connector(inner)
-    }
+pub(super) struct Connector<S> {
+    inner: S,
+    timeout: Duration,
 }
 
-/// What [`ConnectorLayer`] makes.
-#[derive(Debug, Clone)]
-pub(super) struct Connector<S>(S);
+/// The connection did not stand in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection did not stand in time")]
+pub(super) struct ConnectTimeout;
+
+impl<S> Connector<S> {
+    pub(super) fn new(inner: S, timeout: Duration) -> Self {
+        Self { inner, timeout }
+    }
+}
 
 impl<S, R> Service<R> for Connector<S>
 where
     S: Service<R>,
     S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
 {
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, request: R) -> Self::Future {
@@ -225,22 +228,26 @@ where
         if let Some(phases) = &phases {
             phases.connection_began();
         }
-        let connecting = self.0.call(request);
+        let connecting = tokio::time::timeout(self.timeout, self.inner.call(request));
         Box::pin(async move {
             let mut connecting = pin!(connecting);
-            poll_fn(move |context| {
+            let connected = poll_fn(move |context| {
                 let here = CURRENT.try_with(|_| ()).is_ok();
                 let polled = connecting.as_mut().poll(context);
                 if let Some(phases) = &phases {
                     match &polled {
                         _ if !here => phases.connection_left(),
-                        Poll::Ready(end) => phases.connection_ended(end.is_ok()),
+                        Poll::Ready(end) => phases.connection_ended(matches!(end, Ok(Ok(_)))),
                         Poll::Pending => {}
                     }
                 }
                 polled
             })
-            .await
+            .await;
+            match connected {
+                Ok(connected) => connected.map_err(Into::into),
+                Err(_) => Err(ConnectTimeout.into()),
+            }
         })
     }
 }
@@ -285,7 +292,7 @@ mod tests {
         let (done, wait) = tokio::sync::oneshot::channel::<()>();
         let wait = Mutex::new(Some(wait));
         let inner = tower::service_fn(move |(): ()| wait.lock().unwrap().take().unwrap());
-        let mut connector = ConnectorLayer.layer(inner);
+        let mut connector = Connector::new(inner, Duration::MAX);
         let mut connecting = CURRENT.sync_scope(Arc::clone(&phases), || connector.call(()));
         phases
             .observe(poll_fn(|context| {

@@ -1,37 +1,68 @@
 //! Looks up host names, and lets pass only the addresses that may be sent to. What passes is what is connected to, so a name
 //! cannot change its address between the check and the connection.
+//!
+//! Lookups ([`SystemDns`]) take no threads, so that names whose servers are slow hold up no others, and answers are remembered for a
+//! while. Whether an address may be sent to is decided anew each time.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hickory_resolver::net::NetError;
+use hyper_util::client::legacy::connect::dns::Name;
+use tower::Service;
 
-use super::phases::{self, Mark};
+use super::{
+    phases::{self, Mark},
+    system_dns::SystemDns,
+};
 use crate::domain::address::AddressPolicy;
 
 /// The name leads nowhere.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LookupError {
-    /// The system's resolver gave an error.
+    /// There was no answer.
     #[error("the lookup failed")]
-    Failed(#[source] io::Error),
-    /// It gave no address.
+    Failed(#[source] NetError),
+    /// There was one without an address.
     #[error("the name has no address")]
     Empty,
 }
 
-/// The system's resolver behind the address policy.
-#[derive(Debug)]
-pub(super) struct GuardedResolver(pub(super) Arc<AddressPolicy>);
+/// The name servers of the system behind the address policy. Cheap to clone; the clones share what they remember.
+#[derive(Debug, Clone)]
+pub(super) struct GuardedResolver {
+    policy: Arc<AddressPolicy>,
+    dns: Arc<SystemDns>,
+}
 
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let policy = Arc::clone(&self.0);
+impl GuardedResolver {
+    pub(super) fn new(policy: Arc<AddressPolicy>) -> Self {
+        Self { policy, dns: Arc::default() }
+    }
+}
+
+impl Service<Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let Self { policy, dns } = self.clone();
         phases::note(Mark::Resolving);
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(LookupError::Failed)?;
-            let allowed = keep_allowed(&policy, found)?;
+            let found = dns.look_up(name.as_str()).await.map_err(LookupError::Failed)?;
+            let allowed = keep_allowed(&policy, found.into_iter().map(|ip| SocketAddr::new(ip, 0)))?;
             phases::note(Mark::Resolved);
-            Ok(Box::new(allowed.into_iter()) as Addrs)
+            Ok(allowed.into_iter())
         })
     }
 }
@@ -57,7 +88,6 @@ fn keep_allowed(
         None => Err(LookupError::Empty.into()),
     }
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::{attempt::Outcome, timestamp::Timestamp};
@@ -62,22 +64,26 @@ pub(super) struct Read {
 
 /// Reads at most `max` bytes before the deadline, then hangs up. A body that breaks off is truncated, no more: the head
 /// has said what the receiver thinks. One of exactly `max` bytes whose length was not announced counts as truncated.
-pub(super) async fn read_body(mut response: reqwest::Response, max: usize, deadline: Instant) -> Read {
-    let announced = response.content_length();
+pub(super) async fn read_body(mut sent: Incoming, max: usize, deadline: Instant) -> Read {
+    let announced = sent.size_hint().exact();
     let mut read = Read::default();
     let mut kept = BytesMut::new();
     while kept.len() < max {
-        match timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => {
+        match timeout_at(deadline, sent.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                let Ok(chunk) = frame.into_data() else {
+                    // Trailers.
+                    continue;
+                };
                 let room = max - kept.len();
                 read.truncated = chunk.len() > room;
                 kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
             }
-            Ok(Ok(None)) => {
+            Ok(None) => {
                 read.body = kept.freeze();
                 return read;
             }
-            Ok(Err(_)) => {
+            Ok(Some(Err(_))) => {
                 read.truncated = true;
                 break;
             }

@@ -150,6 +150,9 @@ impl Store {
     ) -> Result<Change<Subscription>, Error> {
         self.change(tenant, id, etag, now, |row| {
             row.deleted_at = Some(now.as_micros());
+            // The row stays, and claims look for rows that have these.
+            unblock(row, now);
+            (row.rate_per_second, row.rate_burst) = (None, None);
             Ok(())
         })
         .await

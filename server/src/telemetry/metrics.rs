@@ -41,6 +41,7 @@ struct Instruments {
     throttled: Counter,
     ready: Gauge,
     claim_age: Gauge<f64, AtomicU64>,
+    shed: Family<ShedLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,6 +72,22 @@ struct EndLabels {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShedLabels {
+    what: &'static str,
+}
+
+/// What there was no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// A connection.
+    Connection,
+    /// The bytes of a request.
+    Request,
+    /// An event, or a batch of them.
+    Event,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("postrider");
@@ -91,6 +108,7 @@ impl Default for Metrics {
             throttled: Counter::default(),
             ready: Gauge::default(),
             claim_age: Gauge::default(),
+            shed: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -162,6 +180,11 @@ impl Default for Metrics {
             "Since the node last looked for due deliveries with success",
             Unit::Seconds,
             instruments.claim_age.clone(),
+        );
+        registry.register(
+            "shed",
+            "Connections, requests and events refused because there was no room for them",
+            instruments.shed.clone(),
         );
         Self(Arc::new(Instruments { registry, ..instruments }))
     }
@@ -247,6 +270,16 @@ impl Metrics {
     /// The node last looked for due deliveries so long ago.
     pub fn claim_age(&self, age: Duration) {
         self.0.claim_age.set(age.as_secs_f64());
+    }
+
+    /// There was no room for something that a caller wanted of us.
+    pub fn shed(&self, what: Shed) {
+        let what = match what {
+            Shed::Connection => "connection",
+            Shed::Request => "request",
+            Shed::Event => "event",
+        };
+        self.0.shed.get_or_create(&ShedLabels { what }).inc();
     }
 
     /// Everything in the OpenMetrics text format.

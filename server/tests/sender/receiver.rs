@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
     task::JoinSet,
 };
@@ -31,12 +31,13 @@ pub(crate) struct Captured {
 
 impl Receiver {
     /// Does `serve` with each connection.
+    #[expect(clippy::unused_async, reason = "needs a runtime, and begins like the others")]
     pub(crate) async fn serving<F, Served>(serve: F) -> Self
     where
         F: Fn(TcpStream, mpsc::UnboundedSender<Captured>) -> Served + Send + 'static,
         Served: Future<Output = io::Result<()>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listen();
         let address = listener.local_addr().unwrap();
         let (captured, requests) = mpsc::unbounded_channel();
         let mut accepting = JoinSet::new();
@@ -94,18 +95,6 @@ impl Receiver {
         .await
     }
 
-    /// Reads one request, sends `beginning`, then `again` without end.
-    pub(crate) async fn flooding(beginning: &'static [u8], again: &'static [u8]) -> Self {
-        Self::serving(move |mut stream, _| async move {
-            read_request(&mut stream).await?;
-            stream.write_all(beginning).await?;
-            loop {
-                stream.write_all(again).await?;
-            }
-        })
-        .await
-    }
-
     /// Reads one request, sends these bytes and resets the connection.
     pub(crate) async fn resetting_after(beginning: &'static [u8]) -> Self {
         Self::serving(move |mut stream, _| async move {
@@ -125,6 +114,14 @@ impl Receiver {
     pub(crate) fn pending_requests(&self) -> usize {
         self.requests.len()
     }
+}
+
+/// With little room in the kernel, so that what is written was also read, but for a little.
+fn listen() -> TcpListener {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(16 * 1024).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    socket.listen(128).unwrap()
 }
 
 async fn keep_answering(
@@ -159,7 +156,7 @@ async fn answer_over_http2(
     answer.send_response(http::Response::new(()), false)?.send_data(body, true)
 }
 
-async fn read_request(stream: &mut impl Stream) -> io::Result<Captured> {
+pub(crate) async fn read_request(stream: &mut impl Stream) -> io::Result<Captured> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);

@@ -156,6 +156,10 @@ async fn subscriptions_that_are_malformed_are_refused() {
         event_types: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
         ..a_subscription()
     };
+    let limited = |deliveries_per_second, burst| pb::Subscription {
+        rate_limit: Some(pb::RateLimit { deliveries_per_second, burst }),
+        ..a_subscription()
+    };
     let (long, many) = ("x".repeat(256), vec!["a"; 101]);
     for (field, subscription) in [
         ("subscription.event_types", wanting(&[])),
@@ -167,6 +171,14 @@ async fn subscriptions_that_are_malformed_are_refused() {
         ("subscription.event_types[0]", wanting(&[&long])),
         ("subscription.description", pb::Subscription { description: "ä".repeat(1_025), ..a_subscription() }),
         ("subscription.description", pb::Subscription { description: "\0".to_owned(), ..a_subscription() }),
+        ("subscription.rate_limit.deliveries_per_second", limited(0.0, 1)),
+        ("subscription.rate_limit.deliveries_per_second", limited(-1.0, 1)),
+        ("subscription.rate_limit.deliveries_per_second", limited(f64::NAN, 1)),
+        ("subscription.rate_limit.deliveries_per_second", limited(100_001.0, 1)),
+        ("subscription.rate_limit.burst", limited(1.0, -1)),
+        ("subscription.rate_limit.burst", limited(1.0, 100_001)),
+        ("subscription.max_in_flight", pb::Subscription { max_in_flight: -1, ..a_subscription() }),
+        ("subscription.max_in_flight", pb::Subscription { max_in_flight: 100_001, ..a_subscription() }),
     ] {
         let refused = create(&raw, subscription).await.expect_err(field);
         assert_eq!(Refusal::from(&refused), Refusal::invalid(field), "{refused}");
@@ -201,6 +213,7 @@ async fn a_mask_names_fields_that_can_be_changed() {
         "Description",
         "subscription.description",
         "event_types.0",
+        "rate_limit.burst",
         "",
         "**",
         "description,name",
@@ -210,7 +223,7 @@ async fn a_mask_names_fields_that_can_be_changed() {
     }
     assert_eq!(app.client.subscriptions().get(&before.name).await.unwrap().description, "before");
     // What is output only may be named, and is ignored.
-    let output_only = ["uid", "state", "create_time", "etag", "description"];
+    let output_only = ["uid", "state", "create_time", "etag", "health", "description"];
     assert_eq!(update(&raw, change("after"), &output_only).await.unwrap().description, "after");
     // A field that is named and empty is emptied, or refused where it must not be empty.
     assert_eq!(update(&raw, change(""), &["description"]).await.unwrap().description, "");

@@ -71,6 +71,8 @@ impl SubscriptionService for Fake {
         let updated = pb::Subscription {
             description: format!("mask {mask}; etag {}", sent.etag),
             event_types: sent.event_types,
+            rate_limit: sent.rate_limit,
+            max_in_flight: sent.max_in_flight,
             ..subscription(sent.name)
         };
         Ok(Response::new(pb::UpdateSubscriptionResponse { subscription: Some(updated) }))

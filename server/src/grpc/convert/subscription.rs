@@ -27,8 +27,9 @@ pub(in crate::grpc) struct Edit {
     description: Option<Description>,
     target_url: Option<TargetUrl>,
     filter: Option<Filter>,
-    rate: Option<Option<RateLimit>>,
-    max_in_flight: Option<Option<NonZeroU32>>,
+    pace: Pace,
+    sets_rate: bool,
+    sets_max_in_flight: bool,
 }
 
 impl Edit {
@@ -43,11 +44,11 @@ impl Edit {
         if let Some(filter) = self.filter {
             spec.filter = filter;
         }
-        if let Some(rate) = self.rate {
-            spec.pace.rate = rate;
+        if self.sets_rate {
+            spec.pace.rate = self.pace.rate;
         }
-        if let Some(max_in_flight) = self.max_in_flight {
-            spec.pace.max_in_flight = max_in_flight;
+        if self.sets_max_in_flight {
+            spec.pace.max_in_flight = self.pace.max_in_flight;
         }
     }
 }
@@ -99,8 +100,10 @@ pub(in crate::grpc) fn edit(
             "description" => edit.description = Some(description(subscription)?),
             "target_url" => edit.target_url = Some(target_url(subscription, policy)?),
             "event_types" => edit.filter = Some(filter(subscription)?),
-            "rate_limit" => edit.rate = Some(rate(subscription)?),
-            "max_in_flight" => edit.max_in_flight = Some(max_in_flight(subscription)?),
+            "rate_limit" => (edit.pace.rate, edit.sets_rate) = (rate(subscription)?, true),
+            "max_in_flight" => {
+                (edit.pace.max_in_flight, edit.sets_max_in_flight) = (max_in_flight(subscription)?, true);
+            }
             path if OUTPUT_ONLY.contains(&path) => {}
             unknown => {
                 let shown: String = unknown.chars().take(100).collect();

@@ -68,6 +68,7 @@ impl Store {
             .column(subscriptions::Column::Uid)
             .filter(subscriptions::Column::BlockedUntil.is_not_null())
             .filter(subscriptions::Column::DeletedAt.is_null())
+            .filter(subscriptions::Column::DisabledAt.is_null())
             .into_tuple()
             .all(&self.connections.writer)
             .await?;
@@ -117,7 +118,8 @@ pub(super) async fn admit(transaction: &DatabaseTransaction, ask: &Ask) -> Resul
 
 /// Whether there is any subscription that is blocked until a time that has come, or that has a rate limit.
 async fn any_special(transaction: &DatabaseTransaction, now: Timestamp) -> Result<bool, DbErr> {
-    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM subscriptions WHERE blocked_until <= $1)
+    const SQL: &str =
+        "SELECT EXISTS (SELECT 1 FROM subscriptions WHERE blocked_until <= $1 AND disabled_at IS NULL)
             OR EXISTS (SELECT 1 FROM subscriptions WHERE rate_per_second IS NOT NULL) AS special";
     let backend = transaction.get_database_backend();
     let sql = match backend {

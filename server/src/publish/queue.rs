@@ -1,0 +1,255 @@
+//! Where publishes wait for the writer: a line for each tenant, and turns between the lines.
+//!
+//! A tenant that floods makes its own line long, and callers who find it full wait to get in; the others' next event is in the next
+//! batch all the same. Within a line the order is that of arrival. While only one tenant publishes, which is usual, there are no turns to
+//! take, and an event costs no more than its place in a `VecDeque`.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, Semaphore};
+
+use crate::domain::id::TenantId;
+
+/// How many publishes of one tenant may wait; beyond that its callers wait to get in line.
+const LINE_LENGTH: usize = 4_096;
+
+/// What can wait here.
+pub(super) trait Waiting {
+    /// Whose line it waits in.
+    fn tenant(&self) -> &TenantId;
+    /// What it adds to the size of a batch, in bytes.
+    fn size(&self) -> usize;
+}
+
+/// The queue is closed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Closed;
+
+/// All lines.
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    arrived: Notify,
+}
+
+struct State<T> {
+    /// Those with something in them, and those that somebody waits to get in.
+    lines: HashMap<TenantId, Line<T>>,
+    /// Whose turn it is, for each line with something in it.
+    turns: VecDeque<TenantId>,
+    closed: bool,
+}
+
+struct Line<T> {
+    waiting: VecDeque<T>,
+    /// What is left of [`LINE_LENGTH`].
+    places: Arc<Semaphore>,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        let state = State { lines: HashMap::new(), turns: VecDeque::new(), closed: false };
+        Self { state: Mutex::new(state), arrived: Notify::new() }
+    }
+}
+
+impl<T: Waiting> Queue<T> {
+    /// Gets in line, as soon as there is a place.
+    pub(super) async fn join(&self, item: T) -> Result<(), Closed> {
+        let full = self.state().join(item)?;
+        if let Some((item, places)) = full {
+            // Those who wait for a place get one in turn.
+            places.acquire().await.map_err(|_| Closed)?.forget();
+            self.state().push(item)?;
+        }
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Takes the next batch, as soon as there is one: one item of each tenant in turn, until there are `max` or their sizes reach `bytes`.
+    pub(super) async fn next(&self, max: usize, bytes: usize) -> Vec<T> {
+        loop {
+            let batch = self.take(max, bytes);
+            if !batch.is_empty() {
+                return batch;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Takes what there is of the next batch.
+    pub(super) fn take(&self, max: usize, bytes: usize) -> Vec<T> {
+        self.state().take(max, bytes)
+    }
+
+    /// Lets nobody in any more. What is in line can still be taken.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        for line in state.lines.values() {
+            line.places.close();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Waiting> State<T> {
+    /// Lets an item in, or gives it back with what to wait for if its line is full.
+    fn join(&mut self, item: T) -> Result<Option<(T, Arc<Semaphore>)>, Closed> {
+        let line = self.lines.entry(item.tenant().clone()).or_default();
+        let Ok(place) = line.places.try_acquire() else {
+            return Ok(Some((item, Arc::clone(&line.places))));
+        };
+        place.forget();
+        self.push(item)?;
+        Ok(None)
+    }
+
+    /// Puts an item in a place that was taken for it.
+    fn push(&mut self, item: T) -> Result<(), Closed> {
+        if self.closed {
+            return Err(Closed);
+        }
+        let line = self.lines.entry(item.tenant().clone()).or_default();
+        if line.waiting.is_empty() {
+            self.turns.push_back(item.tenant().clone());
+        }
+        line.waiting.push_back(item);
+        Ok(())
+    }
+
+    fn take(&mut self, max: usize, bytes: usize) -> Vec<T> {
+        let mut batch = Vec::new();
+        let mut size = 0;
+        while batch.len() < max && size < bytes {
+            let Some(tenant) = self.turns.pop_front() else { break };
+            let Some(line) = self.lines.get_mut(&tenant) else { continue };
+            let alone = self.turns.is_empty();
+            let before = batch.len();
+            while batch.len() < max && size < bytes {
+                let Some(item) = line.waiting.pop_front() else { break };
+                size += item.size();
+                batch.push(item);
+                if !alone {
+                    break;
+                }
+            }
+            line.places.add_permits(batch.len() - before);
+            if !line.waiting.is_empty() {
+                self.turns.push_back(tenant);
+            } else if Arc::strong_count(&line.places) == 1 {
+                // Nobody waits to get in.
+                self.lines.remove(&tenant);
+            }
+        }
+        batch
+    }
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), places: Arc::new(Semaphore::new(LINE_LENGTH)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    /// The item of this number in a tenant's line.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Item(TenantId, usize);
+
+    impl Waiting for Item {
+        fn tenant(&self) -> &TenantId {
+            &self.0
+        }
+
+        fn size(&self) -> usize {
+            10
+        }
+    }
+
+    fn item(tenant: &str, number: usize) -> Item {
+        Item(TenantId::parse(tenant).unwrap(), number)
+    }
+
+    async fn joined(queue: &Queue<Item>, tenant: &str, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            queue.join(item(tenant, number)).await.unwrap();
+        }
+    }
+
+    fn names(batch: &[Item]) -> String {
+        let names: Vec<_> = batch.iter().map(|Item(tenant, number)| format!("{tenant}{number}")).collect();
+        names.join(" ")
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_floods_has_one_turn_like_the_others() {
+        let queue = Queue::default();
+        joined(&queue, "a", 0..6).await;
+        joined(&queue, "b", 0..2).await;
+        joined(&queue, "c", 0..1).await;
+        assert_eq!(names(&queue.next(5, 1_000).await), "a0 b0 c0 a1 b1");
+        joined(&queue, "c", 1..2).await;
+        assert_eq!(names(&queue.next(2, 1_000).await), "a2 c1");
+        assert_eq!(names(&queue.next(9, 1_000).await), "a3 a4 a5");
+        assert!(queue.state().lines.is_empty() && queue.state().turns.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_batch_has_an_end_in_events_and_in_bytes() {
+        let queue = Queue::default();
+        joined(&queue, "a", 0..9).await;
+        assert_eq!(queue.next(4, 1_000).await.len(), 4);
+        assert_eq!(queue.next(4, 15).await.len(), 2, "the last one may go beyond");
+        assert_eq!(queue.next(4, 1_000).await.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn whoever_finds_the_line_full_waits_for_a_place_in_it_and_nobody_else_does() {
+        let queue = Queue::default();
+        joined(&queue, "a", 0..LINE_LENGTH).await;
+        let mut first = pin!(queue.join(item("a", LINE_LENGTH)));
+        let mut second = pin!(queue.join(item("a", LINE_LENGTH + 1)));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        assert!(second.as_mut().poll(&mut context).is_pending());
+        joined(&queue, "b", 0..1).await;
+
+        assert_eq!(names(&queue.take(2, 1_000)), "a0 b0");
+        assert!(second.as_mut().poll(&mut context).is_pending(), "the first one waits longer");
+        assert_eq!(first.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+        assert_eq!(names(&queue.take(1, 1_000)), "a1");
+        assert_eq!(second.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+        let rest = queue.take(LINE_LENGTH * 2, usize::MAX);
+        let expected: Vec<_> = (2..LINE_LENGTH + 2).map(|number| item("a", number)).collect();
+        assert_eq!(rest, expected);
+    }
+
+    #[tokio::test]
+    async fn once_closed_it_lets_nobody_in_and_the_rest_out() {
+        let queue = Queue::default();
+        joined(&queue, "a", 0..LINE_LENGTH).await;
+        let mut waiting = pin!(queue.join(item("a", LINE_LENGTH)));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        queue.close();
+        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Err(Closed)));
+        assert_eq!(queue.join(item("a", 0)).await, Err(Closed));
+        assert_eq!(queue.join(item("b", 0)).await, Err(Closed));
+        assert_eq!(queue.take(LINE_LENGTH * 2, usize::MAX).len(), LINE_LENGTH);
+    }
+}
