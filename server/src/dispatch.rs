@@ -208,6 +208,8 @@ pub struct Claimed {
     pub claims: Vec<Claim>,
     /// Subscriptions of which something was left for their rate limit's sake, and when to look again.
     pub throttled: Vec<(SubscriptionUid, Timestamp)>,
+    /// How many others had expired, and were ended.
+    pub expired: usize,
 }
 
 /// A claim that has been used, and what follows.
@@ -410,8 +412,9 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             // Room that comes back during the claim is not seen by it.
             shared.wakeup.set_backlog(true);
         }
-        let Claimed { claims, throttled } = shared.queue.claim(&ask).await?;
+        let Claimed { claims, throttled, expired } = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
+        shared.metrics.expired(expired as u64);
         for (place, claim) in room.places().zip(claims) {
             if let Some(at) = claim.target.recovered_at.filter(|at| now < *at + RECOVERY) {
                 shared.permits.recovered(&claim.target, at);

@@ -71,6 +71,7 @@ impl Maintenance {
             total += expired;
         }
         if total > 0 {
+            self.metrics.expired(total);
             tracing::info!(deliveries = total, "ended what had expired");
         }
         Ok(total)

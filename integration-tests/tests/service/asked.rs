@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use postrider_integration_tests::{Receiver, Request, TestApp, an_event, on_both_databases};
+use bytes::Bytes;
+use postrider_integration_tests::{Receiver, Request, TestApp, an_event, on_both_databases, send_http1};
 use postrider_sdk::{
     Event, Reason,
     model::{Delivery, DeliveryState, EndReason, Priority},
@@ -27,6 +28,11 @@ fn data(requests: &[Request]) -> Vec<String> {
 
 fn ended(delivery: &Delivery) -> (DeliveryState, Option<EndReason>) {
     (delivery.state, delivery.end_reason)
+}
+
+async fn metrics(app: &TestApp) -> String {
+    let response = send_http1(app.http, http::Request::get("/metrics").body(Bytes::new()).unwrap()).await;
+    String::from_utf8(response.into_body().to_vec()).unwrap()
 }
 
 const EXPIRED: (DeliveryState, Option<EndReason>) = (DeliveryState::Failed, Some(EndReason::Expired));
@@ -210,6 +216,8 @@ on_both_databases! {
         app.client.subscriptions().resume(&name).await.unwrap();
         app.run_until_idle().await;
         assert_eq!(receiver.requests().len(), 0);
+        let metrics = metrics(&app).await;
+        assert!(metrics.contains("\npostrider_deliveries_expired_total 2\n"), "{metrics}");
         for delivery in app.client.deliveries().list().items().collect().await.unwrap() {
             assert_eq!((ended(&delivery), delivery.attempt_count), (EXPIRED, 0));
         }
@@ -220,7 +228,9 @@ on_both_databases! {
 
     async fn a_backlog_goes_out_by_priority(kind: Kind) {
         let room_for_one = |config: &mut postrider_server::config::Config| {
-            (config.dispatch.max_in_flight, config.dispatch.max_in_flight_per_subscription) = (1, 1);
+            config.dispatch.max_in_flight = 1;
+            config.dispatch.max_in_flight_per_tenant = 1;
+            config.dispatch.max_in_flight_per_subscription = 1;
         };
         let app = TestApp::builder(kind).await.with(room_for_one).start().await;
         let receiver = Receiver::start().await;

@@ -20,6 +20,7 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
         return shared.metrics.lost(1);
     }
     if claim.expired(now) {
+        shared.metrics.expired(1);
         return shared.settled.put(Settled::expired(claim, now), permit);
     }
     let span = trace_context::attempt_span(&claim);

@@ -66,7 +66,7 @@ impl Queue for Arc<FakeQueue> {
             let room = room.min(ask.max - claims.len()).min(due.len());
             claims.extend(due.drain(..room));
         }
-        Ok(Claimed { claims, throttled: Vec::new() })
+        Ok(Claimed { claims, ..Claimed::default() })
     }
 
     async fn blocked(&self) -> Result<HashSet<SubscriptionUid>, QueueError> {

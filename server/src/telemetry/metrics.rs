@@ -34,6 +34,7 @@ struct Instruments {
     lost: Counter,
     unrecorded: Counter,
     cancelled: Counter,
+    expired: Counter,
     in_flight: Gauge,
     breaker_openings: Counter,
     blocked: Gauge,
@@ -101,6 +102,7 @@ impl Default for Metrics {
             lost: Counter::default(),
             unrecorded: Counter::default(),
             cancelled: Counter::default(),
+            expired: Counter::default(),
             in_flight: Gauge::default(),
             breaker_openings: Counter::default(),
             blocked: Gauge::default(),
@@ -148,6 +150,11 @@ impl Default for Metrics {
             "deliveries_cancelled",
             "Deliveries cancelled because their subscription was deleted or disabled",
             instruments.cancelled.clone(),
+        );
+        registry.register(
+            "deliveries_expired",
+            "Deliveries that expired while they waited for an attempt",
+            instruments.expired.clone(),
         );
         registry.register(
             "attempts_in_flight",
@@ -226,6 +233,11 @@ impl Metrics {
     /// An attempt could not be recorded.
     pub fn unrecorded(&self) {
         self.0.unrecorded.inc();
+    }
+
+    /// Deliveries expired before another attempt.
+    pub fn expired(&self, count: u64) {
+        self.0.expired.inc_by(count);
     }
 
     /// Deliveries were cancelled with their subscription.

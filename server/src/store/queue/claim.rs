@@ -48,20 +48,21 @@ struct Taken {
 
 impl Store {
     pub(super) async fn claim_due(&self, ask: &Ask) -> Result<Claimed, Error> {
+        let mut ended = 0;
         loop {
             let taken = self.take_due(ask).await?;
             let (expired, claims): (Vec<_>, Vec<_>) =
                 taken.claims.into_iter().partition(|claim| claim.expired(ask.now));
             let none_expired = expired.is_empty();
             if !none_expired {
+                ended += expired.len();
                 // We hold them now like any attempt, and give them back the same way: it releases what waits for them.
-                tracing::debug!(deliveries = expired.len(), "ended what had expired before it was sent");
                 let expired: Vec<_> =
                     expired.into_iter().map(|claim| Settled::expired(claim, ask.now)).collect();
                 self.settle_batch(&expired).await?;
             }
             if none_expired || !claims.is_empty() {
-                return Ok(Claimed { claims, ..taken });
+                return Ok(Claimed { claims, throttled: taken.throttled, expired: ended });
             }
             // Behind those there may be others that are due. Each round ends some, so there is a last one.
         }
@@ -78,7 +79,7 @@ impl Store {
         let taken = Taken::find_by_statement(statement).all(&transaction).await?;
         if taken.is_empty() {
             transaction.rollback().await?;
-            return Ok(Claimed { claims: Vec::new(), throttled: admitted.throttled });
+            return Ok(Claimed { throttled: admitted.throttled, ..Claimed::default() });
         }
         let uids = taken.iter().map(|taken| taken.subscription_uid);
         let probes = health::take(&transaction, ask, &mut admitted, uids).await?;
@@ -103,7 +104,7 @@ impl Store {
             Some(Claim { delivery, attempt, event, target, leased_until, previous_span, probe })
         };
         let claims = taken.into_iter().filter_map(claim).collect();
-        Ok(Claimed { claims, throttled: admitted.throttled })
+        Ok(Claimed { claims, throttled: admitted.throttled, expired: 0 })
     }
 
     async fn events_of(
