@@ -27,6 +27,8 @@ impl Report {
         metrics: Vec<(String, f64)>,
     ) -> Self {
         let duplicates = findings.duplicates;
+        let read_your_writes =
+            evidence.published.iter().filter(|published| published.read_your_writes).count();
         let settled = settled_after
             .map_or("NOT".to_owned(), |after| format!("{:.1} s after the load", after.as_secs_f64()));
         let mut rows = vec![
@@ -34,6 +36,7 @@ impl Report {
             ("took", format!("{:.0} s", took.as_secs_f64())),
             ("faults", evidence.faults.len().to_string()),
             ("events acknowledged", evidence.published.len().to_string()),
+            ("of them, read your writes", read_your_writes.to_string()),
             ("deliveries wanted", findings.expected.to_string()),
             ("requests seen", evidence.requests.len().to_string()),
             ("ended without success", findings.ended_otherwise.to_string()),
@@ -97,7 +100,7 @@ impl fmt::Display for Report {
         let minutes = self.duration.as_secs_f64() / 60.0;
         writeln!(
             f,
-            "to repeat it: cargo build && cargo run -p postrider-integration-tests --bin bench -- faults --seed {} --minutes {minutes}",
+            "to repeat it: cargo build && cargo run -p postrider-integration-tests --bin faults -- --seed {} --minutes {minutes}",
             self.seed
         )
     }
