@@ -56,6 +56,9 @@ impl Builder {
         config.sender.allowed_networks = vec!["127.0.0.0/8".parse().unwrap()];
         config.retry.jitter = 0.0;
         config.breaker.jitter = 0.0;
+        // What is claimed is sent, so that limits can be seen at the receiver.
+        config.dispatch.max_queued = 0;
+        config.dispatch.max_queued_per_subscription = 0;
         Self { database, clock, config, telling_time: false }
     }
 

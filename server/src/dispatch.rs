@@ -56,6 +56,7 @@ mod poll;
 mod settler;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod vitals;
 
 pub use permits::{NoRoom, Permit};
@@ -81,6 +82,10 @@ pub struct Config {
     pub max_in_flight_per_tenant: usize,
     /// The most attempts under way from this node to one subscription.
     pub max_in_flight_per_subscription: usize,
+    /// The most deliveries that this node holds beyond those, to send them from memory as soon as their receivers have answered others.
+    pub max_queued: usize,
+    /// The most of them for one subscription, whose receiver must be well and quick.
+    pub max_queued_per_subscription: usize,
 }
 
 impl Default for Config {
@@ -91,6 +96,8 @@ impl Default for Config {
             max_in_flight: 1_024,
             max_in_flight_per_tenant: 768,
             max_in_flight_per_subscription: 128,
+            max_queued: 3_072,
+            max_queued_per_subscription: 896,
         }
     }
 }
@@ -123,6 +130,13 @@ impl Config {
             if !(1..=self.max_in_flight).contains(&limit) {
                 return Err(Invalid::new(field, "must be from 1 to `dispatch.max_in_flight`"));
             }
+        }
+        if self.max_queued > 100_000 {
+            return Err(Invalid::new("dispatch.max_queued", "must be at most 100000"));
+        }
+        if self.max_queued_per_subscription > self.max_queued {
+            let field = "dispatch.max_queued_per_subscription";
+            return Err(Invalid::new(field, "must be at most `dispatch.max_queued`"));
         }
         Ok(())
     }
@@ -246,6 +260,12 @@ impl Settled {
         Self::of(claim, Settlement::End(EndReason::Expired), at)
     }
 
+    /// A claim is given back unused: the delivery is due as it was before.
+    #[must_use]
+    pub fn returned(claim: Claim, at: Timestamp) -> Self {
+        Self::of(claim, Settlement::RetryAt(at), at)
+    }
+
     fn of(claim: Claim, settlement: Settlement, at: Timestamp) -> Self {
         Self {
             delivery: claim.delivery,
@@ -367,6 +387,11 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         self.0.config.lease
     }
 
+    /// Returns when there is room for attempts, or when it is no use to wait for that any longer: in some milliseconds at most.
+    pub async fn room(&self) {
+        self.0.permits.room().await;
+    }
+
     /// Takes room for one attempt, if there is any.
     pub fn reserve(&self, target: &Arc<Target>) -> Result<Permit, NoRoom> {
         self.0.permits.take(target, self.0.clock.now())
@@ -448,10 +473,11 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             now,
             leased_until: now + shared.config.lease,
             max,
-            max_per_subscription: shared.config.max_in_flight_per_subscription,
+            max_per_subscription: shared.config.max_in_flight_per_subscription
+                + shared.config.max_queued_per_subscription,
             in_flight,
             windows,
-            max_per_tenant: shared.config.max_in_flight_per_tenant,
+            max_per_tenant: shared.config.max_in_flight_per_tenant + shared.config.max_queued,
             tenants,
         };
         (ask, saturated)

@@ -8,6 +8,9 @@
 //!                                                                                       └─> start (Outlet)
 //! ```
 //!
+//! Where events come in faster than they go out, the writer waits some milliseconds for room before it takes the next batch: a delivery
+//! that has to be claimed costs more than one that goes out from memory, and so producers and receivers keep pace.
+//!
 //! A delivery for which the [`Outlet`] has room is committed already leased to this node and started from memory as
 //! soon as the commit stands; nobody polls for it. The others are found by the dispatcher's poll: those that are put off, and those
 //! that have to wait for an earlier one with the same ordering key, which only the commit finds out.
@@ -200,6 +203,9 @@ pub trait Outlet: Send + Sync + 'static {
 
     /// For how long a delivery is committed as claimed.
     fn lease(&self) -> Duration;
+
+    /// Returns when there is room for attempts, or when it is no use to wait for that any longer: in some milliseconds at most.
+    fn room(&self) -> impl Future<Output = ()> + Send;
 
     /// Takes room for an attempt at this target, if there is any.
     fn reserve(&self, target: &Arc<Target>) -> Result<Self::Permit, NoRoom>;

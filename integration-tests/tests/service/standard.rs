@@ -85,6 +85,7 @@ on_both_databases! {
     async fn what_cannot_be_claimed_does_not_make_a_node_not_ready(kind: Kind) {
         let app = TestApp::builder(kind).await.with(|config| {
             config.dispatch.max_in_flight = 2;
+            config.dispatch.max_in_flight_per_tenant = 2;
             config.dispatch.max_in_flight_per_subscription = 1;
         });
         let app = app.start().await;

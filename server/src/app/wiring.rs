@@ -24,6 +24,10 @@ impl publish::Outlet for Outlet {
         self.0.lease()
     }
 
+    async fn room(&self) {
+        self.0.room().await;
+    }
+
     fn reserve(&self, target: &Arc<Target>) -> Result<Permit, publish::NoRoom> {
         self.0.reserve(target).map_err(|refused| match refused {
             NoRoom::Taken => publish::NoRoom::Taken,

@@ -1,10 +1,10 @@
 //! One attempt, from the claim to its settlement.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use tracing::Instrument;
 
-use super::{Permit, Queue, Sender, Settled, Shared};
+use super::{Permit, Queue, Sender, Settled, Shared, turns};
 use crate::{
     clock,
     domain::{claim::Claim, delivery},
@@ -13,6 +13,10 @@ use crate::{
 
 /// Makes the attempt that `claim` calls for and hands over what follows.
 pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: Permit, claim: Claim) {
+    let Some(mut turn) = permit.turn(claim.probe.is_some(), &shared.clock).await else {
+        let now = shared.clock.now();
+        return shared.settled.put(Settled::returned(claim, now), permit);
+    };
     let now = shared.clock.now();
     if now + shared.sender.timeout() >= claim.leased_until {
         // We were held up for so long that somebody else could send it too, now or while we do.
@@ -27,7 +31,15 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
     let own = trace_context::of_span(&span);
     // Without a tracer of our own we pass on what the producer gave us (W3C Trace Context, section 2.3).
     let trace = own.as_ref().or(claim.event.trace.as_ref());
-    let mut attempt = shared.sender.send(&claim, trace, now).instrument(span.clone()).await;
+    let mut attempt = {
+        let mut sending = pin!(shared.sender.send(&claim, trace, now).instrument(span.clone()));
+        if let Ok(attempt) = tokio::time::timeout(turns::SLOW, &mut sending).await {
+            attempt
+        } else {
+            turn.slow_down();
+            sending.await
+        }
+    };
     attempt.span = own;
     let at = shared.clock.now();
     let policy = &shared.policy;
@@ -38,6 +50,7 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
         Some(probe) => policy.breaker.after_probe(probe, &attempt.outcome, at, clock::jitter()),
         None => shared.permits.record(&claim.target, &attempt, &policy.breaker, at, clock::jitter()),
     };
+    drop(turn);
     trace_context::record_outcome(&span, &attempt, settlement);
     shared.metrics.attempted(&attempt, settlement);
     let settled = Settled::attempted(claim, attempt, settlement, at);

@@ -1,13 +1,20 @@
-//! How many attempts may be under way: on this node, and from it to each tenant and each subscription.
+//! How many deliveries this node may hold at once: in all, for each tenant and for each subscription. Which of them are sent is a matter of
+//! [`turns`](super::turns).
+//!
+//! Slow receivers share half of the places, so that however many there are, the others find the other half.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
-use super::{poll::Wakeup, vitals::Vitals};
+use super::{poll::Wakeup, turns::Arrival, vitals::Vitals};
 use crate::{
     domain::{
         attempt::Attempt,
@@ -24,13 +31,24 @@ use crate::{
 /// some may get what they would if they were well.
 const MAX_WINDOWS: usize = 5_000;
 
+/// How long a publish may be kept waiting for room, and for how long none is after that was in vain.
+const WAIT_FOR_ROOM: Duration = Duration::from_millis(10);
+const WITHOUT_HOPE: Duration = Duration::from_secs(1);
+
 /// The room there is, and what is taken of it.
 pub(super) struct Permits {
     node: Arc<Semaphore>,
     total: u32,
+    /// Room for the attempts among them.
+    senders: Arc<Semaphore>,
     per_tenant: usize,
     per_subscription: usize,
+    /// How many deliveries may wait in memory, of all and of one subscription.
+    queued: usize,
+    queued_per_subscription: usize,
     taken: Mutex<Taken>,
+    /// Until when nobody waits for room.
+    hopeless_until: Mutex<Option<Instant>>,
     wakeup: Arc<Wakeup>,
     metrics: Metrics,
 }
@@ -39,7 +57,9 @@ pub(super) struct Permits {
 #[derive(Default)]
 struct Taken {
     by_subscription: HashMap<SubscriptionUid, Vitals>,
-    by_tenant: HashMap<TenantId, usize>,
+    by_tenant: HashMap<TenantId, Tenant>,
+    /// How many places are taken for slow receivers.
+    slow: usize,
     /// Subscriptions that the database says are blocked, as it was last asked.
     blocked: HashSet<SubscriptionUid>,
     /// Rate-limited subscriptions that have used up their rate, and when to look again.
@@ -48,7 +68,14 @@ struct Taken {
     generation: u64,
 }
 
-/// Room for one attempt at one subscription; given back when dropped.
+/// What is taken for one tenant.
+struct Tenant {
+    places: usize,
+    /// Room for its attempts.
+    senders: Arc<Semaphore>,
+}
+
+/// Room for one delivery to one subscription; given back when dropped.
 pub struct Permit {
     permits: Arc<Permits>,
     target: Arc<Target>,
@@ -90,13 +117,17 @@ pub(super) struct UnderWay {
 
 impl Permits {
     pub(super) fn new(config: &super::Config, wakeup: Arc<Wakeup>, metrics: Metrics) -> Arc<Self> {
-        let total = u32::try_from(config.max_in_flight).unwrap_or(u32::MAX);
+        let total = u32::try_from(config.max_in_flight + config.max_queued).unwrap_or(u32::MAX);
         Arc::new(Self {
             node: Arc::new(Semaphore::new(total as usize)),
             total,
+            senders: Arc::new(Semaphore::new(config.max_in_flight)),
+            queued: config.max_queued,
+            queued_per_subscription: config.max_queued_per_subscription,
             per_tenant: config.max_in_flight_per_tenant,
             per_subscription: config.max_in_flight_per_subscription,
             taken: Mutex::default(),
+            hopeless_until: Mutex::default(),
             wakeup,
             metrics,
         })
@@ -113,22 +144,40 @@ impl Permits {
             let is_throttled = taken.throttled.get(&target.uid).is_some_and(|until| now < *until);
             return Err(if is_throttled { NoRoom::Held } else { NoRoom::Taken });
         }
-        let under_way = taken.by_tenant.get(&target.tenant).copied().unwrap_or(0);
-        if under_way >= self.per_tenant {
+        if taken.of_tenant(&target.tenant) >= self.per_tenant + self.queued {
             return Err(NoRoom::Taken);
         }
         if let Some(vitals) = taken.by_subscription.get(&target.uid) {
             if vitals.opening {
                 return Err(NoRoom::Held);
             }
-            if vitals.in_flight >= vitals.room(self.limit(target)) {
+            if vitals.in_flight >= vitals.places(self.limit(target), self.queued_for(target))
+                || (vitals.slow && taken.slow >= self.most_slow())
+            {
                 return Err(NoRoom::Taken);
             }
         }
         let node = Arc::clone(&self.node).try_acquire_owned().map_err(|_| NoRoom::Taken)?;
-        taken.enter(target);
+        taken.enter(target, self.per_tenant);
         drop(taken);
         Ok(self.permit(target, node))
+    }
+
+    /// Returns when the node has room, or when it is no use to wait for it any longer.
+    pub(super) async fn room(&self) {
+        if self.node.available_permits() > 0 {
+            return;
+        }
+        let hopeless_until = *self.hopeless_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if hopeless_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        let some = (self.total / 16).max(1);
+        if tokio::time::timeout(WAIT_FOR_ROOM, self.node.acquire_many(some)).await.is_err() {
+            // Receivers that are slow have it all.
+            let until = Instant::now() + WITHOUT_HOPE;
+            *self.hopeless_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        }
     }
 
     /// Takes half of the free room of the node for a claim, and leaves the other half to publishes.
@@ -145,23 +194,29 @@ impl Permits {
 
     /// What is under way at this time.
     pub(super) fn under_way(&self, now: Timestamp) -> UnderWay {
-        let taken = self.taken();
+        let mut taken = self.taken();
+        let Taken { by_subscription, by_tenant, slow, blocked, .. } = &mut *taken;
+        let most_of_tenant = self.per_tenant + self.queued;
         let mut under_way = UnderWay {
             in_flight: Vec::new(),
             windows: Vec::new(),
-            tenants: taken.by_tenant.iter().map(|(tenant, count)| (tenant.clone(), *count)).collect(),
-            saturated: taken.by_tenant.values().any(|count| *count >= self.per_tenant),
+            tenants: by_tenant.iter().map(|(id, tenant)| (id.clone(), tenant.places)).collect(),
+            saturated: by_tenant.values().any(|tenant| tenant.places >= most_of_tenant),
         };
-        for (uid, vitals) in &taken.by_subscription {
-            let room = vitals.room(self.per_subscription);
+        for (uid, vitals) in by_subscription {
+            vitals.calm_down(now);
+            let mut places = vitals.places(self.per_subscription, self.queued_per_subscription);
+            if vitals.slow && *slow >= self.most_slow() {
+                places = places.min(vitals.in_flight);
+            }
             if vitals.in_flight > 0 {
                 under_way.in_flight.push((*uid, vitals.in_flight));
-                under_way.saturated |= vitals.in_flight >= room.max(1);
+                under_way.saturated |= vitals.in_flight >= places.max(1);
             }
             // The row says that those are blocked, and the claim reads it.
-            let is_special = vitals.is_special(now) && !taken.blocked.contains(uid);
+            let is_special = vitals.is_special(now) && !blocked.contains(uid);
             if is_special && under_way.windows.len() < MAX_WINDOWS {
-                under_way.windows.push((*uid, room));
+                under_way.windows.push((*uid, places));
             }
         }
         under_way
@@ -181,7 +236,76 @@ impl Permits {
         if taken.blocked.contains(&target.uid) {
             return None;
         }
-        taken.by_subscription.get_mut(&target.uid)?.record(attempt, policy, limit, now, jitter)
+        let Taken { by_subscription, slow, .. } = &mut *taken;
+        let vitals = by_subscription.get_mut(&target.uid)?;
+        let was_slow = vitals.slow;
+        let change = vitals.record(attempt, policy, limit, now, jitter);
+        match (was_slow, vitals.slow) {
+            (false, true) => *slow += vitals.in_flight,
+            (true, false) => *slow -= vitals.in_flight,
+            _ => {}
+        }
+        change
+    }
+
+    /// A delivery that this node holds is to be sent.
+    pub(super) fn line_up(&self, target: &Target, is_probe: bool) -> Arrival {
+        let limit = self.limit(target);
+        let mut taken = self.taken();
+        let is_blocked = taken.blocked.contains(&target.uid);
+        let Taken { by_subscription, by_tenant, .. } = &mut *taken;
+        let vitals = by_subscription.entry(target.uid).or_default();
+        if is_probe {
+            vitals.line.pass_by();
+        } else if is_blocked || vitals.opening {
+            return Arrival::Held;
+        } else if let Some(called) = vitals.line.join(vitals.room(limit)) {
+            return Arrival::Waiting(called);
+        }
+        let needs_room = !vitals.slow && !is_probe;
+        let senders = || by_tenant.get(&target.tenant).map(|tenant| Arc::clone(&tenant.senders));
+        Arrival::First(if needs_room { senders() } else { None })
+    }
+
+    /// Where an attempt at `target` finds its tenant's room; none if it needs none.
+    pub(super) fn room_needed(&self, target: &Target) -> Option<Arc<Semaphore>> {
+        let taken = self.taken();
+        if taken.by_subscription.get(&target.uid).is_some_and(|vitals| vitals.slow) {
+            return None;
+        }
+        taken.by_tenant.get(&target.tenant).map(|tenant| Arc::clone(&tenant.senders))
+    }
+
+    /// Where an attempt finds the node's room.
+    pub(super) fn senders(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.senders)
+    }
+
+    /// An attempt at `target` is over.
+    pub(super) fn leave_line(&self, target: &Target) {
+        let limit = self.limit(target);
+        if let Some(vitals) = self.taken().by_subscription.get_mut(&target.uid) {
+            vitals.line.leave(vitals.room(limit));
+        }
+    }
+
+    /// An attempt at `target` takes long.
+    pub(super) fn slow_down(&self, target: &Target) {
+        let mut taken = self.taken();
+        let Taken { by_subscription, slow, .. } = &mut *taken;
+        if let Some(vitals) = by_subscription.get_mut(&target.uid)
+            && !vitals.slow
+        {
+            vitals.slow = true;
+            *slow += vitals.in_flight;
+        }
+    }
+
+    /// A delivery to `target` has waited in vain.
+    pub(super) fn crowded(&self, target: &Target, now: Timestamp) {
+        if let Some(vitals) = self.taken().by_subscription.get_mut(&target.uid) {
+            vitals.crowded(now);
+        }
     }
 
     /// The database has taken note of an opening, or will never hear of it.
@@ -240,6 +364,17 @@ impl Permits {
         let _ = self.node.acquire_many(self.total).await;
     }
 
+    /// How many deliveries may be held for slow receivers together.
+    fn most_slow(&self) -> usize {
+        (self.total as usize / 2).max(1)
+    }
+
+    /// How many deliveries to `target` may wait in memory if it is well.
+    fn queued_for(&self, target: &Target) -> usize {
+        // Whoever asks for less than the server allows gets no more than that.
+        if target.pace.max_in_flight.is_some() { 0 } else { self.queued_per_subscription }
+    }
+
     /// How many attempts at `target` may be under way if it is well.
     fn limit(&self, target: &Target) -> usize {
         let own = target.pace.max_in_flight.map_or(usize::MAX, |own| own.get() as usize);
@@ -258,21 +393,29 @@ impl Permits {
 }
 
 impl Taken {
-    fn enter(&mut self, target: &Target) {
-        self.by_subscription.entry(target.uid).or_default().in_flight += 1;
-        *self.by_tenant.entry(target.tenant.clone()).or_default() += 1;
+    fn of_tenant(&self, tenant: &TenantId) -> usize {
+        self.by_tenant.get(tenant).map_or(0, |tenant| tenant.places)
+    }
+
+    fn enter(&mut self, target: &Target, per_tenant: usize) {
+        let vitals = self.by_subscription.entry(target.uid).or_default();
+        vitals.in_flight += 1;
+        self.slow += usize::from(vitals.slow);
+        let new = || Tenant { places: 0, senders: Arc::new(Semaphore::new(per_tenant)) };
+        self.by_tenant.entry(target.tenant.clone()).or_insert_with(new).places += 1;
     }
 
     fn leave(&mut self, target: &Target) {
         if let Some(vitals) = self.by_subscription.get_mut(&target.uid) {
             vitals.in_flight -= 1;
+            self.slow -= usize::from(vitals.slow);
             if vitals.is_blank() {
                 self.by_subscription.remove(&target.uid);
             }
         }
-        if let Some(count) = self.by_tenant.get_mut(&target.tenant) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(tenant) = self.by_tenant.get_mut(&target.tenant) {
+            tenant.places -= 1;
+            if tenant.places == 0 {
                 self.by_tenant.remove(&target.tenant);
             }
         }
@@ -298,8 +441,18 @@ impl Place {
     /// Uses the place for an attempt at `target`. The claim was told what was free, so the limits of tenant and subscription can be
     /// passed only by what was published during the claim.
     pub(super) fn at(self, target: &Arc<Target>) -> Permit {
-        self.permits.taken().enter(target);
+        self.permits.taken().enter(target, self.permits.per_tenant);
         self.permits.permit(target, self.node)
+    }
+}
+
+impl Permit {
+    pub(super) fn permits(&self) -> &Arc<Permits> {
+        &self.permits
+    }
+
+    pub(super) fn target(&self) -> &Arc<Target> {
+        &self.target
     }
 }
 
@@ -334,6 +487,20 @@ mod tests {
             max_in_flight: node,
             max_in_flight_per_tenant: tenant,
             max_in_flight_per_subscription: subscription,
+            max_queued: 0,
+            max_queued_per_subscription: 0,
+            ..Config::default()
+        };
+        Permits::new(&config, Arc::default(), Metrics::default())
+    }
+
+    fn permits_with_queue(node: usize, subscription: usize, queued: usize) -> Arc<Permits> {
+        let config = Config {
+            max_in_flight: node,
+            max_in_flight_per_tenant: node,
+            max_in_flight_per_subscription: subscription,
+            max_queued: queued,
+            max_queued_per_subscription: queued,
             ..Config::default()
         };
         Permits::new(&config, Arc::default(), Metrics::default())
@@ -389,6 +556,54 @@ mod tests {
         drop(held);
         assert_eq!(permits.under_way(NOW).in_flight, [(other.uid, 1)]);
         assert!(permits.take(&slow, NOW).is_ok());
+    }
+
+    #[test]
+    fn more_is_held_than_is_sent_but_only_for_a_receiver_that_is_well_and_asks_for_no_less() {
+        let permits = permits_with_queue(10, 2, 5);
+        let (well, modest, slow) =
+            (target(), target_with(|target| target.pace.max_in_flight = NonZeroU32::new(2)), target());
+        assert_eq!(take_all(&permits, &well).len(), 2 + 5);
+        assert_eq!(take_all(&permits, &modest).len(), 2);
+        let one = permits.take(&slow, NOW);
+        permits.slow_down(&slow);
+        assert_eq!(take_all(&permits, &slow).len(), 1);
+        drop(one);
+        let held = permits.take(&well, NOW);
+        permits.crowded(&well, NOW);
+        assert_eq!(take_all(&permits, &well).len(), 1, "one waited in vain");
+        permits.under_way(NOW + RECOVERY);
+        assert_eq!(take_all(&permits, &well).len(), 6, "that was long ago");
+        drop(held);
+    }
+
+    #[test]
+    fn slow_receivers_share_half_of_the_places() {
+        let permits = permits_with_queue(4, 4, 4);
+        let slow: Vec<_> = (0..5).map(|_| target()).collect();
+        let first: Vec<_> = slow.iter().map(|target| permits.take(target, NOW).unwrap()).collect();
+        for target in &slow {
+            permits.slow_down(target);
+        }
+        assert_eq!(refused(&permits, &slow[0]), Some(NoRoom::Taken));
+        assert_eq!(window(&permits, &slow[0], NOW), Some(1), "the claim takes no more of it");
+        assert_eq!(take_all(&permits, &target()).len(), 3, "all that is left");
+        drop(first);
+        assert_eq!(permits.taken().slow, 0);
+        assert_eq!(take_all(&permits, &slow[0]).len(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_room_for_long_nor_again_and_again() {
+        let permits = permits(1, 1, 1);
+        let begun = Instant::now();
+        permits.room().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let held = permits.take(&target(), NOW);
+        permits.room().await;
+        permits.room().await;
+        assert!((WAIT_FOR_ROOM..WAIT_FOR_ROOM * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        drop(held);
     }
 
     #[test]

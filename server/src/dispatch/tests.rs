@@ -230,8 +230,31 @@ fn config(max_in_flight: usize, max_in_flight_per_subscription: usize) -> Config
         max_in_flight_per_tenant: max_in_flight,
         max_in_flight_per_subscription,
         poll_interval: POLL_INTERVAL,
+        max_queued: 0,
+        max_queued_per_subscription: 0,
         ..Config::default()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_is_held_than_is_sent_at_once() {
+    let queue = FakeQueue::holding(300, 2);
+    let config = Config { max_queued: 100, max_queued_per_subscription: 50, ..config(6, 4) };
+    let (most, took) = run(&queue, config, 600).await;
+    assert_eq!(most, 6, "the node's limit holds for what is sent");
+    assert!(took < POLL_INTERVAL, "it took {took:?}");
+    assert_eq!(*queue.unattempted.lock().unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_breaker_opens_what_waits_in_line_is_given_back_without_an_attempt() {
+    let queue = FakeQueue::holding(50, 1);
+    let dead = *queue.due.lock().unwrap().keys().next().unwrap();
+    let sender = FakeSender { failing: HashSet::from([dead]), ..FakeSender::default() };
+    let config = Config { max_queued: 100, max_queued_per_subscription: 100, ..config(4, 4) };
+    run_with(&queue, sender, config, 50).await;
+    let unattempted = *queue.unattempted.lock().unwrap();
+    assert!((50 - 10 - 3..50 - 10 + 1).contains(&unattempted), "{unattempted} were given back");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::turns::{Line, SLOW};
 use crate::domain::{
     attempt::Attempt,
     breaker::{BreakerPolicy, HealthChange, Tally},
@@ -18,8 +19,14 @@ const KEPT: Duration = Duration::from_mins(10);
 /// One subscription as this node sees it. Forgotten when nothing is under way and there is no trouble to remember.
 #[derive(Debug, Default)]
 pub(super) struct Vitals {
-    /// Attempts under way.
+    /// Deliveries that this node holds: attempts under way, in line, or over and not settled yet.
     pub(super) in_flight: usize,
+    /// Which of them send.
+    pub(super) line: Line,
+    /// Whether its receiver takes long to answer.
+    pub(super) slow: bool,
+    /// When one last waited in line in vain.
+    crowded_at: Option<Timestamp>,
     /// The breaker has opened here, and the database does not know it yet.
     pub(super) opening: bool,
     tally: Tally,
@@ -30,6 +37,12 @@ pub(super) struct Vitals {
 }
 
 impl Vitals {
+    /// How many deliveries this node may hold: as many as can be sent at once, and where all is well `queued` more.
+    pub(super) fn places(&self, limit: usize, queued: usize) -> usize {
+        let is_well = self.window.is_open() && !self.slow && self.crowded_at.is_none();
+        self.room(limit) + if is_well && !self.opening { queued } else { 0 }
+    }
+
     /// How many attempts may be under way, where `limit` is the most.
     pub(super) fn room(&self, limit: usize) -> usize {
         if self.opening { 0 } else { self.window.size(number(limit)) as usize }
@@ -37,7 +50,11 @@ impl Vitals {
 
     /// Whether a claim must be told of its room: where it is less than the limit, or was until a moment ago.
     pub(super) fn is_special(&self, now: Timestamp) -> bool {
-        self.opening || !self.window.is_open() || self.turned_at.is_some_and(|at| now < at + RECOVERY)
+        self.opening
+            || self.slow
+            || self.crowded_at.is_some()
+            || !self.window.is_open()
+            || self.turned_at.is_some_and(|at| now < at + RECOVERY)
     }
 
     /// Takes note of an attempt. Says whether its breaker opens.
@@ -50,6 +67,7 @@ impl Vitals {
         jitter: Jitter,
     ) -> Option<HealthChange> {
         self.last_outcome_at = now;
+        self.slow = attempt.timings.total >= SLOW;
         if self.opening || self.turned_at.is_some_and(|at| attempt.started_at < at) {
             return None;
         }
@@ -60,8 +78,20 @@ impl Vitals {
             self.opening = true;
             self.turned_at = Some(now);
             self.tally = Tally::default();
+            self.line.dissolve();
         }
         change
+    }
+
+    /// One has waited in line in vain.
+    pub(super) fn crowded(&mut self, now: Timestamp) {
+        self.crowded_at = Some(now);
+        self.last_outcome_at = self.last_outcome_at.max(now);
+    }
+
+    /// Forgets that it was crowded, after a while.
+    pub(super) fn calm_down(&mut self, now: Timestamp) {
+        self.crowded_at = self.crowded_at.filter(|at| now < *at + RECOVERY);
     }
 
     /// Its breaker closed: it begins with one attempt at a time.
@@ -83,6 +113,8 @@ impl Vitals {
         self.in_flight == 0
             && !self.opening
             && self.turned_at.is_none()
+            && !self.slow
+            && self.crowded_at.is_none()
             && self.window.is_open()
             && self.tally.is_clean()
     }

@@ -61,6 +61,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         let mut state = self.state.lock().await;
         let State { tables, last } = &mut *state;
         loop {
+            self.outlet.room().await;
             let pending = tokio::select! {
                 biased;
                 pending = self.queue.next(MAX_EVENTS, MAX_BYTES) => pending,

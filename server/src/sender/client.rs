@@ -17,7 +17,8 @@ use super::{
 };
 use crate::domain::address::AddressPolicy;
 
-/// As many idle connections as there may be attempts under way to one subscription, or bursts would open new ones each time.
+/// As many idle connections as there may be attempts under way, as many subscriptions may have one host; or bursts would open new ones
+/// each time.
 const MAX_IDLE_PER_HOST: usize = 1024;
 /// Shorter than the five seconds after which Node.js and Apache close idle connections, lest a request cross that.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);

@@ -219,12 +219,12 @@ impl<const N: usize> Inserted<N> {
     }
 
     /// The insertion in PostgreSQL of rows whose arrays are the parameters from `$first` on.
-    pub(super) fn into_table(&self, first: usize) -> String {
-        format!("{} {}", self.into_table_strictly(&self.rows.select(first)), self.tail)
+    pub(super) fn insertion(&self, first: usize) -> String {
+        format!("{} {}", self.insertion_to_the_last(&self.rows.select(first)), self.tail)
     }
 
     /// The insertion in PostgreSQL of rows that `select` gives, to the last of them or none.
-    pub(super) fn into_table_strictly(&self, select: &str) -> String {
+    pub(super) fn insertion_to_the_last(&self, select: &str) -> String {
         format!("INSERT INTO {} ({}) {select}", self.table, self.rows.names())
     }
 
@@ -242,7 +242,7 @@ impl<const N: usize> Inserted<N> {
                 format!("INSERT INTO {} ({}) VALUES {rows} {}", self.table, self.rows.names(), self.tail)
             }),
             backend => {
-                vec![Statement::from_sql_and_values(backend, self.into_table(1), self.rows.arrays(rows))]
+                vec![Statement::from_sql_and_values(backend, self.insertion(1), self.rows.arrays(rows))]
             }
         };
         let mut inserted = 0;

@@ -113,88 +113,91 @@ impl Default for Metrics {
             oldest_due: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register(
-            "events_published",
-            "Publishes by what they came to",
-            instruments.published.clone(),
-        );
+        instruments.register(&mut registry);
+        Self(Arc::new(Instruments { registry, ..instruments }))
+    }
+}
+
+impl Instruments {
+    /// Says what each is called and means.
+    fn register(&self, registry: &mut Registry) {
+        registry.register("events_published", "Publishes by what they came to", self.published.clone());
         registry.register_with_unit(
             "publish_duration",
             "From a publish's arrival to its commit",
             Unit::Seconds,
-            instruments.publish_duration.clone(),
+            self.publish_duration.clone(),
         );
-        registry.register("attempts", "Attempts by what they came to", instruments.attempts.clone());
+        registry.register("attempts", "Attempts by what they came to", self.attempts.clone());
         registry.register_with_unit(
             "attempt_duration",
             "From an attempt's start to its outcome",
             Unit::Seconds,
-            instruments.attempt_duration.clone(),
+            self.attempt_duration.clone(),
         );
         registry.register(
             "deliveries_ended",
             "Deliveries by how they ended after an attempt",
-            instruments.ended.clone(),
+            self.ended.clone(),
         );
         registry.register(
             "settlements_lost",
             "Attempts that ended after their delivery was taken over or called off",
-            instruments.lost.clone(),
+            self.lost.clone(),
         );
         registry.register(
             "attempts_unrecorded",
             "Attempts that could not be recorded and are made again",
-            instruments.unrecorded.clone(),
+            self.unrecorded.clone(),
         );
         registry.register(
             "deliveries_cancelled",
             "Deliveries cancelled because their subscription was deleted or disabled",
-            instruments.cancelled.clone(),
+            self.cancelled.clone(),
         );
         registry.register(
             "deliveries_expired",
             "Deliveries that expired while they waited for an attempt",
-            instruments.expired.clone(),
+            self.expired.clone(),
         );
         registry.register(
             "attempts_in_flight",
             "Attempts under way on this node, to the end of their settlement",
-            instruments.in_flight.clone(),
+            self.in_flight.clone(),
         );
         registry.register(
             "breaker_openings",
             "Subscriptions that this node has blocked because their receivers fail",
-            instruments.breaker_openings.clone(),
+            self.breaker_openings.clone(),
         );
         registry.register(
             "subscriptions_blocked",
             "Subscriptions that are blocked, by whichever node",
-            instruments.blocked.clone(),
+            self.blocked.clone(),
         );
         registry.register(
             "claims_throttled",
             "Claims that left something due for the sake of a subscription's rate limit, counted for each subscription",
-            instruments.throttled.clone(),
+            self.throttled.clone(),
         );
-        registry.register("ready", "1 while the node is ready", instruments.ready.clone());
+        registry.register("ready", "1 while the node is ready", self.ready.clone());
         registry.register_with_unit(
             "claim_age",
             "Since the node last looked for due deliveries with success",
             Unit::Seconds,
-            instruments.claim_age.clone(),
+            self.claim_age.clone(),
         );
         registry.register(
             "shed",
             "Connections, requests and events refused because there was no room for them",
-            instruments.shed.clone(),
+            self.shed.clone(),
         );
         registry.register_with_unit(
             "oldest_due",
             "For how long the oldest delivery that this node could claim has been due",
             Unit::Seconds,
-            instruments.oldest_due.clone(),
+            self.oldest_due.clone(),
         );
-        Self(Arc::new(Instruments { registry, ..instruments }))
     }
 }
 

@@ -22,9 +22,9 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
     // Rows come in only if no match table is out of date.
     let select = |select: String| format!("{select} WHERE NOT EXISTS (SELECT FROM stale)");
     // The first two parameters are the tenants and the versions.
-    let events = EVENTS.into_table_strictly(&select(EVENTS.rows.select(3)));
-    let payloads = PAYLOADS.into_table_strictly(&select(PAYLOADS.rows.select(3 + 18)));
-    let deliveries = DELIVERIES.into_table_strictly(&select(DELIVERIES.rows.select(3 + 18 + 2)));
+    let events = EVENTS.insertion_to_the_last(&select(EVENTS.rows.select(3)));
+    let payloads = PAYLOADS.insertion_to_the_last(&select(PAYLOADS.rows.select(3 + 18)));
+    let deliveries = DELIVERIES.insertion_to_the_last(&select(DELIVERIES.rows.select(3 + 18 + 2)));
     format!(
         "WITH stale AS MATERIALIZED (
              SELECT known.tenant_id FROM unnest($1::text[], $2::bigint[]) AS known (tenant_id, version)

@@ -64,8 +64,9 @@ pub(super) static DELIVERIES: Inserted<12> = Inserted::new(
 pub(super) fn events(entries: &[Entry]) -> Vec<[Value; 18]> {
     let mut in_order: Vec<_> = entries.iter().collect();
     // All nodes in one order, so that two that bring the same request ids wait for each other and do not deadlock.
-    in_order
-        .sort_by_key(|entry| (&entry.event.tenant, entry.event.request_id.as_ref().map(|id| id.as_str())));
+    in_order.sort_by_key(|entry| {
+        (&entry.event.tenant, entry.event.request_id.as_ref().map(crate::domain::event::RequestId::as_str))
+    });
     in_order.into_iter().map(event).collect()
 }
 
@@ -84,11 +85,11 @@ fn event(entry: &Entry) -> [Value; 18] {
         event.content.time.map(Timestamp::as_micros).into(),
         event.content.payload.content_type.as_str().into(),
         attributes.into(),
-        event.request_id.as_ref().map(|id| id.as_str()).into(),
+        event.request_id.as_ref().map(crate::domain::event::RequestId::as_str).into(),
         entry.fingerprint.map(|fingerprint| fingerprint.0.to_vec()).into(),
-        event.trace.as_ref().map(|trace| trace.traceparent()).into(),
-        event.trace.as_ref().map(|trace| trace.tracestate()).into(),
-        handling.ordering_key.as_ref().map(|key| key.as_str()).into(),
+        event.trace.as_ref().map(crate::domain::trace_context::TraceContext::traceparent).into(),
+        event.trace.as_ref().map(crate::domain::trace_context::TraceContext::tracestate).into(),
+        handling.ordering_key.as_ref().map(crate::domain::handling::OrderingKey::as_str).into(),
         handling.deliver_at.map(Timestamp::as_micros).into(),
         handling.expire_at.map(Timestamp::as_micros).into(),
         codes::priority_code(handling.priority).into(),
@@ -132,7 +133,7 @@ pub(super) fn deliveries(
                 due_at.as_micros().into(),
                 entry.event.created_at.as_micros().into(),
                 codes::priority_code(handling.priority).into(),
-                handling.ordering_key.as_ref().map(|key| key.as_str()).into(),
+                handling.ordering_key.as_ref().map(crate::domain::handling::OrderingKey::as_str).into(),
                 place.map(|place| place.position).into(),
                 handling.expire_at.map(Timestamp::as_micros).into(),
             ]);

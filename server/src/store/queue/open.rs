@@ -145,10 +145,10 @@ fn parameters(ask: &Ask) -> Vec<Value> {
     vec![
         ask.now.as_micros().into(),
         ask.leased_until.as_micros().into(),
-        integer(ask.max_per_subscription).into(),
-        integer(ask.max.min(MAX_CLAIMED)).into(),
+        integer(ask.max_per_subscription),
+        integer(ask.max.min(MAX_CLAIMED)),
         ask.now.before(RECOVERY).as_micros().into(),
-        integer(ask.max_per_tenant).into(),
+        integer(ask.max_per_tenant),
     ]
 }
 

@@ -83,7 +83,7 @@ fn sqlite(rows: &str) -> String {
 /// then the planner may go through all that is pending for each of them: it has no idea how few they are. For the same reason `state` is
 /// hidden from it, or it would take the index of what is pending.
 static POSTGRES: LazyLock<String> = LazyLock::new(|| {
-    let attempts = ATTEMPTS.into_table(1);
+    let attempts = ATTEMPTS.insertion(1);
     let [ids, numbers, values @ ..] = SETTLED.array_names(1 + 16);
     let values = values.map(|array| array.at("place")).join(", ");
     format!(
@@ -115,7 +115,7 @@ impl Store {
         let turned = health::turn(&transaction, batch).await?;
         let disabled = disable_gone(&transaction, batch).await?;
         transaction.commit().await?;
-        Ok(Settling { lost, released, turned, disabled })
+        Ok(Settling { lost, disabled, turned, released })
     }
 }
 
@@ -200,7 +200,7 @@ fn settlement_values(settled: &Settled) -> [Value; 8] {
         end_reason.into(),
         due_at.as_micros().into(),
         ended_at.map(Timestamp::as_micros).into(),
-        span.map(|span| span.traceparent()).into(),
+        span.map(crate::domain::trace_context::TraceContext::traceparent).into(),
         // What was not attempted does not count as an attempt.
         (number - i32::from(settled.attempt.is_none())).into(),
     ]

@@ -5,11 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpSocket;
 
-use super::{
-    drain::Drain,
-    healthy::{Healthy, Phase},
-    waiting::Waiting,
-};
+use super::{drain::Drain, healthy::Healthy, waiting::Waiting};
 use crate::{
     Failure, clock,
     options::{Common, seconds},
@@ -98,9 +94,13 @@ async fn measure(how: &Options, stage: &Stage, report: &mut Report) -> Result<()
     let back_at = clock::now();
     let back = dead.come_back(waiting.first, how.recovery).await?;
     let drain = Drain { receiver: &back, group: DEAD, count: waiting.count, back_at, limit: how.drain };
-    let (drained, meanwhile) = tokio::join!(drain.watch(), healthy.measure(stage, time));
+    let meanwhile = async {
+        drain.begun().await?;
+        healthy.measure(stage, time).await
+    };
+    let (drained, meanwhile) = tokio::join!(drain.watch(), meanwhile);
     drained?.tell(report);
-    let meanwhile: Phase = meanwhile?;
+    let meanwhile = meanwhile?;
     meanwhile.tell("while the receiver catches up", report);
 
     paused.compare(&without, "paused backlog to without", report);

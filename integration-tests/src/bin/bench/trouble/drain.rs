@@ -33,14 +33,24 @@ pub(super) struct Drained {
 }
 
 impl Drain<'_> {
+    /// Watches until the first has arrived or the time is over.
+    pub(super) async fn begun(&self) -> Result<(), Failure> {
+        self.until(1).await
+    }
+
     /// Watches until all has arrived or the time is over.
     pub(super) async fn watch(&self) -> Result<Drained, Failure> {
-        let end = Instant::now() + self.limit;
-        while Instant::now() < end && self.receiver.unique(self.group).await? < self.count {
-            pause(POLL).await;
-        }
+        self.until(self.count).await?;
         let arrived = self.receiver.report(self.group).await?;
         Ok(Drained { arrived, count: self.count, back_at: self.back_at })
+    }
+
+    async fn until(&self, count: u64) -> Result<(), Failure> {
+        let end = Instant::now() + self.limit;
+        while Instant::now() < end && self.receiver.unique(self.group).await? < count {
+            pause(POLL).await;
+        }
+        Ok(())
     }
 }
 
