@@ -8,7 +8,7 @@ use std::{
 use futures_util::StreamExt;
 use postrider_sdk::{
     Client, RetryPolicy,
-    model::{AttemptOutcome, DeliveryState},
+    model::{AttemptOutcome, DeliveryState, Health, Subscription},
 };
 
 use super::{
@@ -32,7 +32,17 @@ fn failed(error: &postrider_sdk::Error) -> Error {
     Error(format!("the API does not tell what became of events: {error}"))
 }
 
-/// Waits until nothing is pending, or as long as it may take. Returns how long it took, if it did.
+/// The subscriptions that wait for their next probe: what is due for them is left alone until then.
+async fn blocked(client: &Client, tenant: &str) -> Result<HashSet<String>, Error> {
+    let listed = client.tenant(tenant).subscriptions().list().page_size(1_000).items().collect().await;
+    let now = time_now();
+    let waits = |subscription: &Subscription| matches!(subscription.health, Health::Blocked { next_probe_at: Some(at), .. } if at > now);
+    let subscriptions = listed.map_err(|error| failed(&error))?.into_iter();
+    Ok(subscriptions.filter(waits).map(|subscription| subscription.name).collect())
+}
+
+/// Waits until nothing is pending but what is kept from being sent by a breaker, or as long as it may take. Returns how long it took, if
+/// it did.
 pub(super) async fn settled(
     nodes: &Nodes,
     ledger: &Ledger,
@@ -44,8 +54,11 @@ pub(super) async fn settled(
         let mut pending = false;
         for tenant in &ledger.tenants {
             let deliveries = client.tenant(tenant).deliveries();
-            let page = deliveries.list().state(DeliveryState::Pending).page_size(1).page().await;
-            pending |= !page.map_err(|error| failed(&error))?.items.is_empty();
+            let page = deliveries.list().state(DeliveryState::Pending).page_size(1_000).page().await;
+            let page = page.map_err(|error| failed(&error))?;
+            let blocked =
+                if page.items.is_empty() { HashSet::new() } else { blocked(&client, tenant).await? };
+            pending |= page.items.iter().any(|delivery| !blocked.contains(&delivery.subscription));
         }
         if !pending {
             return Ok(Some(begun.elapsed()));
@@ -61,6 +74,7 @@ pub(super) async fn records(nodes: &Nodes, ledger: &Ledger) -> Result<Vec<Delive
     let mut records = Vec::new();
     for tenant in &ledger.tenants {
         let listed = client.tenant(tenant).deliveries().list().page_size(1_000).items().collect().await;
+        let blocked = blocked(&client, tenant).await?;
         let now = time_now();
         for delivery in listed.map_err(|error| failed(&error))? {
             let subscription = format!("{tenant}/{}", last_segment(&delivery.subscription));
@@ -70,7 +84,8 @@ pub(super) async fn records(nodes: &Nodes, ledger: &Ledger) -> Result<Vec<Delive
                 state: delivery.state,
                 end_reason: delivery.end_reason,
                 begun: delivery.attempt_count,
-                overdue: delivery.due_at.is_some_and(|due_at| due_at < now),
+                overdue: delivery.due_at.is_some_and(|due_at| due_at < now)
+                    && !blocked.contains(&delivery.subscription),
                 attempts: None,
                 name: delivery.name,
             });

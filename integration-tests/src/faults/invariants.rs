@@ -4,7 +4,7 @@
 //! 2. What is recorded as delivered was acknowledged by the receiver.
 //! 3. The receiver acknowledged a delivery twice only where the first outcome could not be recorded: around a fault, or because the
 //!    answer did not reach the node.
-//! 4. Nothing is pending past its due time.
+//! 4. Nothing is pending past its due time, but for what a breaker keeps from being sent until its next probe.
 //! 5. The API's record of attempts agrees with what the receiver saw.
 //! 6. Events of one ordering key came one after another, in the order in which they were published.
 //! 7. Every node is ready again.

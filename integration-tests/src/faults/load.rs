@@ -22,8 +22,8 @@ use super::{
 /// Who owns events. The load is spread over them.
 pub(super) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 /// The subscriptions of each tenant, with the one pattern that each has.
-const SUBSCRIPTIONS: [(&str, &str); 3] =
-    [("all", "load.**"), ("orders", "load.order.*"), (DEAD, "load.refund.*")];
+const SUBSCRIPTIONS: [(&str, &str); 3] = [("all", "load.**"), ("orders", "load.order.*"), (DEAD, DEAD_TYPES)];
+const DEAD_TYPES: &str = "load.refund.*";
 /// What is published, and how often in twenty.
 const TYPES: [(&str, usize); 3] =
     [("load.order.created", 11), ("load.user.updated", 8), ("load.refund.made", 1)];
@@ -176,19 +176,25 @@ impl Producer {
     ) {
         let data = serde_json::json!({ "request_id": request_id }).to_string();
         let read_your_writes = node.is_some();
-        // For ordering keys: events of one key are published one after another by one producer.
+        // Events of one key are published one after another by one producer. What waits for the receiver that is always dead has
+        // none, or all of it would wait for the first.
+        let is_ordered = !read_your_writes && !wants(DEAD_TYPES, event_type) && self.chance.below(3) == 0;
+        let ordering_key = is_ordered.then(|| format!("producer-{}", self.number));
         let place = self.places.fetch_add(1, Ordering::Relaxed);
         loop {
             let target = node.take().unwrap_or_else(|| self.chance.below(self.clients.len()));
-            let event =
+            let mut event =
                 Event::new(event_type).data(data.clone(), "application/json").request_id(request_id.as_str());
+            if let Some(key) = &ordering_key {
+                event = event.ordering_key(key.as_str());
+            }
             match self.clients[target].tenant(tenant).publish(event).await {
                 Ok(published) => {
                     self.ledger.lock().unwrap().events.push(Published {
                         event: published.event_id().to_owned(),
                         request_id,
                         wanted_by,
-                        ordering_key: None,
+                        ordering_key,
                         place,
                         read_your_writes,
                     });

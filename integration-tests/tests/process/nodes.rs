@@ -60,7 +60,10 @@ async fn what_a_full_node_leaves_over_goes_to_another_one_before_its_poll() {
             // The attempt that fills the node does not end by itself while we look.
             .with("POSTRIDER_SENDER_TIMEOUT", "50s")
             .with("POSTRIDER_DISPATCH_MAX_IN_FLIGHT", "1")
+            .with("POSTRIDER_DISPATCH_MAX_IN_FLIGHT_PER_TENANT", "1")
             .with("POSTRIDER_DISPATCH_MAX_IN_FLIGHT_PER_SUBSCRIPTION", "1")
+            .with("POSTRIDER_DISPATCH_MAX_QUEUED", "0")
+            .with("POSTRIDER_DISPATCH_MAX_QUEUED_PER_SUBSCRIPTION", "0")
     };
     let (full, free) = tokio::join!(busy(node(&database)).start(), busy(node(&database)).start());
     let receiver = Receiver::start().await;

@@ -22,6 +22,7 @@ mod overdue;
 mod priority;
 mod publish;
 mod retention;
+mod scale;
 mod secrets;
 mod settle;
 mod steer;

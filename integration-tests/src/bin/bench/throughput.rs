@@ -93,7 +93,7 @@ async fn measure(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<
         .section("latency")
         .latencies("publish", &outcome.latencies)
         .latencies("publish_to_callback", &arrived.latencies);
-    cost(report, &outcome, used);
+    cost(report, stage.options.database, &outcome, used);
     own_counters(report, &outcome, &counted, &stage.server.counters().await?);
     memory(report, stage);
     database(report, stage, &outcome, used, lagging).await
@@ -145,14 +145,18 @@ fn rates(
     }
 }
 
-fn cost(report: &mut Report, outcome: &Outcome, used: Reading) {
+fn cost(report: &mut Report, kind: Kind, outcome: &Outcome, used: Reading) {
     let events = outcome.acknowledged;
-    let ours = used.server + used.database.unwrap_or(0);
+    // SQLite has no processes; those of a PostgreSQL elsewhere are not known.
+    let ours = match kind {
+        Kind::Sqlite => Some(used.server),
+        Kind::Postgres => used.database.map(|database| database + used.server),
+    };
     report
         .section("CPU microseconds per event")
         .number("server", per(used.server, events))
         .number("database", used.database.and_then(|cpu| per(cpu, events)))
-        .number("server_and_database", per(ours, events))
+        .number("server_and_database", ours.and_then(|cpu| per(cpu, events)))
         .number("receiver", per(used.receiver, events))
         .number("load", per(outcome.cpu, events));
     report

@@ -1,0 +1,96 @@
+//! With a million deliveries waiting, the statements of the hot path do no more work than with none: what PostgreSQL counts of their
+//! blocks and rows is in proportion to what they return. So it is for a table that was never analysed, and for one that was.
+
+use postrider_integration_tests::Kind;
+use postrider_server::{dispatch::Queue, domain::subscription::Subscription};
+use sea_orm::{ConnectionTrait, Statement};
+
+use crate::{
+    fixtures::{NOW, a_draft, acknowledged, ask, name},
+    node::Node,
+};
+
+/// How many of one event's deliveries wait for each of two subscriptions, of which one is blocked.
+const WAITING: u64 = 500_000;
+/// What a row may cost, in blocks: a descent in each index of its table, and room for what the tables of a new database cost by themselves.
+const BLOCKS_PER_ROW: i64 = 60;
+/// Small tables may be read as a whole.
+const ROWS_READ_IN_PASSING: i64 = 100;
+
+/// What PostgreSQL has done for the tables of a database.
+struct Work {
+    blocks: i64,
+    rows_of_scans: i64,
+}
+
+/// What has been done so far. Connections tell of their work when they end, so they are ended.
+async fn work(node: &Node) -> Work {
+    let connection = node.database.connect().await;
+    let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    connection.execute_unprepared(end).await.unwrap();
+    let sql = "SELECT
+            (SELECT sum(heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint FROM pg_statio_user_tables
+             WHERE relname IN ('deliveries', 'events', 'payloads', 'attempts')) AS blocks,
+            (SELECT sum(seq_tup_read)::bigint FROM pg_stat_user_tables) AS rows";
+    let row = connection.query_one_raw(Statement::from_string(sea_orm::DbBackend::Postgres, sql)).await;
+    let row = row.unwrap().unwrap();
+    Work { blocks: row.try_get("", "blocks").unwrap(), rows_of_scans: row.try_get("", "rows").unwrap() }
+}
+
+/// Does something, and judges what it cost.
+async fn costs<T>(node: &Node, what: &str, rows: i64, step: impl AsyncFnOnce(&Node) -> T) -> T {
+    let before = work(node).await;
+    let result = step(node).await;
+    let after = work(node).await;
+    let (blocks, scanned) = (after.blocks - before.blocks, after.rows_of_scans - before.rows_of_scans);
+    assert!(blocks > 0, "{what}: nothing was counted");
+    assert!(blocks <= rows * BLOCKS_PER_ROW, "{what}: {blocks} blocks for {rows} rows");
+    assert!(scanned <= ROWS_READ_IN_PASSING, "{what}: {scanned} rows were read by scans of whole tables");
+    result
+}
+
+/// Puts many deliveries of one event into the queue.
+async fn pile_up(node: &Node, subscription: &Subscription) {
+    let events = node.publish([a_draft().to([subscription])]).await;
+    node.execute(&format!(
+        "INSERT INTO deliveries (id, event_id, subscription_uid, tenant_id, state, attempt_count, due_at, created_at)
+         SELECT gen_random_uuid(), '{}', '{}', 'default', 0, 0, {} - n, 0 FROM generate_series(1, {WAITING}) AS n",
+        events[0].id.uuid(),
+        subscription.uid.uuid(),
+        NOW.as_micros(),
+    ))
+    .await;
+}
+
+async fn the_hot_path(node: &Node, quiet: &Subscription) {
+    let drafts = || (0..100).map(|_| a_draft().to([quiet]));
+    costs(node, "publish", 100, async |node| node.publish(drafts()).await).await;
+    let claims = costs(node, "claim", 200, async |node| node.claim_as(&ask(NOW, 200)).await).await;
+    assert_eq!(claims.len(), 200);
+    let settled = claims.iter().map(|claim| acknowledged(claim, NOW));
+    let settling = costs(node, "settle", 200, async |node| node.settle(settled).await).await;
+    assert!(settling.lost.is_empty());
+    let overdue = ask(NOW, 1);
+    costs(node, "look for what is overdue", 10, async |node| node.store.overdue(&overdue).await.unwrap())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_deliveries_make_nothing_slower() {
+    let node = Node::new(Kind::Postgres).await;
+    let (busy, dead, quiet) =
+        (node.subscribe("busy").await, node.subscribe("dead").await, node.subscribe("quiet").await);
+    for waiting in [&busy, &dead] {
+        pile_up(&node, waiting).await;
+    }
+    node.execute(&format!(
+        "UPDATE subscriptions SET blocked_until = {}, blocked_reason = 'it is dead', failing_since = 0 WHERE id = '{}'",
+        i64::MAX,
+        name("dead").as_str()
+    ))
+    .await;
+    the_hot_path(&node, &quiet).await;
+    node.execute("ANALYZE").await;
+    the_hot_path(&node, &quiet).await;
+}
