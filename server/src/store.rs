@@ -9,9 +9,16 @@
 //!
 //! Here is no policy: what follows from an attempt is decided in [`domain`](crate::domain) and only written down.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, Statement, sea_query::OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, Statement, prelude::Uuid,
+    sea_query::OnConflict,
+};
 
 use crate::domain::{id::SubscriptionUid, timestamp::Timestamp};
 
@@ -58,6 +65,8 @@ pub struct Store {
     keyring: keyring::Keyring,
     /// Tells this node's hints from those of others.
     node: String,
+    /// The last subscription that a claim has looked at; the next one goes on behind it.
+    claimed_up_to: Arc<Mutex<Uuid>>,
 }
 
 /// Why the store cannot be opened.
@@ -96,7 +105,7 @@ impl Store {
         let connections = database::Connections::open(config, data_dir).await?;
         // Any name that no other node has.
         let node = SubscriptionUid::new(now).to_string();
-        let store = Self { connections, keyring, node };
+        let store = Self { connections, keyring, node, claimed_up_to: Arc::default() };
         store.register_keys(now).await?;
         Ok(store)
     }
@@ -121,6 +130,14 @@ impl Store {
             Ok(micros.map(Timestamp::from_micros))
         };
         within(PING_TIMEOUT, answer).await
+    }
+
+    fn claimed_up_to(&self) -> Uuid {
+        *self.claimed_up_to.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_claimed_up_to(&self, subscription: Uuid) {
+        *self.claimed_up_to.lock().unwrap_or_else(PoisonError::into_inner) = subscription;
     }
 
     /// Lets go of the connections.

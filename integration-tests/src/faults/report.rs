@@ -100,7 +100,7 @@ impl fmt::Display for Report {
         let minutes = self.duration.as_secs_f64() / 60.0;
         writeln!(
             f,
-            "to repeat it: cargo build && cargo run -p postrider-integration-tests --bin faults -- --seed {} --minutes {minutes}",
+            "to repeat it: cargo build && cargo run -p postrider-integration-tests --bin bench -- faults --seed {} --minutes {minutes}",
             self.seed
         )
     }

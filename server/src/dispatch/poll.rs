@@ -38,6 +38,9 @@ pub(super) enum LeftOver {
     Probably,
 }
 
+/// For how many times its length a look in vain is followed by none, whatever wakes us.
+const REST: u32 = 4;
+
 /// Reasons to look sooner. All of them hints.
 pub(super) struct Wakeup {
     notify: Notify,
@@ -133,10 +136,18 @@ pub(super) async fn run<Q: Queue, S: Sender>(dispatcher: &Dispatcher<Q, S>, stop
     let mut told = None;
     while !stop.is_cancelled() {
         shared.wakeup.forget_due(shared.clock.now());
+        let begun = Instant::now();
         let mut pause = match dispatcher.tick().await {
             Ok(claimed) => {
                 if claimed > 0 {
                     tracing::debug!(claimed, "took over due deliveries");
+                } else {
+                    // A look in vain costs most where many subscriptions wait, which is also where something wakes us all the time.
+                    let rest = (begun.elapsed() * REST).min(shared.config.poll_interval);
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(rest) => {}
+                    }
                 }
                 shared.wakeup.pause(shared.clock.now(), shared.config.poll_interval)
             }

@@ -5,7 +5,7 @@
 //! depends on the machine, what two of them say about two builds of the server does not so much. `--server` names
 //! another build.
 //!
-//! Nothing here is a test: it passes no judgement.
+//! Nothing here is a test: it passes no judgement, but for `faults`, which is described in the library.
 
 mod ceiling;
 mod client;
@@ -23,9 +23,10 @@ mod throughput;
 mod trouble;
 mod usage;
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use clap::Parser;
+use postrider_integration_tests::faults::{self, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
@@ -63,12 +64,24 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Scenario::Load { task } => load::run(serde_json::from_str(&task)?).await,
         Scenario::HostileReceivers { .. } => trouble::serve_hostile().await,
         Scenario::Ceiling { task } => ceiling::run(serde_json::from_str(&task)?).await,
+        Scenario::Faults { seed, minutes, nodes, events_per_second } => {
+            let duration = Duration::from_secs_f64(minutes.max(0.0) * 60.0);
+            break_everything(Options { seed, duration, nodes, rate: events_per_second }).await
+        }
         scenario => tokio::select! {
             ended = measure(scenario, &cli.common) => ended,
             // Whatever is dropped is stopped and removed.
             () = interrupted() => Err("interrupted".into()),
         },
     }
+}
+
+/// The one scenario that passes judgement.
+#[expect(clippy::print_stdout, reason = "the report is what it is for")]
+async fn break_everything(options: Options) -> Result<(), Failure> {
+    let report = faults::run(options).await?;
+    println!("{report}");
+    if report.is_sound() { Ok(()) } else { Err("what must be true is not".into()) }
 }
 
 async fn interrupted() {

@@ -125,6 +125,21 @@ pub(crate) enum Scenario {
     Idle(idle::Options),
     /// A million deliveries that wait.
     Backlog(backlog::Options),
+    /// Several nodes on one PostgreSQL of its own, under load, while everything around them breaks; and what must be true afterwards.
+    Faults {
+        /// Decides what breaks when, and how the receiver answers.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How long things break.
+        #[arg(long, default_value_t = 1.0)]
+        minutes: f64,
+        /// How many nodes.
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
+        /// How many events are published in a second.
+        #[arg(long, default_value_t = 60)]
+        events_per_second: u32,
+    },
     /// Not for people: the receiver of a run.
     #[command(hide = true)]
     Receiver {

@@ -17,7 +17,7 @@ use sea_orm::{
 
 use super::{
     health::{self, Admitted},
-    open::Open,
+    open::{Open, Window},
 };
 use crate::{
     dispatch::{Ask, Claimed, Settled},
@@ -68,13 +68,32 @@ impl Store {
         }
     }
 
-    /// Takes due deliveries over, also such as have expired.
+    /// Takes due deliveries over, also such as have expired: of the first window that has any, beginning where the claim before ended.
     async fn take_due(&self, ask: &Ask) -> Result<Claimed, Error> {
+        let begin = self.claimed_up_to();
+        let mut throttled = Vec::new();
+        let mut window = Window::after(&self.connections.writer, begin).await?;
+        loop {
+            let taken = self.take_due_of(ask, window).await?;
+            throttled.extend(taken.throttled);
+            let next = if window.is_last() { Uuid::nil() } else { window.until };
+            self.set_claimed_up_to(next);
+            // Once around.
+            let is_over =
+                window.until >= begin && (window.after < begin || begin.is_nil() && window.is_last());
+            if is_over || !taken.claims.is_empty() {
+                return Ok(Claimed { throttled, ..taken });
+            }
+            window = Window::after(&self.connections.writer, next).await?;
+        }
+    }
+
+    async fn take_due_of(&self, ask: &Ask, window: Window) -> Result<Claimed, Error> {
         let transaction = self.connections.begin().await?;
-        let mut admitted = health::admit(&transaction, ask).await?;
+        let mut admitted = health::admit(&transaction, ask, window).await?;
         let statement = match self.connections.backend() {
-            DbBackend::Sqlite => sqlite(ask, &admitted),
-            _ => postgres(ask, &admitted),
+            DbBackend::Sqlite => sqlite(ask, window, &admitted),
+            _ => postgres(ask, window, &admitted),
         };
         let taken = Taken::find_by_statement(statement).all(&transaction).await?;
         if taken.is_empty() {
@@ -166,8 +185,8 @@ impl Store {
     }
 }
 
-fn postgres(ask: &Ask, admitted: &Admitted) -> Statement {
-    let Open { with, values } = Open::postgres(ask, admitted);
+fn postgres(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
+    let Open { with, values } = Open::postgres(ask, window, admitted);
     let sql = format!(
         "WITH RECURSIVE {with},
          due AS (
@@ -206,8 +225,8 @@ fn postgres(ask: &Ask, admitted: &Admitted) -> Statement {
 }
 
 /// SQLite has no `LATERAL`, no arrays, and no `LIMIT` that differs from row to row.
-fn sqlite(ask: &Ask, admitted: &Admitted) -> Statement {
-    let Open { with, values } = Open::sqlite(ask, admitted);
+fn sqlite(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
+    let Open { with, values } = Open::sqlite(ask, window, admitted);
     let sql = format!(
         "WITH RECURSIVE {with},
          most_overdue AS (

@@ -13,7 +13,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait},
 };
 
-use super::open::WAITING;
+use super::open::{WAITING, Window};
 use crate::{
     dispatch::{Ask, Settled},
     domain::{
@@ -77,7 +77,11 @@ impl Store {
 }
 
 /// Finds and locks the special subscriptions that something may be claimed of.
-pub(super) async fn admit(transaction: &DatabaseTransaction, ask: &Ask) -> Result<Admitted, DbErr> {
+pub(super) async fn admit(
+    transaction: &DatabaseTransaction,
+    ask: &Ask,
+    window: Window,
+) -> Result<Admitted, DbErr> {
     let backend = transaction.get_database_backend();
     let mut admitted = Admitted::default();
     if !any_special(transaction, ask.now).await? {
@@ -86,15 +90,20 @@ pub(super) async fn admit(transaction: &DatabaseTransaction, ask: &Ask) -> Resul
     // Those that another node is deciding on at this moment are left to it.
     let lock = if backend == DbBackend::Sqlite { "" } else { "FOR UPDATE OF s SKIP LOCKED" };
     let sql = format!(
-        "WITH RECURSIVE {WAITING}
+        "WITH RECURSIVE {}
          SELECT s.uid, blocked_until, block_pauses, rate_per_second, rate_burst, rate_used_until, throttled_until
          FROM waiting JOIN subscriptions AS s ON s.uid = waiting.uid
          WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
              AND (blocked_until <= $1 OR blocked_until IS NULL AND rate_per_second IS NOT NULL)
-             AND EXISTS (SELECT 1 FROM deliveries WHERE subscription_uid = s.uid AND state = 0 AND due_at <= $1)
-         ORDER BY COALESCE(throttled_until, 0), s.uid LIMIT {MAX_ADMITTED} {lock}"
+             AND EXISTS (
+                 SELECT 1 FROM deliveries
+                 WHERE subscription_uid = s.uid AND state = 0 AND priority IN (-1, 0, 1) AND due_at <= $1
+             )
+         ORDER BY COALESCE(throttled_until, 0), s.uid LIMIT {MAX_ADMITTED} {lock}",
+        WAITING.replace("$7", "$2").replace("$8", "$3")
     );
-    let statement = Statement::from_sql_and_values(backend, sql, [ask.now.as_micros().into()]);
+    let values = [ask.now.as_micros().into(), window.after.into(), window.until.into()];
+    let statement = Statement::from_sql_and_values(backend, sql, values);
     for special in Special::find_by_statement(statement).all(transaction).await? {
         if let Some(until) = special.throttled_until.map(Timestamp::from_micros)
             && special.rate().is_some()

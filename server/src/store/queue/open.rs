@@ -3,11 +3,14 @@
 //! They are found by skipping through the index of what is pending, from one subscription to the next, whatever their
 //! backlogs: one that is paused, blocked or saturated costs one step, also with a million deliveries waiting.
 //!
+//! A claim looks at some hundred of them, and the next one goes on where it ended, so that the cost of a claim has a bound
+//! however many subscriptions wait.
+//!
 //! This is the beginning of two statements: the claim and the look for what is overdue.
 
 use std::fmt::Write;
 
-use sea_orm::{Value, sea_query::ArrayType};
+use sea_orm::{ConnectionTrait, DbErr, Statement, Value, prelude::Uuid, sea_query::ArrayType};
 
 use super::health::Admitted;
 use crate::{
@@ -19,19 +22,56 @@ use crate::{
 /// The most deliveries of one claim: bounds its transaction, its memory, and how many values its statements carry.
 const MAX_CLAIMED: usize = 500;
 
-/// Subscriptions with anything pending: each step finds the next greater uid in `deliveries_pending`.
+/// How many subscriptions one claim looks at: bounds the time that it takes, and that others may have to wait for it.
+const WINDOW: usize = 500;
+
+/// Subscriptions with anything pending, from `$7` (exclusive) to `$8`: each step finds the next greater uid in `deliveries_pending`.
 pub(super) const WAITING: &str = "
     waiting (uid) AS (
         SELECT * FROM (
-            SELECT subscription_uid FROM deliveries WHERE state = 0 ORDER BY subscription_uid LIMIT 1
+            SELECT subscription_uid FROM deliveries
+            WHERE state = 0 AND subscription_uid > $7 AND subscription_uid <= $8 ORDER BY subscription_uid LIMIT 1
         ) AS first
         UNION ALL
         SELECT (
             SELECT subscription_uid FROM deliveries
-            WHERE state = 0 AND subscription_uid > waiting.uid ORDER BY subscription_uid LIMIT 1
+            WHERE state = 0 AND subscription_uid > waiting.uid AND subscription_uid <= $8
+            ORDER BY subscription_uid LIMIT 1
         )
         FROM waiting WHERE waiting.uid IS NOT NULL
     )";
+
+/// A range of subscriptions by their uids, without its beginning and with its end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub(super) after: Uuid,
+    pub(super) until: Uuid,
+}
+
+impl Window {
+    /// All there are.
+    pub(super) const ALL: Self = Self { after: Uuid::nil(), until: Uuid::max() };
+
+    /// The next ones of those that have anything pending, as many as a claim looks at.
+    pub(super) async fn after(connection: &impl ConnectionTrait, after: Uuid) -> Result<Self, DbErr> {
+        let sql = format!(
+            "WITH RECURSIVE {WAITING} SELECT uid FROM waiting WHERE uid IS NOT NULL LIMIT 1 OFFSET {}",
+            WINDOW - 1
+        )
+        .replace("$7", "$1")
+        .replace("$8", "$2");
+        let values = [after.into(), Uuid::max().into()];
+        let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+        let last = connection.query_one_raw(statement).await?;
+        let until = last.map(|row| row.try_get("", "uid")).transpose()?.unwrap_or(Uuid::max());
+        Ok(Self { after, until })
+    }
+
+    /// Whether there may be more behind it.
+    pub(super) fn is_last(self) -> bool {
+        self.until == Uuid::max()
+    }
+}
 
 /// Those of them that may be sent to: how many attempts are under way, and with how much room. Where one was unblocked a
 /// short while ago and this node has no window for it, that begins with one. `{least}` is the dialect's name for the smallest of several,
@@ -80,13 +120,13 @@ pub(super) struct Open {
     /// What comes after `WITH RECURSIVE`.
     pub(super) with: String,
     /// `$1` now, `$2` the end of the lease, `$3` room per subscription, `$4` room of the node, `$5` since when a recovery is a
-    /// recent one, `$6` room per tenant; then what is under way and who is limited.
+    /// recent one, `$6` room per tenant, `$7` and `$8` the window; then what is under way and who is limited.
     pub(super) values: Vec<Value>,
 }
 
 impl Open {
-    pub(super) fn postgres(ask: &Ask, admitted: &Admitted) -> Self {
-        let mut values = parameters(ask);
+    pub(super) fn postgres(ask: &Ask, window: Window, admitted: &Admitted) -> Self {
+        let mut values = parameters(ask, window);
         let mut list =
             |kind: ArrayType, items: Vec<Value>| values.push(Value::Array(kind, Some(Box::new(items))));
         let uid = |(uid, _): &(SubscriptionUid, usize)| Value::from(uid.uuid());
@@ -102,19 +142,19 @@ impl Open {
         let lookup = "CROSS JOIN LATERAL (SELECT * FROM subscriptions WHERE uid = waiting.uid LIMIT 1) AS s";
         let open = OPEN.replace("{least}", "LEAST").replace("{lookup}", lookup);
         let with = format!(
-            "busy (uid, attempts) AS (SELECT * FROM unnest($7::uuid[], $8::int[])),
-             windows (uid, size) AS (SELECT * FROM unnest($9::uuid[], $10::int[])),
-             admitted (uid, room) AS (SELECT * FROM unnest($11::uuid[], $12::int[])),
-             tenants (id, attempts) AS (SELECT * FROM unnest($13::text[], $14::int[])),
+            "busy (uid, attempts) AS (SELECT * FROM unnest($9::uuid[], $10::int[])),
+             windows (uid, size) AS (SELECT * FROM unnest($11::uuid[], $12::int[])),
+             admitted (uid, room) AS (SELECT * FROM unnest($13::uuid[], $14::int[])),
+             tenants (id, attempts) AS (SELECT * FROM unnest($15::text[], $16::int[])),
              {}, {WAITING}, {open}",
             levels()
         );
         Self { with, values }
     }
 
-    pub(super) fn sqlite(ask: &Ask, admitted: &Admitted) -> Self {
-        let mut values = parameters(ask);
-        // No arrays. `VALUES`, because a compound `SELECT` has at most 500 terms.
+    pub(super) fn sqlite(ask: &Ask, window: Window, admitted: &Admitted) -> Self {
+        let mut values = parameters(ask, window);
+        // Materialised, SQLite makes an index for each; else it would go through all of one for each row of the others. No arrays: `VALUES`, because a compound `SELECT` has at most 500 terms.
         let mut list = |items: &mut dyn Iterator<Item = (Value, usize)>| {
             let mut list = String::from("VALUES (NULL, 0)");
             for (id, number) in items {
@@ -132,8 +172,9 @@ impl Open {
         let lookup = "JOIN subscriptions AS s ON s.uid = waiting.uid";
         let open = OPEN.replace("{least}", "min").replace("{lookup}", lookup);
         let with = format!(
-            "busy (uid, attempts) AS ({busy}), windows (uid, size) AS ({windows}),
-             admitted (uid, room) AS ({admitted}), tenants (id, attempts) AS ({tenants}),
+            "busy (uid, attempts) AS MATERIALIZED ({busy}), windows (uid, size) AS MATERIALIZED ({windows}),
+             admitted (uid, room) AS MATERIALIZED ({admitted}),
+             tenants (id, attempts) AS MATERIALIZED ({tenants}),
              {}, {WAITING}, {open}",
             levels()
         );
@@ -141,7 +182,7 @@ impl Open {
     }
 }
 
-fn parameters(ask: &Ask) -> Vec<Value> {
+fn parameters(ask: &Ask, window: Window) -> Vec<Value> {
     vec![
         ask.now.as_micros().into(),
         ask.leased_until.as_micros().into(),
@@ -149,6 +190,8 @@ fn parameters(ask: &Ask) -> Vec<Value> {
         integer(ask.max.min(MAX_CLAIMED)),
         ask.now.before(RECOVERY).as_micros().into(),
         integer(ask.max_per_tenant),
+        window.after.into(),
+        window.until.into(),
     ]
 }
 

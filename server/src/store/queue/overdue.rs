@@ -2,7 +2,10 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
-use super::{health::Admitted, open::Open};
+use super::{
+    health::Admitted,
+    open::{Open, Window},
+};
 use crate::{
     dispatch::{Ask, Overdue},
     domain::{
@@ -23,8 +26,11 @@ impl Store {
         let nobody = Admitted::default();
         // The parameters are the claim's; these make PostgreSQL know the types of those that are not used here.
         let (Open { with, values }, unused) = match backend {
-            DbBackend::Sqlite => (Open::sqlite(ask, &nobody), ""),
-            _ => (Open::postgres(ask, &nobody), "WHERE $2::bigint IS NOT NULL AND $4::int IS NOT NULL"),
+            DbBackend::Sqlite => (Open::sqlite(ask, Window::ALL, &nobody), ""),
+            _ => (
+                Open::postgres(ask, Window::ALL, &nobody),
+                "WHERE $2::bigint IS NOT NULL AND $4::int IS NOT NULL",
+            ),
         };
         let sql = format!(
             "WITH RECURSIVE {with}
