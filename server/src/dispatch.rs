@@ -1,15 +1,17 @@
 //! Takes due deliveries over, makes attempts, and settles them.
 //!
 //! ```text
-//!   publish ── start ──┐                          ┌─> Sender: one HTTP request ─> Outcome
-//!                      ├─> flight (holds a permit)─┤
-//!   tick ── claim ─────┘        ^                 └─> settle (pure) ─> Settler: batched write ─> permit back
+//!   publish ── start ──┐                                     ┌─> Sender: one HTTP request ─> Outcome
+//!                      ├─> flight (holds a permit) ── turn ──┤
+//!   tick ── claim ─────┘        ^                            └─> settle (pure) ─> Settler: batched write ─> permit back
 //!     ^  as many as there       │
 //!     └─ are free permits ──────┘
 //! ```
 //!
-//! - **Permits before claims.** A [`permits::Permits`] bounds the attempts under way, on the node, for each tenant and for each
-//!   subscription. The claim asks for no more than is free, so that a lease is never spent in a local queue.
+//! - **Permits before claims.** [`permits::Permits`] bounds what the node holds, in all, for each tenant and for each subscription. The
+//!   claim asks for no more than is free.
+//! - **Turns before attempts.** [`turns`] bounds the attempts among what is held. Where receivers are well, a little more is held than is
+//!   sent, so that bursts go out from memory; what waits there in vain is given back long before its lease runs out.
 //! - **Health belongs to the subscription.** What attempts come to moves its window and its breaker ([`vitals`]). That the breaker
 //!   opens or closes is written together with the settlement that led to it, into the subscription's row, which every claim
 //!   reads. What this node knows of it ([`Dispatcher::refresh`]) only keeps publishes from being sent at once.
@@ -29,7 +31,6 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -42,7 +43,6 @@ use crate::{
         delivery::{EndReason, Settlement},
         handling::OrderingKey,
         id::{DeliveryId, SubscriptionUid, TenantId},
-        invalid::Invalid,
         retry::RetryPolicy,
         timestamp::Timestamp,
         trace_context::TraceContext,
@@ -50,6 +50,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+mod config;
 mod flight;
 mod permits;
 mod poll;
@@ -59,92 +60,13 @@ mod tests;
 mod turns;
 mod vitals;
 
+pub use config::Config;
 pub use permits::{NoRoom, Permit};
 use permits::{Permits, UnderWay};
 pub use vitals::RECOVERY;
 
 /// How long an answer to who is blocked is good for, in microseconds.
 const MICROS_OF_REFRESH: i64 = 1_000_000;
-
-/// How deliveries are taken over.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// How long a delivery belongs to the node that claimed it. Must outlast the longest possible attempt.
-    #[serde(with = "humantime_serde")]
-    pub lease: Duration,
-    /// How often the node looks for due deliveries when nothing wakes it.
-    #[serde(with = "humantime_serde")]
-    pub poll_interval: Duration,
-    /// The most attempts under way on this node.
-    pub max_in_flight: usize,
-    /// The most attempts under way on this node for one tenant.
-    pub max_in_flight_per_tenant: usize,
-    /// The most attempts under way from this node to one subscription.
-    pub max_in_flight_per_subscription: usize,
-    /// The most deliveries that this node holds beyond those, to send them from memory as soon as their receivers have answered others.
-    pub max_queued: usize,
-    /// The most of them for one subscription, whose receiver must be well and quick.
-    pub max_queued_per_subscription: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            lease: Duration::from_mins(1),
-            poll_interval: Duration::from_secs(1),
-            max_in_flight: 1_024,
-            max_in_flight_per_tenant: 768,
-            max_in_flight_per_subscription: 128,
-            max_queued: 3_072,
-            max_queued_per_subscription: 896,
-        }
-    }
-}
-
-impl Config {
-    /// Checks each field, and that a lease outlasts an attempt of `timeout` and its settlement.
-    pub fn validate(&self, timeout: Duration) -> Result<(), Invalid> {
-        /// For recording the outcome after the longest possible attempt.
-        const MARGIN: Duration = Duration::from_secs(5);
-        if self.lease < timeout + MARGIN {
-            let least = humantime(timeout + MARGIN);
-            return Err(Invalid::new(
-                "dispatch.lease",
-                format!(
-                    "is {}, but must outlast `sender.timeout` by 5s: at least {least}",
-                    humantime(self.lease)
-                ),
-            ));
-        }
-        if !(Duration::from_millis(10)..=Duration::from_mins(1)).contains(&self.poll_interval) {
-            return Err(Invalid::new("dispatch.poll_interval", "must be from 10ms to 1m"));
-        }
-        if !(1..=100_000).contains(&self.max_in_flight) {
-            return Err(Invalid::new("dispatch.max_in_flight", "must be from 1 to 100000"));
-        }
-        for (field, limit) in [
-            ("dispatch.max_in_flight_per_tenant", self.max_in_flight_per_tenant),
-            ("dispatch.max_in_flight_per_subscription", self.max_in_flight_per_subscription),
-        ] {
-            if !(1..=self.max_in_flight).contains(&limit) {
-                return Err(Invalid::new(field, "must be from 1 to `dispatch.max_in_flight`"));
-            }
-        }
-        if self.max_queued > 100_000 {
-            return Err(Invalid::new("dispatch.max_queued", "must be at most 100000"));
-        }
-        if self.max_queued_per_subscription > self.max_queued {
-            let field = "dispatch.max_queued_per_subscription";
-            return Err(Invalid::new(field, "must be at most `dispatch.max_queued`"));
-        }
-        Ok(())
-    }
-}
-
-fn humantime(span: Duration) -> String {
-    humantime_serde::re::humantime::format_duration(span).to_string()
-}
 
 /// What follows from attempts.
 #[derive(Debug, Clone, PartialEq, Default)]

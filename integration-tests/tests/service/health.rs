@@ -282,7 +282,7 @@ on_both_databases! {
         for line in [
             "postrider_breaker_openings_total 1",
             "postrider_subscriptions_blocked 1",
-            "postrider_attempts_in_flight 0",
+            "postrider_deliveries_held 0",
             "postrider_claims_throttled_total 0",
         ] {
             assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");

@@ -350,6 +350,12 @@ impl Permits {
         for uid in before.difference(blocked) {
             by_subscription.entry(*uid).or_default().recover(now, self.per_subscription);
         }
+        // What another node found dead is not to be tried by everything that waits here.
+        for uid in &*blocked {
+            if let Some(vitals) = by_subscription.get_mut(uid) {
+                vitals.line.dissolve();
+            }
+        }
         true
     }
 
@@ -467,6 +473,8 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use std::{num::NonZeroU32, time::Duration};
+
+    use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
     use crate::{
@@ -705,6 +713,21 @@ mod tests {
         assert!(permits.learn(HashSet::new(), permits.generation(), NOW));
         assert_eq!(take_all(&permits, &target).len(), 1);
         assert_eq!(window(&permits, &target, NOW), Some(1));
+    }
+
+    #[test]
+    fn what_waits_in_line_is_sent_away_when_another_node_finds_the_receiver_dead() {
+        let permits = permits_with_queue(10, 1, 5);
+        let target = target();
+        let held = take_all(&permits, &target);
+        assert!(matches!(permits.line_up(&target, false), Arrival::First(Some(_))));
+        let Arrival::Waiting(mut waiting) = permits.line_up(&target, false) else { panic!("it has a turn") };
+        assert!(waiting.try_recv().is_err_and(|error| error == TryRecvError::Empty));
+        permits.learn(HashSet::from([target.uid]), permits.generation(), NOW);
+        assert!(waiting.try_recv().is_err_and(|error| error == TryRecvError::Closed));
+        assert!(matches!(permits.line_up(&target, false), Arrival::Held));
+        assert!(matches!(permits.line_up(&target, true), Arrival::First(None)), "a probe goes all the same");
+        drop(held);
     }
 
     #[test]

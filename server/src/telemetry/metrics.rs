@@ -35,7 +35,7 @@ struct Instruments {
     unrecorded: Counter,
     cancelled: Counter,
     expired: Counter,
-    in_flight: Gauge,
+    held: Gauge,
     breaker_openings: Counter,
     blocked: Gauge,
     throttled: Counter,
@@ -103,7 +103,7 @@ impl Default for Metrics {
             unrecorded: Counter::default(),
             cancelled: Counter::default(),
             expired: Counter::default(),
-            in_flight: Gauge::default(),
+            held: Gauge::default(),
             breaker_openings: Counter::default(),
             blocked: Gauge::default(),
             throttled: Counter::default(),
@@ -161,9 +161,9 @@ impl Instruments {
             self.expired.clone(),
         );
         registry.register(
-            "attempts_in_flight",
-            "Attempts under way on this node, to the end of their settlement",
-            self.in_flight.clone(),
+            "deliveries_held",
+            "Deliveries that this node has taken over: in line, under way, or not settled yet",
+            self.held.clone(),
         );
         registry.register(
             "breaker_openings",
@@ -250,12 +250,12 @@ impl Metrics {
 
     /// Room for an attempt was taken.
     pub fn permit_taken(&self) {
-        self.0.in_flight.inc();
+        self.0.held.inc();
     }
 
     /// Room for an attempt was given back.
     pub fn permit_returned(&self) {
-        self.0.in_flight.dec();
+        self.0.held.dec();
     }
 
     /// A subscription was blocked.

@@ -1,8 +1,8 @@
 //! Takes due deliveries over.
 //!
-//! One statement: find the subscriptions that are [open](super::open), take the most overdue of each as far as it has room, round by round until the node has none (an attempt that is under way counts as a round that the subscription has had),
-//! tenants taking turns in the same way, and push their due date behind the lease. Who is blocked or limited to a rate is looked at
-//! before ([`health`]).
+//! One statement: find the subscriptions that are [open](super::open), take the most overdue of each as far as it has room, round by
+//! round until the node has none (an attempt that is under way counts as a round that the subscription has had), tenants taking turns
+//! in the same way, and push their due date behind the lease. Who is blocked or limited to a rate is looked at before ([`health`]).
 //!
 //! The most overdue of a subscription are found level by level of their priority, each a range of the index, and put in one order
 //! by their due dates with the handicap of their level. What waits for an earlier delivery of its lane is never due. What has expired is
