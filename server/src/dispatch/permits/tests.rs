@@ -1,0 +1,291 @@
+//! Who gets room, and who does not.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::*;
+use crate::{
+    dispatch::{
+        Config,
+        tests::{attempt, target},
+        vitals::RECOVERY,
+    },
+    domain::{attempt::Outcome, rate_limit::RateLimit, subscription::Pace},
+};
+
+const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
+const OK: Outcome = Outcome::Acknowledged { status: 204 };
+const ERROR: Outcome = Outcome::Rejected { status: 500, retry_after: None };
+
+fn permits(node: usize, tenant: usize, subscription: usize) -> Arc<Permits> {
+    let config = Config {
+        max_in_flight: node,
+        max_in_flight_per_tenant: tenant,
+        max_in_flight_per_subscription: subscription,
+        max_queued: 0,
+        max_queued_per_subscription: 0,
+        ..Config::default()
+    };
+    Permits::new(&config, Arc::default(), Metrics::default())
+}
+
+fn permits_with_queue(node: usize, subscription: usize, queued: usize) -> Arc<Permits> {
+    let config = Config {
+        max_in_flight: node,
+        max_in_flight_per_tenant: node,
+        max_in_flight_per_subscription: subscription,
+        max_queued: queued,
+        max_queued_per_subscription: queued,
+        ..Config::default()
+    };
+    Permits::new(&config, Arc::default(), Metrics::default())
+}
+
+fn target_with(change: impl FnOnce(&mut Target)) -> Arc<Target> {
+    let mut target = Arc::into_inner(target()).unwrap();
+    change(&mut target);
+    Arc::new(target)
+}
+
+/// Takes all the room there is for a subscription.
+fn take_all(permits: &Arc<Permits>, target: &Arc<Target>) -> Vec<Permit> {
+    std::iter::from_fn(|| permits.take(target, NOW).ok()).collect()
+}
+
+fn refused(permits: &Arc<Permits>, target: &Arc<Target>) -> Option<NoRoom> {
+    permits.take(target, NOW).err()
+}
+
+/// Makes attempts one after another; returns what the last one led to.
+fn attempts(
+    permits: &Arc<Permits>,
+    target: &Arc<Target>,
+    outcome: &Outcome,
+    count: usize,
+    at: Timestamp,
+) -> Option<HealthChange> {
+    let mut change = None;
+    for _ in 0..count {
+        let permit = permits.take(target, at).ok();
+        let policy = BreakerPolicy::default();
+        change = permits.record(target, &attempt(at, outcome.clone()), &policy, at, Jitter::NONE);
+        drop(permit);
+    }
+    change
+}
+
+fn window(permits: &Permits, target: &Target, now: Timestamp) -> Option<usize> {
+    let windows = permits.under_way(now).windows;
+    windows.into_iter().find(|(uid, _)| *uid == target.uid).map(|(_, size)| size)
+}
+
+#[test]
+fn a_subscription_at_its_limit_leaves_room_for_the_others() {
+    let permits = permits(3, 3, 2);
+    let (slow, other) = (target(), target());
+    let held = take_all(&permits, &slow);
+    assert_eq!(held.len(), 2);
+    let last = permits.take(&other, NOW);
+    assert!(last.is_ok());
+    assert_eq!(refused(&permits, &target()), Some(NoRoom::Taken), "the node is full");
+    drop(held);
+    assert_eq!(permits.under_way(NOW).in_flight, [(other.uid, 1)]);
+    assert!(permits.take(&slow, NOW).is_ok());
+}
+
+#[test]
+fn more_is_held_than_is_sent_but_only_for_a_receiver_that_is_well_and_asks_for_no_less() {
+    let permits = permits_with_queue(10, 2, 5);
+    let (well, modest, slow) =
+        (target(), target_with(|target| target.pace.max_in_flight = NonZeroU32::new(2)), target());
+    assert_eq!(take_all(&permits, &well).len(), 2 + 5);
+    assert_eq!(take_all(&permits, &modest).len(), 2);
+    let one = permits.take(&slow, NOW);
+    permits.slow_down(&slow);
+    assert_eq!(take_all(&permits, &slow).len(), 1);
+    drop(one);
+    let held = permits.take(&well, NOW);
+    permits.crowded(&well, NOW);
+    assert_eq!(take_all(&permits, &well).len(), 1, "one waited in vain");
+    permits.under_way(NOW + RECOVERY);
+    assert_eq!(take_all(&permits, &well).len(), 6, "that was long ago");
+    drop(held);
+}
+
+#[test]
+fn slow_receivers_share_half_of_the_places() {
+    let permits = permits_with_queue(4, 4, 4);
+    let slow: Vec<_> = (0..5).map(|_| target()).collect();
+    let first: Vec<_> = slow.iter().map(|target| permits.take(target, NOW).unwrap()).collect();
+    for target in &slow {
+        permits.slow_down(target);
+    }
+    assert_eq!(refused(&permits, &slow[0]), Some(NoRoom::Taken));
+    assert_eq!(window(&permits, &slow[0], NOW), Some(1), "the claim takes no more of it");
+    assert_eq!(take_all(&permits, &target()).len(), 3, "all that is left");
+    drop(first);
+    assert_eq!(permits.taken().slow, 0);
+    assert_eq!(take_all(&permits, &slow[0]).len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_room_for_long_nor_again_and_again() {
+    let permits = permits(1, 1, 1);
+    let begun = Instant::now();
+    permits.room().await;
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let held = permits.take(&target(), NOW);
+    permits.room().await;
+    permits.room().await;
+    assert!((WAIT_FOR_ROOM..WAIT_FOR_ROOM * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    drop(held);
+}
+
+#[test]
+fn a_tenant_at_its_limit_leaves_room_for_the_others() {
+    let permits = permits(10, 6, 4);
+    let other = target_with(|target| target.tenant = TenantId::parse("quiet").unwrap());
+    let (a, b) = (target(), target());
+    let held = (take_all(&permits, &a), take_all(&permits, &b));
+    assert_eq!((held.0.len(), held.1.len()), (4, 2));
+    assert!(permits.under_way(NOW).saturated);
+    assert_eq!(permits.under_way(NOW).tenants, [(a.tenant.clone(), 6)]);
+    assert_eq!(take_all(&permits, &other).len(), 4);
+    drop(held);
+    assert!(permits.under_way(NOW).tenants.is_empty());
+}
+
+#[test]
+fn a_subscription_may_ask_for_less_than_the_server_allows_and_not_for_more() {
+    let permits = permits(10, 10, 4);
+    for (own, room) in [(1, 1), (3, 3), (4, 4), (5, 4)] {
+        let target = target_with(|target| target.pace.max_in_flight = NonZeroU32::new(own));
+        assert_eq!(take_all(&permits, &target).len(), room, "{own}");
+    }
+}
+
+#[test]
+fn a_claim_takes_half_of_what_is_free_and_gives_back_what_it_does_not_use() {
+    let permits = permits(5, 5, 5);
+    let room = permits.take_room().unwrap();
+    assert_eq!(room.size(), 3);
+    assert_eq!(permits.node.available_permits(), 2);
+    let used: Vec<_> = room.places().take(1).map(|place| place.at(&target())).collect();
+    assert_eq!(permits.node.available_permits(), 4);
+    drop(used);
+    assert_eq!(permits.node.available_permits(), 5);
+    assert!(permits.under_way(NOW).in_flight.is_empty());
+}
+
+#[test]
+fn what_is_published_to_a_rate_limited_subscription_is_left_to_the_claim() {
+    let permits = permits(10, 10, 10);
+    let rate = Some(RateLimit::parse(1.0, 1).unwrap());
+    let limited = target_with(|target| target.pace = Pace { rate, ..Pace::default() });
+    assert_eq!(refused(&permits, &limited), Some(NoRoom::Taken), "the claim has to say whether it may");
+    permits.throttle(limited.uid, NOW + Duration::from_secs(1));
+    assert_eq!(refused(&permits, &limited), Some(NoRoom::Held), "it has said");
+    permits.throttle(limited.uid, NOW);
+    assert_eq!(refused(&permits, &limited), Some(NoRoom::Taken));
+}
+
+#[test]
+fn a_breaker_opens_once_and_holds_everything_until_the_database_says_otherwise() {
+    let permits = permits(100, 100, 10);
+    let target = target();
+    assert_eq!(attempts(&permits, &target, &ERROR, 9, NOW), None);
+    assert!(matches!(attempts(&permits, &target, &ERROR, 1, NOW), Some(HealthChange::Open { .. })));
+    assert_eq!(refused(&permits, &target), Some(NoRoom::Held));
+    assert_eq!(window(&permits, &target, NOW), Some(0), "the row does not say so yet");
+    assert_eq!(attempts(&permits, &target, &ERROR, 100, NOW), None, "what was under way opens nothing");
+    permits.opened(&target, true);
+    assert_eq!(refused(&permits, &target), Some(NoRoom::Held));
+    assert_eq!(window(&permits, &target, NOW), None, "the row says so");
+    assert_eq!(attempts(&permits, &target, &ERROR, 100, NOW), None);
+}
+
+#[test]
+fn an_opening_that_was_not_stored_holds_nothing() {
+    let permits = permits(100, 100, 10);
+    let target = target();
+    attempts(&permits, &target, &ERROR, 10, NOW);
+    permits.opened(&target, false);
+    assert_eq!(refused(&permits, &target), None);
+    assert!(attempts(&permits, &target, &ERROR, 10, NOW).is_some(), "it opens anew");
+}
+
+#[test]
+fn after_a_recovery_it_begins_with_one_and_old_attempts_decide_nothing() {
+    let permits = permits(100, 100, 10);
+    let target = target();
+    attempts(&permits, &target, &ERROR, 10, NOW);
+    permits.opened(&target, true);
+    let recovered_at = NOW + Duration::from_secs(5);
+    permits.recovered(&target, recovered_at);
+    assert_eq!(take_all(&permits, &target).len(), 1);
+    assert_eq!(attempts(&permits, &target, &ERROR, 100, NOW), None, "they were begun before");
+    assert_eq!(attempts(&permits, &target, &OK, 1, recovered_at), None);
+    assert_eq!(take_all(&permits, &target).len(), 2);
+    permits.recovered(&target, recovered_at);
+    assert_eq!(take_all(&permits, &target).len(), 2, "it is the same recovery");
+    assert!(attempts(&permits, &target, &ERROR, 10, recovered_at).is_some());
+}
+
+#[test]
+fn what_other_nodes_found_is_learnt_and_what_they_mended_begins_with_one() {
+    let permits = permits(100, 100, 10);
+    let target = target();
+    assert!(permits.learn(HashSet::from([target.uid]), permits.generation(), NOW));
+    assert_eq!(refused(&permits, &target), Some(NoRoom::Held));
+    assert!(permits.learn(HashSet::new(), permits.generation(), NOW));
+    assert_eq!(take_all(&permits, &target).len(), 1);
+    assert_eq!(window(&permits, &target, NOW), Some(1));
+}
+
+#[test]
+fn what_waits_in_line_is_sent_away_when_another_node_finds_the_receiver_dead() {
+    let permits = permits_with_queue(10, 1, 5);
+    let target = target();
+    let held = take_all(&permits, &target);
+    assert!(matches!(permits.line_up(&target, false), Arrival::First(Some(_))));
+    let Arrival::Waiting(mut waiting) = permits.line_up(&target, false) else { panic!("it has a turn") };
+    assert!(waiting.try_recv().is_err_and(|error| error == TryRecvError::Empty));
+    permits.learn(HashSet::from([target.uid]), permits.generation(), NOW);
+    assert!(waiting.try_recv().is_err_and(|error| error == TryRecvError::Closed));
+    assert!(matches!(permits.line_up(&target, false), Arrival::Held));
+    assert!(matches!(permits.line_up(&target, true), Arrival::First(None)), "a probe goes all the same");
+    drop(held);
+}
+
+#[test]
+fn an_answer_that_is_older_than_what_we_know_is_dropped() {
+    let permits = permits(100, 100, 10);
+    let target = target();
+    let generation = permits.generation();
+    attempts(&permits, &target, &ERROR, 10, NOW);
+    permits.opened(&target, true);
+    assert!(!permits.learn(HashSet::new(), generation, NOW));
+    assert_eq!(refused(&permits, &target), Some(NoRoom::Held));
+}
+
+#[test]
+fn a_healthy_subscription_leaves_nothing_behind_and_trouble_is_forgotten_in_time() {
+    let permits = permits(100, 100, 10);
+    let (healthy, troubled) = (target(), target());
+    attempts(&permits, &healthy, &OK, 100, NOW);
+    attempts(&permits, &troubled, &ERROR, 9, NOW);
+    assert_eq!(permits.taken().by_subscription.keys().collect::<Vec<_>>(), [&troubled.uid]);
+    permits.learn(HashSet::new(), permits.generation(), NOW + Duration::from_hours(1));
+    assert!(permits.taken().by_subscription.is_empty());
+}
+
+#[test]
+fn a_recovery_is_told_to_the_claim_until_it_is_an_old_one() {
+    let permits = permits(100, 100, 2);
+    let target = target();
+    permits.recovered(&target, NOW);
+    attempts(&permits, &target, &OK, 1, NOW);
+    assert_eq!(window(&permits, &target, NOW), Some(2), "or else the row would have it begin with one again");
+    assert_eq!(window(&permits, &target, NOW + RECOVERY), None);
+}
