@@ -154,7 +154,8 @@ impl Open {
 
     pub(super) fn sqlite(ask: &Ask, window: Window, admitted: &Admitted) -> Self {
         let mut values = parameters(ask, window);
-        // Materialised, SQLite makes an index for each; else it would go through all of one for each row of the others. No arrays: `VALUES`, because a compound `SELECT` has at most 500 terms.
+        // Materialised, and with types, so that SQLite makes an index for each; else it would go through all of one for each row of the
+        // others. There are no arrays, and `VALUES` because a compound `SELECT` has at most 500 terms.
         let mut list = |items: &mut dyn Iterator<Item = (Value, usize)>| {
             let mut list = String::from("VALUES (NULL, 0)");
             for (id, number) in items {
@@ -169,12 +170,14 @@ impl Open {
         let windows = list(&mut ask.windows.iter().map(|(uid, size)| (uid.uuid().into(), *size)));
         let admitted = list(&mut admitted.rooms.iter().map(|(uid, room)| ((*uid).into(), *room)));
         let tenants = list(&mut ask.tenants.iter().map(|(id, count)| (id.as_str().into(), *count)));
-        let lookup = "JOIN subscriptions AS s ON s.uid = waiting.uid";
+        // In this order: it cannot know that there are far fewer of those that wait.
+        let lookup = "CROSS JOIN subscriptions AS s ON s.uid = waiting.uid";
         let open = OPEN.replace("{least}", "min").replace("{lookup}", lookup);
         let with = format!(
-            "busy (uid, attempts) AS MATERIALIZED ({busy}), windows (uid, size) AS MATERIALIZED ({windows}),
-             admitted (uid, room) AS MATERIALIZED ({admitted}),
-             tenants (id, attempts) AS MATERIALIZED ({tenants}),
+            "busy (uid, attempts) AS MATERIALIZED (SELECT CAST(column1 AS BLOB), column2 FROM ({busy})),
+             windows (uid, size) AS MATERIALIZED (SELECT CAST(column1 AS BLOB), column2 FROM ({windows})),
+             admitted (uid, room) AS MATERIALIZED (SELECT CAST(column1 AS BLOB), column2 FROM ({admitted})),
+             tenants (id, attempts) AS MATERIALIZED (SELECT CAST(column1 AS TEXT), column2 FROM ({tenants})),
              {}, {WAITING}, {open}",
             levels()
         );
