@@ -11,7 +11,7 @@ use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::{self, FilterExt},
+    filter::{self, FilterExt, LevelFilter},
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
@@ -102,19 +102,26 @@ pub fn init(config: &Config) -> Result<Guard, Error> {
     } else {
         lines.with_ansi(std::io::stderr().is_terminal()).boxed()
     };
-    let provider = wants_traces().then(tracer_provider).transpose()?;
-    let spans = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer("postrider"))
-            // Our own spans; a library's would tell of statements and connections.
-            .with_filter(filter::Targets::new().with_target("postrider_server", tracing::Level::INFO))
-    });
     let chosen = config.env_filter()?;
     // A line at `info` or above reads alone. Only those for debugging are read together with the span that they were written in, so
     // that only then spans are formatted: it would be a good part of what an event costs.
-    let debugging = chosen.max_level_hint().is_none_or(|level| level >= tracing::Level::DEBUG);
-    let with_spans = filter::filter_fn(move |metadata| debugging || metadata.is_event());
-    tracing_subscriber::registry().with(logs.with_filter(chosen.and(with_spans))).with(spans).try_init()?;
+    let most = chosen.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    let with_spans = filter::filter_fn(move |metadata| most >= LevelFilter::DEBUG || metadata.is_event())
+        // Without a hint every line and span of every library would be looked at, whatever its level.
+        .with_max_level_hint(most);
+    let registry = tracing_subscriber::registry().with(logs.with_filter(chosen.and(with_spans)));
+    let provider = wants_traces().then(tracer_provider).transpose()?;
+    match &provider {
+        Some(provider) => {
+            let spans = tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("postrider"))
+                // Our own spans; a library's would tell of statements and connections.
+                .with_filter(filter::Targets::new().with_target("postrider_server", LevelFilter::INFO));
+            registry.with(spans).try_init()?;
+        }
+        // Not an optional layer: that wants every span there is, and the registry would make them for nobody.
+        None => registry.try_init()?,
+    }
     Ok(Guard(provider))
 }
 
