@@ -155,6 +155,8 @@ pub struct Settled {
     pub delivery: DeliveryId,
     /// Which attempt the claim was for.
     pub number: AttemptNumber,
+    /// Until when the claim held: tells it from a later one for the same attempt, where none was made.
+    pub leased_until: Timestamp,
     /// Where it was to go.
     pub target: Arc<Target>,
     /// The event's ordering key, whose next delivery may have to be released.
@@ -192,6 +194,7 @@ impl Settled {
         Self {
             delivery: claim.delivery,
             number: claim.attempt,
+            leased_until: claim.leased_until,
             target: claim.target,
             ordering_key: claim.event.content.handling.ordering_key.clone(),
             attempt: None,
