@@ -365,6 +365,10 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         let Claimed { claims, throttled, expired } = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
         shared.metrics.expired(expired as u64);
+        if expired > 0 {
+            // Others may have waited for them.
+            shared.wakeup.now();
+        }
         for (place, claim) in room.places().zip(claims) {
             if let Some(at) = claim.target.recovered_at.filter(|at| now < *at + RECOVERY) {
                 shared.permits.recovered(&claim.target, at);
