@@ -33,6 +33,8 @@ mod hints;
 mod time;
 mod wiring;
 
+pub use wiring::Outlet;
+
 /// What a server gets from the world.
 #[derive(Debug)]
 pub struct World {
@@ -216,7 +218,7 @@ impl App {
             async move { deliverer.settle().await }
         });
 
-        let outlet = wiring::Outlet(self.deliverer.clone());
+        let outlet = Outlet(self.deliverer.clone());
         let (publisher, writer) = Publisher::new(self.store.clone(), outlet, Arc::clone(&self.clock) as _);
         let writer = Arc::new(writer);
         let writing = TaskTracker::new();

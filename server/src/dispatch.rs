@@ -155,6 +155,8 @@ pub struct Settled {
     pub delivery: DeliveryId,
     /// Which attempt the claim was for.
     pub number: AttemptNumber,
+    /// Until when the claim held: tells it from a later one for the same attempt, where none was made.
+    pub leased_until: Timestamp,
     /// Where it was to go.
     pub target: Arc<Target>,
     /// The event's ordering key, whose next delivery may have to be released.
@@ -192,6 +194,7 @@ impl Settled {
         Self {
             delivery: claim.delivery,
             number: claim.attempt,
+            leased_until: claim.leased_until,
             target: claim.target,
             ordering_key: claim.event.content.handling.ordering_key.clone(),
             attempt: None,
@@ -362,6 +365,10 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         let Claimed { claims, throttled, expired } = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
         shared.metrics.expired(expired as u64);
+        if expired > 0 {
+            // Others may have waited for them.
+            shared.wakeup.now();
+        }
         for (place, claim) in room.places().zip(claims) {
             if let Some(at) = claim.target.recovered_at.filter(|at| now < *at + RECOVERY) {
                 shared.permits.recovered(&claim.target, at);

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::Arc};
 
 use postrider_integration_tests::{default_tenant, on_both_databases};
 use postrider_server::{
-    dispatch::{Ask, Queue},
+    dispatch::{Ask, Queue, Settled},
     domain::{
         claim::Claim,
         delivery::{DeliveryState, EndReason},
@@ -60,6 +60,20 @@ on_both_databases! {
         let delivery = node.delivery(claim.delivery).await;
         assert_eq!((delivery.state, delivery.attempt_count), (DeliveryState::Pending, 1));
         assert_eq!(delivery.due_at, NOW + SECOND);
+    }
+
+    async fn a_claim_that_is_given_back_twice_is_not_taken_from_whoever_has_it_by_then(kind: Kind) {
+        let node = Node::new(kind).await;
+        let claim = node.claimed(&node.subscribe("sub").await).await;
+        let given_back = || [Settled::returned(claim.clone(), NOW + SECOND)];
+        assert!(node.settle(given_back()).await.lost.is_empty());
+        assert_eq!(node.delivery(claim.delivery).await.attempt_count, 0, "what was not attempted does not count");
+        let taken = node.claim(NOW + SECOND, 1).await.remove(0);
+        assert_eq!(taken.attempt, claim.attempt, "the number is given again");
+        // As by a node that did not hear that it was done the first time.
+        assert_eq!(node.settle(given_back()).await.lost, [claim.delivery]);
+        assert!(node.claim(NOW + SECOND * 2, 1).await.is_empty(), "somebody has it");
+        assert!(node.settle([acknowledged(&taken, NOW + SECOND * 3)]).await.lost.is_empty());
     }
 
     async fn a_delivery_without_further_attempts_has_failed(kind: Kind) {

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use super::Deliverer;
 use crate::{
-    dispatch::{NoRoom, Permit},
+    dispatch::{Dispatcher, NoRoom, Permit, Queue, Sender},
     domain::{
         claim::{Claim, Target},
         timestamp::Timestamp,
@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Publishing hands deliveries to the dispatcher.
-pub(super) struct Outlet(pub(super) Deliverer);
+pub struct Outlet<Q, S>(pub Dispatcher<Q, S>);
 
-impl publish::Outlet for Outlet {
+impl<Q: Queue, S: Sender> publish::Outlet for Outlet<Q, S> {
     type Permit = Permit;
 
     fn lease(&self) -> Duration {

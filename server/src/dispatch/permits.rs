@@ -22,6 +22,7 @@ use crate::{
         claim::Target,
         id::{SubscriptionUid, TenantId},
         retry::Jitter,
+        subscription::Pace,
         timestamp::Timestamp,
     },
     telemetry::metrics::Metrics,
@@ -154,7 +155,7 @@ impl Permits {
             if vitals.opening {
                 return Err(NoRoom::Held);
             }
-            if vitals.in_flight >= vitals.places(self.limit(target), self.queued_for(target))
+            if vitals.in_flight >= vitals.places(self.limit(target.pace), self.queued_for(target.pace))
                 || (vitals.slow && taken.slow >= self.most_slow())
             {
                 return Err(NoRoom::Taken);
@@ -208,7 +209,7 @@ impl Permits {
         };
         for (uid, vitals) in by_subscription {
             vitals.calm_down(now);
-            let mut places = vitals.places(self.per_subscription, self.queued_per_subscription);
+            let mut places = vitals.places(self.limit(vitals.pace), self.queued_for(vitals.pace));
             if vitals.slow && *slow >= self.most_slow() {
                 places = places.min(vitals.in_flight);
             }
@@ -234,7 +235,7 @@ impl Permits {
         now: Timestamp,
         jitter: Jitter,
     ) -> Option<HealthChange> {
-        let limit = self.limit(target);
+        let limit = self.limit(target.pace);
         let mut taken = self.taken();
         if taken.blocked.contains(&target.uid) {
             return None;
@@ -253,7 +254,7 @@ impl Permits {
 
     /// A delivery that this node holds is to be sent.
     pub(super) fn line_up(&self, target: &Target, is_probe: bool) -> Arrival {
-        let limit = self.limit(target);
+        let limit = self.limit(target.pace);
         let mut taken = self.taken();
         let is_blocked = taken.blocked.contains(&target.uid);
         let Taken { by_subscription, by_tenant, .. } = &mut *taken;
@@ -286,7 +287,7 @@ impl Permits {
 
     /// An attempt at `target` is over.
     pub(super) fn leave_line(&self, target: &Target) {
-        let limit = self.limit(target);
+        let limit = self.limit(target.pace);
         if let Some(vitals) = self.taken().by_subscription.get_mut(&target.uid) {
             vitals.line.leave(vitals.room(limit));
         }
@@ -325,7 +326,7 @@ impl Permits {
 
     /// The subscription was unblocked at this time. Does nothing if that is known.
     pub(super) fn recovered(&self, target: &Target, at: Timestamp) {
-        let limit = self.limit(target);
+        let limit = self.limit(target.pace);
         let mut taken = self.taken();
         let vitals = taken.by_subscription.entry(target.uid).or_default();
         if !vitals.knows_of(at) {
@@ -378,15 +379,15 @@ impl Permits {
         (self.total as usize / 2).max(1)
     }
 
-    /// How many deliveries to `target` may wait in memory if it is well.
-    fn queued_for(&self, target: &Target) -> usize {
+    /// How many deliveries to a subscription with this pace may wait in memory if it is well.
+    fn queued_for(&self, pace: Pace) -> usize {
         // Whoever asks for less than the server allows gets no more than that.
-        if target.pace.max_in_flight.is_some() { 0 } else { self.queued_per_subscription }
+        if pace.max_in_flight.is_some() { 0 } else { self.queued_per_subscription }
     }
 
-    /// How many attempts at `target` may be under way if it is well.
-    fn limit(&self, target: &Target) -> usize {
-        let own = target.pace.max_in_flight.map_or(usize::MAX, |own| own.get() as usize);
+    /// How many attempts at a subscription with this pace may be under way if it is well.
+    fn limit(&self, pace: Pace) -> usize {
+        let own = pace.max_in_flight.map_or(usize::MAX, |own| own.get() as usize);
         self.per_subscription.min(own)
     }
 
@@ -409,6 +410,7 @@ impl Taken {
     fn enter(&mut self, target: &Target, per_tenant: usize) {
         let vitals = self.by_subscription.entry(target.uid).or_default();
         vitals.in_flight += 1;
+        vitals.pace = target.pace;
         self.slow += usize::from(vitals.slow);
         let new = || Tenant { places: 0, senders: Arc::new(Semaphore::new(per_tenant)) };
         self.by_tenant.entry(target.tenant.clone()).or_insert_with(new).places += 1;

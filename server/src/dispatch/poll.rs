@@ -145,6 +145,7 @@ pub(super) async fn run<Q: Queue, S: Sender>(dispatcher: &Dispatcher<Q, S>, stop
                     // A look in vain costs most where many subscriptions wait, which is also where something wakes us all the time.
                     let rest = (begun.elapsed() * REST).min(shared.config.poll_interval);
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => {}
                         () = tokio::time::sleep(rest) => {}
                     }
@@ -170,7 +171,9 @@ pub(super) async fn run<Q: Queue, S: Sender>(dispatcher: &Dispatcher<Q, S>, stop
                 pause = pause.min(rest);
             }
         }
+        // In this order, so that one look answers a wake-up that comes at the very end of the pause.
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = shared.wakeup.notify.notified() => {}
             () = tokio::time::sleep(pause) => {}

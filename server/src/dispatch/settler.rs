@@ -69,6 +69,9 @@ async fn write<Q: Queue, S: Sender>(shared: &Shared<Q, S>, batch: &[Settled]) {
             }
             Err(cause @ QueueError::Broken(_)) => {
                 if let [one] = batch {
+                    // The database can be written to again, whatever it has against this one. There may be no other settlement to
+                    // show that, as nothing is claimed until then.
+                    shared.settling.store(true, Ordering::Relaxed);
                     // Its lease runs out, and it is attempted again.
                     tracing::error!(
                         cause = &cause as &dyn std::error::Error,

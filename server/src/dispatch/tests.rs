@@ -38,6 +38,8 @@ struct FakeQueue {
     changes: Mutex<Vec<HealthChange>>,
     blocked: Mutex<HashSet<SubscriptionUid>>,
     unavailable: Mutex<usize>,
+    /// How many settlements are refused after that.
+    broken: Mutex<usize>,
     hints: Mutex<usize>,
 }
 
@@ -78,6 +80,11 @@ impl Queue for Arc<FakeQueue> {
         if *unavailable > 0 {
             *unavailable -= 1;
             return Err(QueueError::Unavailable("gone".into()));
+        }
+        let mut broken = self.broken.lock().unwrap();
+        if *broken > 0 {
+            *broken -= 1;
+            return Err(QueueError::Broken("cannot be written".into()));
         }
         *self.unattempted.lock().unwrap() += batch.iter().filter(|settled| settled.attempt.is_none()).count();
         let mut turned = HashSet::new();
@@ -281,6 +288,14 @@ async fn while_settlements_cannot_be_written_no_more_is_taken_over_and_then_it_g
     assert!(most <= 8, "{most} attempts were under way");
     assert!(took >= Duration::from_millis(50 + 100 + 200 + 400 + 800), "it took {took:?}");
     assert!(took < POLL_INTERVAL, "it took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settlement_that_is_put_off_and_then_refused_does_not_keep_the_node_from_going_on() {
+    let queue = FakeQueue::holding(2, 1);
+    (*queue.unavailable.lock().unwrap(), *queue.broken.lock().unwrap()) = (1, 1);
+    let all = tokio::time::timeout(POLL_INTERVAL * 2, run(&queue, config(1, 1), 1)).await;
+    assert!(all.is_ok(), "nothing was claimed any more");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use crate::domain::{
     breaker::{BreakerPolicy, HealthChange, Tally},
     concurrency::{Load, Window},
     retry::Jitter,
+    subscription::Pace,
     timestamp::Timestamp,
 };
 
@@ -21,6 +22,8 @@ const KEPT: Duration = Duration::from_mins(10);
 pub(super) struct Vitals {
     /// Deliveries that this node holds: attempts under way, in line, or over and not settled yet.
     pub(super) in_flight: usize,
+    /// How fast it wants to be sent to, as the latest of them says.
+    pub(super) pace: Pace,
     /// Which of them send.
     pub(super) line: Line,
     /// Whether its receiver takes long to answer.

@@ -289,3 +289,14 @@ fn a_recovery_is_told_to_the_claim_until_it_is_an_old_one() {
     assert_eq!(window(&permits, &target, NOW), Some(2), "or else the row would have it begin with one again");
     assert_eq!(window(&permits, &target, NOW + RECOVERY), None);
 }
+
+#[test]
+fn a_subscription_at_the_limit_that_it_asked_for_is_saturated() {
+    let permits = permits(8, 8, 4);
+    let modest = target_with(|target| target.pace.max_in_flight = NonZeroU32::new(1));
+    let other = target();
+    let held = (permits.take(&modest, NOW).unwrap(), permits.take(&other, NOW).unwrap());
+    assert!(permits.under_way(NOW).saturated, "when its attempt is over there may be something to claim");
+    drop(held.0);
+    assert!(!permits.under_way(NOW).saturated);
+}

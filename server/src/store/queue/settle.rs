@@ -54,9 +54,10 @@ static ATTEMPTS: Inserted<16> = Inserted::new(
 );
 
 /// What deliveries become.
-static SETTLED: Bulk<8> = Bulk::new([
+static SETTLED: Bulk<9> = Bulk::new([
     Column::uuid("settled_id"),
     Column::int("number"),
+    Column::big_int("held_until"),
     Column::small_int("new_state"),
     Column::small_int("new_end_reason").or_null(),
     Column::big_int("new_due_at"),
@@ -65,7 +66,10 @@ static SETTLED: Bulk<8> = Bulk::new([
     Column::int("new_attempt_count"),
 ]);
 
-/// Moves on the deliveries that are still ours. SQLite calls the columns of a list of rows `column1` and so on.
+/// Moves on the deliveries that are still ours.
+///
+/// The number of an attempt is given once; that of a claim that was given back is given again to the next one. So where nothing was
+/// attempted the lease must be ours as well: we may not have heard that the claim was given back, and repeat it. SQLite calls the columns of a list of rows `column1` and so on.
 fn sqlite(rows: &str) -> String {
     let columns = SETTLED.each_name(|number, name| format!("column{number} AS {name}"));
     format!(
@@ -73,6 +77,7 @@ fn sqlite(rows: &str) -> String {
              ended_at = new_ended_at, last_traceparent = new_traceparent, attempt_count = new_attempt_count
          FROM (SELECT {columns} FROM (VALUES {rows})) AS settled
          WHERE deliveries.id = settled_id AND deliveries.attempt_count = number AND deliveries.state = 0
+             AND (new_attempt_count = number OR deliveries.due_at = held_until)
          RETURNING deliveries.id, deliveries.state, subscription_uid, ordering_key, position"
     )
 }
@@ -84,7 +89,8 @@ fn sqlite(rows: &str) -> String {
 /// hidden from it, or it would take the index of what is pending.
 static POSTGRES: LazyLock<String> = LazyLock::new(|| {
     let attempts = ATTEMPTS.insertion(1);
-    let [ids, numbers, values @ ..] = SETTLED.array_names(1 + 16);
+    let [ids, numbers, held, values @ ..] = SETTLED.array_names(1 + 16);
+    let counts = values[values.len() - 1];
     let values = values.map(|array| array.at("place")).join(", ");
     format!(
         "WITH recorded AS ({attempts})
@@ -92,6 +98,7 @@ static POSTGRES: LazyLock<String> = LazyLock::new(|| {
              SELECT {values} FROM (SELECT width_bucket(id, {ids})) AS found (place)
          )
          WHERE id = ANY ({ids}) AND attempt_count = ({numbers})[width_bucket(id, {ids})] AND (state + 0) = 0
+             AND (({counts})[width_bucket(id, {ids})] = attempt_count OR due_at = ({held})[width_bucket(id, {ids})])
          RETURNING id, state, subscription_uid, ordering_key, position"
     )
 });
@@ -181,7 +188,7 @@ async fn record_and_move(connection: &impl ConnectionTrait, batch: &[Settled]) -
     Ok(Moved { lost, left })
 }
 
-fn settlement_values(settled: &Settled) -> [Value; 8] {
+fn settlement_values(settled: &Settled) -> [Value; 9] {
     let (state, end_reason, due_at, ended_at) = match settled.settlement {
         Settlement::RetryAt(due_at) => (codes::PENDING, None, due_at, None),
         Settlement::End(reason) => (
@@ -196,6 +203,7 @@ fn settlement_values(settled: &Settled) -> [Value; 8] {
     [
         settled.delivery.uuid().into(),
         number.into(),
+        settled.leased_until.as_micros().into(),
         state.into(),
         end_reason.into(),
         due_at.as_micros().into(),
