@@ -4,6 +4,7 @@ mod attempt;
 mod delivery;
 mod event;
 mod priority;
+mod retry_policy;
 mod secret;
 mod stored_event;
 mod subscription;
@@ -13,6 +14,7 @@ pub use self::{
     delivery::{Delivery, DeliveryState, EndReason},
     event::Event,
     priority::Priority,
+    retry_policy::{DeliveryRetryPolicy, Pauses},
     secret::{RotatedSecret, Secret},
     stored_event::{Published, StoredEvent},
     subscription::{

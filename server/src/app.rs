@@ -234,7 +234,10 @@ impl App {
             publisher,
             clock: self.clock,
             metrics: self.metrics.clone(),
-            address_policy: self.config.sender.address_policy(),
+            limits: grpc::Limits {
+                addresses: self.config.sender.address_policy(),
+                max_timeout: self.config.sender.max_timeout,
+            },
             secret_overlap: self.config.secrets.rotation_overlap,
             max_data_bytes: self.config.grpc.max_data_bytes,
             budget: grpc::Budget::new(self.config.grpc.max_pending_bytes, self.metrics.clone()),

@@ -14,7 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     dispatch,
-    domain::{breaker::BreakerPolicy, invalid::Invalid, retry::RetryPolicy},
+    domain::{
+        breaker::BreakerPolicy,
+        invalid::Invalid,
+        retry::{DEFAULT_SCHEDULE, Pauses, RetryPolicy},
+    },
     grpc, http, sender, shutdown,
     store::{self, keyring::EncryptionKey},
     telemetry,
@@ -106,8 +110,10 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        let policy = RetryPolicy::default();
-        Self { schedule: policy.schedule.into_iter().map(Serde::from).collect(), jitter: policy.jitter }
+        Self {
+            schedule: DEFAULT_SCHEDULE.into_iter().map(Serde::from).collect(),
+            jitter: RetryPolicy::default().jitter,
+        }
     }
 }
 
@@ -129,8 +135,9 @@ impl Retry {
     #[must_use]
     pub fn policy(&self) -> RetryPolicy {
         RetryPolicy {
-            schedule: self.schedule.iter().map(|pause| pause.into_inner()).collect(),
+            pauses: Pauses::Listed(self.schedule.iter().map(|pause| pause.into_inner()).collect()),
             jitter: self.jitter,
+            max_age: None,
         }
     }
 }
@@ -278,7 +285,7 @@ impl Config {
         self.database.validate()?;
         self.grpc.validate()?;
         self.sender.validate()?;
-        self.dispatch.validate(self.sender.timeout)?;
+        self.dispatch.validate(self.sender.max_timeout)?;
         self.retry.validate()?;
         self.breaker.validate()?;
         self.retention.validate()?;
@@ -359,7 +366,7 @@ mod tests {
         assert_eq!(config.database.max_connections, 7);
         assert!(config.sender.allow_http);
         assert_eq!(config.sender.allowed_networks.len(), 2);
-        assert_eq!(config.retry.policy().schedule, [Duration::from_secs(1)]);
+        assert_eq!(config.retry.policy().pauses, Pauses::Listed(vec![Duration::from_secs(1)]));
         assert_eq!(config.dispatch.lease, Duration::from_mins(2));
         assert_eq!(config.log.filter, "info");
     }

@@ -241,8 +241,8 @@ pub trait Sender: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Attempt> + Send;
 
-    /// The longest that an attempt can take: one is only begun while this still fits into its lease.
-    fn timeout(&self) -> Duration;
+    /// The longest that an attempt at this target can take: one is only begun while this still fits into its lease.
+    fn timeout(&self, target: &Target) -> Duration;
 }
 
 /// What the parts of the dispatcher share.

@@ -26,6 +26,7 @@ pub mod page;
 pub mod rate_limit;
 pub mod retry;
 pub mod secret;
+pub mod settings;
 pub mod subscription;
 pub mod target_url;
 pub mod timestamp;

@@ -33,11 +33,12 @@ use tonic_reflection::server::{
 use tonic_web::GrpcWebLayer;
 
 pub use budget::Budget;
+pub use convert::subscription::Limits;
 
 use crate::{
     accept::{Acceptor, Patience},
     clock::SharedClock,
-    domain::{address::AddressPolicy, invalid::Invalid},
+    domain::invalid::Invalid,
     publish::Publisher,
     store::Store,
     telemetry::metrics::Metrics,
@@ -180,8 +181,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// The instruments.
     pub metrics: Metrics,
-    /// Which targets may be subscribed.
-    pub address_policy: AddressPolicy,
+    /// What subscriptions may say.
+    pub limits: Limits,
     /// How long a replaced secret goes on signing.
     pub secret_overlap: Duration,
     /// The largest data of one event, in bytes.

@@ -27,7 +27,7 @@ use crate::{
     domain::{
         address::AddressPolicy,
         attempt::{Attempt, Failure, Outcome, Response},
-        claim::Claim,
+        claim::{Claim, Target},
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
@@ -79,8 +79,14 @@ impl HttpSender {
         phases: &Arc<Phases>,
     ) -> (Outcome, Option<Response>) {
         let sender = &self.0;
-        let deadline = Instant::now() + sender.config.timeout;
         let target = &claim.target;
+        let deadline = Instant::now() + dispatch::Sender::timeout(self, target);
+        if target.settings.is_none() {
+            return (
+                failed(Failure::Internal, "the subscription's settings cannot be decrypted".to_owned()),
+                None,
+            );
+        }
         if let Err(refused) = sender.policy.check_url(&target.url) {
             return (failed(Failure::AddressRefused, refused.to_string()), None);
         }
@@ -142,8 +148,10 @@ impl dispatch::Sender for HttpSender {
         }
     }
 
-    fn timeout(&self) -> Duration {
-        self.0.config.timeout
+    fn timeout(&self, target: &Target) -> Duration {
+        let own = target.settings.as_ref().and_then(|settings| settings.timeout);
+        // The most may have been more when it was set.
+        own.map_or(self.0.config.timeout, |own| own.min(self.0.config.max_timeout))
     }
 }
 

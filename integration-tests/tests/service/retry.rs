@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use postrider_integration_tests::{Receiver, TestApp, an_event, on_both_databases};
-use postrider_sdk::model::{
-    Attempt, AttemptOutcome, Delivery, DeliveryState, DisabledReason, EndReason, SubscriptionState,
+use postrider_sdk::{
+    Subscription,
+    model::{
+        Attempt, AttemptOutcome, Delivery, DeliveryRetryPolicy, DeliveryState, DisabledReason, EndReason,
+        SubscriptionState,
+    },
 };
 use time::OffsetDateTime;
 
@@ -48,6 +52,51 @@ on_both_databases! {
         app.advance(Duration::from_hours(1_000));
         app.run_until_idle().await;
         assert_eq!(receiver.requests().len(), 10, "it is over");
+        app.stop().await;
+    }
+
+    async fn a_subscription_has_its_own_schedule_and_its_deliveries_grow_no_older_than_it_says(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        receiver.always(500);
+        let policy = DeliveryRetryPolicy::exponential(Duration::from_secs(10), 50)
+            .multiplier(3.0)
+            .max_pause(Duration::from_mins(1))
+            .max_age(Duration::from_secs(225));
+        let new = Subscription::to(receiver.url()).event_types(["**"]).retry_policy(policy.clone()).id("own");
+        let created = app.client.subscriptions().create(new).await.unwrap().subscription;
+        let shown = created.retry_policy.clone().unwrap();
+        assert_eq!(shown, policy);
+
+        app.client.publish(an_event()).await.unwrap();
+        app.run_until_idle().await;
+        for (nth, pause) in (1..).zip([10, 30, 60, 60, 60].map(Duration::from_secs)) {
+            let delivery = the_delivery(&app).await;
+            assert_eq!((delivery.state, delivery.attempt_count), (DeliveryState::Pending, nth));
+            assert_eq!(delivery.due_at, Some(now(&app) + pause));
+            app.advance(pause);
+            app.run_until_idle().await;
+        }
+        let delivery = the_delivery(&app).await;
+        assert_eq!(
+            (delivery.state, delivery.end_reason, delivery.attempt_count),
+            (DeliveryState::Failed, Some(EndReason::Exhausted), 6),
+            "the seventh would come at 280 seconds"
+        );
+
+        // One attempt, and none after it.
+        let single = DeliveryRetryPolicy::schedule([]);
+        app.client.subscriptions().update("own").retry_policy(single.clone()).await.unwrap();
+        assert_eq!(app.client.subscriptions().get("own").await.unwrap().retry_policy, Some(single));
+        app.client.publish(an_event()).await.unwrap();
+        app.run_until_idle().await;
+        assert_eq!(the_delivery(&app).await.end_reason, Some(EndReason::Exhausted));
+
+        // What is taken away is the server's again.
+        app.client.subscriptions().update("own").retry_policy(None).await.unwrap();
+        app.client.publish(an_event()).await.unwrap();
+        app.run_until_idle().await;
+        assert_eq!(the_delivery(&app).await.due_at, Some(now(&app) + Duration::from_secs(5)));
         app.stop().await;
     }
 

@@ -14,8 +14,10 @@ use postrider_server::{
         event_type::EventType,
         handling::{Handling, OrderingKey, Priority},
         id::{DeliveryId, EventId, SubscriptionId, TenantId},
+        invalid::Invalid,
         page::{Cursor, PageRequest, PageSize},
         secret::{SecretSet, SigningSecret},
+        settings::Settings,
         subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec},
         target_url::TargetUrl,
         timestamp::Timestamp,
@@ -48,6 +50,17 @@ pub(crate) fn a_spec() -> SubscriptionSpec {
         target_url: TargetUrl::parse("https://example.com/hook").unwrap(),
         filter: Filter::parse(&["**"]).unwrap(),
         pace: Pace::default(),
+        settings: Settings::default(),
+    }
+}
+
+/// An edit that nothing speaks against.
+pub(crate) fn set(
+    edit: impl FnOnce(&mut SubscriptionSpec),
+) -> impl FnOnce(&mut SubscriptionSpec) -> Result<(), Invalid> {
+    |spec| {
+        edit(spec);
+        Ok(())
     }
 }
 
@@ -66,6 +79,8 @@ pub(crate) fn target(subscription: &Subscription) -> Arc<Target> {
         secrets: SecretSet::newest_first(Vec::new()),
         pace: subscription.spec.pace,
         recovered_at: None,
+        revision: 1,
+        settings: Some(Settings::plain()),
     })
 }
 

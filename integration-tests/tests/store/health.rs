@@ -17,7 +17,7 @@ use postrider_server::{
 };
 
 use crate::{
-    fixtures::{LEASE, NOW, SECOND, TICK, a_draft, a_spec, acknowledged, ask, gone, retried, tenant},
+    fixtures::{LEASE, NOW, SECOND, TICK, a_draft, a_spec, acknowledged, ask, gone, retried, set, tenant},
     node::{Node, count, done},
 };
 
@@ -229,7 +229,7 @@ on_both_databases! {
                 "enable" => node.store.enable_subscription(tenant, id, at).await,
                 _ => {
                     let url = TargetUrl::parse("https://example.com/elsewhere").unwrap();
-                    node.store.update_subscription(tenant, id, None, |spec| spec.target_url = url, at).await
+                    node.store.update_subscription(tenant, id, None, set(|spec| spec.target_url = url), at).await
                 }
             };
             let after = done(after.unwrap());
@@ -238,7 +238,7 @@ on_both_databases! {
             assert_eq!(node.subscription(&sub).await.health, Health::Healthy, "{way}");
             assert!(!fail(&node, &late, at, opening(NOW, UNTIL)).await, "{way}");
         }
-        let unchanged = node.store.update_subscription(&sub.tenant, &sub.id, None, |_| (), NOW).await;
+        let unchanged = node.store.update_subscription(&sub.tenant, &sub.id, None, set(|_| ()), NOW).await;
         assert_eq!(done(unchanged.unwrap()).health, Health::Healthy);
     }
 
@@ -249,7 +249,7 @@ on_both_databases! {
         let health = node.subscription(&sub).await.health;
         let pace = a_rate(1.0, 1);
         let (tenant, id) = (&sub.tenant, &sub.id);
-        let changed = node.store.update_subscription(tenant, id, None, |spec| spec.pace = pace, NOW).await;
+        let changed = node.store.update_subscription(tenant, id, None, set(|spec| spec.pace = pace), NOW).await;
         assert_eq!(done(changed.unwrap()).health, health);
         assert_eq!(node.subscription(&sub).await.health, health);
         node.pause(&sub).await;
@@ -388,7 +388,7 @@ on_both_databases! {
         assert_eq!(claim_all(&node, NOW + SECOND).await.claims.len(), 0);
         for (pace, room) in [(a_rate(0.01, 3), 3), (Pace::default(), 5)] {
             let (tenant, id) = (&limited.tenant, &limited.id);
-            let changed = node.store.update_subscription(tenant, id, None, |spec| spec.pace = pace, NOW).await;
+            let changed = node.store.update_subscription(tenant, id, None, set(|spec| spec.pace = pace), NOW).await;
             done(changed.unwrap());
             assert_eq!(claim_all(&node, NOW + SECOND).await.claims.len(), room);
         }

@@ -252,6 +252,6 @@ pub(crate) async fn count(connection: &DatabaseConnection, sql: &str) -> i64 {
 pub(crate) fn done(change: Change<Subscription>) -> Subscription {
     match change {
         Change::Done(subscription) => subscription,
-        refused @ (Change::NotFound | Change::EtagMismatch) => panic!("{refused:?}"),
+        refused @ (Change::NotFound | Change::EtagMismatch | Change::Invalid(_)) => panic!("{refused:?}"),
     }
 }

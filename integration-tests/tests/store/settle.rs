@@ -17,7 +17,8 @@ use postrider_server::{
 
 use crate::{
     fixtures::{
-        LEASE, NOW, SECOND, a_draft, a_secret, acknowledged, ask, exhausted, gone, retried, target, tenant,
+        LEASE, NOW, SECOND, a_draft, a_secret, acknowledged, ask, exhausted, gone, retried, set, target,
+        tenant,
     },
     node::{Node, done},
 };
@@ -113,7 +114,7 @@ on_both_databases! {
             spec.target_url = elsewhere;
         };
         let updated =
-            node.store.update_subscription(&subscription.tenant, &subscription.id, None, edit, NOW).await;
+            node.store.update_subscription(&subscription.tenant, &subscription.id, None, set(edit), NOW).await;
         done(updated.unwrap());
         assert!(!node.settle([gone(&claim, NOW)]).await.disabled);
         assert_eq!(node.delivery(claim.delivery).await.state, ended(NOW, EndReason::Gone));

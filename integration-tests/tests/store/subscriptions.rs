@@ -1,19 +1,25 @@
 //! What is wanted can be changed, and every change is seen by whoever publishes next.
 
+use std::time::Duration;
+
 use postrider_integration_tests::{default_tenant, on_both_databases};
 use postrider_server::{
     domain::{
         id::{SubscriptionId, SubscriptionUid, TenantId},
         page::Page,
         rate_limit::RateLimit,
+        retry::{Growth, OwnRetry, Pauses},
+        settings::Settings,
         subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec, SubscriptionState},
         target_url::TargetUrl,
     },
-    store::subscriptions::Change,
+    publish::Journal,
+    store::{Error, subscriptions::Change},
 };
+use sea_orm::{ConnectionTrait, Statement};
 
 use crate::{
-    fixtures::{NOW, SECOND, a_page, a_secret, a_spec, name, one_page, tenant},
+    fixtures::{NOW, SECOND, a_page, a_secret, a_spec, name, one_page, set, tenant},
     node::{Node, done},
 };
 
@@ -21,10 +27,10 @@ use crate::{
 fn parts(subscription: &Subscription) -> impl PartialEq + std::fmt::Debug + use<> {
     let Subscription { uid, tenant, id, spec, paused_at, disabled, health, revision, created_at, updated_at } =
         subscription.clone();
-    let SubscriptionSpec { description, target_url, filter, pace } = spec;
+    let SubscriptionSpec { description, target_url, filter, pace, settings } = spec;
     (
         (uid, tenant, id),
-        (description, target_url, filter, pace),
+        (description, target_url, filter, pace, settings),
         (paused_at, disabled, health, revision, created_at, updated_at),
     )
 }
@@ -43,7 +49,56 @@ async fn version(node: &Node, tenant: &TenantId) -> i64 {
     node.interests(tenant).await.version.unwrap()
 }
 
+/// Settings with something in every part.
+fn some_settings() -> Settings {
+    let growth = Growth { first: SECOND, factor: 1.5, longest: Duration::from_mins(1), attempts: 7 };
+    Settings {
+        retry: Some(OwnRetry {
+            pauses: Some(Pauses::growing(growth).unwrap()),
+            max_age: Some(Duration::from_hours(3)),
+        }),
+        timeout: Some(Duration::from_millis(4_500)),
+    }
+}
+
 on_both_databases! {
+    async fn settings_go_with_the_deliveries_and_are_taken_away_again(kind: Kind) {
+        let node = Node::new(kind).await;
+        let spec = SubscriptionSpec { settings: some_settings(), ..a_spec() };
+        let created = node.subscribe_with(&default_tenant(), "orders", &spec, NOW).await;
+        let interests = node.store.interests(&default_tenant()).await.unwrap();
+        let target = &interests.subscriptions[0].target;
+        assert_eq!(target.settings.as_deref(), Some(&some_settings()));
+        assert_eq!(target.revision, 1);
+
+        let edit = set(|spec| spec.settings = Settings::default());
+        let (tenant, id) = (&created.tenant, &created.id);
+        let changed = done(node.store.update_subscription(tenant, id, None, edit, NOW + SECOND).await.unwrap());
+        assert!(changed.spec.settings.is_plain());
+        let interests = node.store.interests(&default_tenant()).await.unwrap();
+        let target = &interests.subscriptions[0].target;
+        assert_eq!((target.settings.as_deref(), target.revision), (Some(&Settings::default()), 2));
+    }
+
+    async fn settings_are_encrypted_and_a_subscription_is_matched_also_where_their_key_is_missing(kind: Kind) {
+        let node = Node::new(kind).await;
+        let spec = SubscriptionSpec { settings: some_settings(), ..a_spec() };
+        let created = node.subscribe_with(&default_tenant(), "orders", &spec, NOW).await;
+        let connection = node.database.connect().await;
+        let row = connection.query_one_raw(Statement::from_string(
+            connection.get_database_backend(),
+            "SELECT settings FROM subscriptions",
+        ));
+        let stored: Vec<u8> = row.await.unwrap().unwrap().try_get("", "settings").unwrap();
+        assert!(!stored.windows(7).any(|part| part == b"timeout" || part == b"longest"));
+
+        node.execute("UPDATE subscriptions SET settings_key_id = 'another'").await;
+        let interests = node.store.interests(&default_tenant()).await.unwrap();
+        assert_eq!(interests.subscriptions[0].target.settings, None);
+        let read = node.store.subscription(&created.tenant, &created.id).await;
+        assert!(matches!(read, Err(Error::Secret(_))), "{read:?}");
+    }
+
     async fn a_subscription_is_read_as_it_was_created(kind: Kind) {
         let node = Node::new(kind).await;
         let spec = SubscriptionSpec {
@@ -54,6 +109,7 @@ on_both_databases! {
                 rate: Some(RateLimit::parse(0.1, 7).unwrap()),
                 max_in_flight: Pace::parse_max_in_flight(3).unwrap(),
             },
+            settings: some_settings(),
         };
         let created = node.subscribe_with(&default_tenant(), "my-sub_1", &spec, NOW).await;
         assert_eq!((created.revision, created.created_at, created.updated_at), (1, NOW, NOW));
@@ -154,7 +210,7 @@ on_both_databases! {
         node.subscribe_in(&other, "else").await;
         assert!(node.store.subscription(&other, &id).await.unwrap().is_none());
         for change in [
-            node.store.update_subscription(&other, &id, None, describe("mine"), NOW).await,
+            node.store.update_subscription(&other, &id, None, set(describe("mine")), NOW).await,
             node.store.pause_subscription(&other, &id, NOW).await,
             node.store.resume_subscription(&other, &id, NOW).await,
             node.store.enable_subscription(&other, &id, NOW).await,
@@ -174,7 +230,7 @@ on_both_databases! {
             spec.description = Description::parse("").unwrap();
         };
         let update =
-            node.store.update_subscription(&created.tenant, &created.id, None, edit, NOW + SECOND).await;
+            node.store.update_subscription(&created.tenant, &created.id, None, set(edit), NOW + SECOND).await;
         let updated = done(update.unwrap());
         assert_eq!((updated.revision, updated.created_at, updated.updated_at), (2, NOW, NOW + SECOND));
         assert_eq!(updated.spec.target_url.as_str(), "https://example.com/new");
@@ -192,7 +248,7 @@ on_both_databases! {
         let created = node.subscribe("sub").await;
         let before = version(&node, &created.tenant).await;
         let update =
-            node.store.update_subscription(&created.tenant, &created.id, None, |_| (), NOW + SECOND).await;
+            node.store.update_subscription(&created.tenant, &created.id, None, set(|_| ()), NOW + SECOND).await;
         assert_eq!(parts(&done(update.unwrap())), parts(&created));
         assert_eq!(parts(&node.subscription(&created).await), parts(&created));
         assert_eq!(version(&node, &created.tenant).await, before);
@@ -202,9 +258,9 @@ on_both_databases! {
         let node = Node::new(kind).await;
         let created = node.subscribe("sub").await;
         let (tenant, id, etag) = (&created.tenant, &created.id, created.etag());
-        let first = node.store.update_subscription(tenant, id, Some(&etag), describe("one"), NOW).await;
+        let first = node.store.update_subscription(tenant, id, Some(&etag), set(describe("one")), NOW).await;
         let first = done(first.unwrap());
-        let second = node.store.update_subscription(tenant, id, Some(&etag), describe("two"), NOW).await;
+        let second = node.store.update_subscription(tenant, id, Some(&etag), set(describe("two")), NOW).await;
         assert!(matches!(second, Ok(Change::EtagMismatch)), "{second:?}");
         let deleted = node.store.delete_subscription(tenant, id, Some(&etag), NOW).await;
         assert!(matches!(deleted, Ok(Change::EtagMismatch)), "{deleted:?}");
@@ -218,8 +274,8 @@ on_both_databases! {
         let created = a.subscribe("sub").await;
         let (tenant, id, etag) = (&created.tenant, &created.id, created.etag());
         let (one, other) = tokio::join!(
-            a.store.update_subscription(tenant, id, Some(&etag), describe("one"), NOW),
-            b.store.update_subscription(tenant, id, Some(&etag), describe("other"), NOW),
+            a.store.update_subscription(tenant, id, Some(&etag), set(describe("one")), NOW),
+            b.store.update_subscription(tenant, id, Some(&etag), set(describe("other")), NOW),
         );
         let made = [&one, &other].map(|change| matches!(change, Ok(Change::Done(_))));
         let refused = [&one, &other].map(|change| matches!(change, Ok(Change::EtagMismatch)));
@@ -240,9 +296,9 @@ on_both_databases! {
         };
         let (tenant, id) = (&created.tenant, &created.id);
         let (one, two, three) = tokio::join!(
-            a.store.update_subscription(tenant, id, None, add("one"), NOW),
-            b.store.update_subscription(tenant, id, None, add("two"), NOW),
-            a.store.update_subscription(tenant, id, None, add("three"), NOW),
+            a.store.update_subscription(tenant, id, None, set(add("one")), NOW),
+            b.store.update_subscription(tenant, id, None, set(add("two")), NOW),
+            a.store.update_subscription(tenant, id, None, set(add("three")), NOW),
         );
         for change in [one, two, three] {
             done(change.unwrap());
@@ -349,7 +405,7 @@ on_both_databases! {
         let mut versions = vec![version(&node, &default).await];
         let created = node.subscribe("sub").await;
         versions.push(version(&node, &default).await);
-        let update = node.store.update_subscription(&default, &created.id, None, describe("new"), NOW).await;
+        let update = node.store.update_subscription(&default, &created.id, None, set(describe("new")), NOW).await;
         done(update.unwrap());
         versions.push(version(&node, &default).await);
         node.pause(&created).await;

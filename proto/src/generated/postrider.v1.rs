@@ -2048,6 +2048,57 @@ pub mod event_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// When failed attempts of a subscription's deliveries are repeated. What is not set is as the server is configured.
+///
+/// Each pause is made longer or shorter by a random part of it. A receiver that asks for a longer one by `Retry-After` gets it, up to
+/// 24 hours.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RetryPolicy {
+    /// Optional. How long after its event was published (or its `deliver_time`) a delivery is given up, 1 second to 90 days: a
+    /// retry that would come later ends it as exhausted.
+    #[prost(message, optional, tag = "3")]
+    pub max_age: ::core::option::Option<::prost_types::Duration>,
+    /// Optional. How long the pauses between attempts are.
+    #[prost(oneof = "retry_policy::Pauses", tags = "1, 2")]
+    pub pauses: ::core::option::Option<retry_policy::Pauses>,
+}
+/// Nested message and enum types in `RetryPolicy`.
+pub mod retry_policy {
+    /// Optional. How long the pauses between attempts are.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Pauses {
+        /// Each pause by itself.
+        #[prost(message, tag = "1")]
+        Schedule(super::RetrySchedule),
+        /// Pauses that grow.
+        #[prost(message, tag = "2")]
+        Exponential(super::ExponentialBackoff),
+    }
+}
+/// A pause after each failed attempt but the last.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RetrySchedule {
+    /// The pause after the first attempt, the second, …: up to 100 of up to 30 days each. There is one attempt more than there are
+    /// pauses; without any there is a single attempt.
+    #[prost(message, repeated, tag = "1")]
+    pub pauses: ::prost::alloc::vec::Vec<::prost_types::Duration>,
+}
+/// Pauses of which each is longer than the one before.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct ExponentialBackoff {
+    /// Required. The pause after the first attempt, more than 0 s and at most 30 days.
+    #[prost(message, optional, tag = "1")]
+    pub initial_pause: ::core::option::Option<::prost_types::Duration>,
+    /// Optional. How many times as long as the one before each pause is, 1 to 100; 2 if 0.
+    #[prost(double, tag = "2")]
+    pub multiplier: f64,
+    /// Optional. The longest pause, at least `initial_pause` and at most 30 days; 24 hours, or `initial_pause` if that is longer, if unset.
+    #[prost(message, optional, tag = "3")]
+    pub max_pause: ::core::option::Option<::prost_types::Duration>,
+    /// Required. The number of attempts, 1 to 101.
+    #[prost(int32, tag = "4")]
+    pub max_attempts: i32,
+}
 /// Where a receiver wants events, and which ones.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Subscription {
@@ -2100,6 +2151,13 @@ pub struct Subscription {
     /// Output only. How its receiver fares. Changes of it change neither `etag` nor `update_time`.
     #[prost(message, optional, tag = "15")]
     pub health: ::core::option::Option<SubscriptionHealth>,
+    /// Optional. When failed attempts are repeated; unset: as the server is configured.
+    #[prost(message, optional, tag = "16")]
+    pub retry_policy: ::core::option::Option<RetryPolicy>,
+    /// Optional. How long an attempt may take, from resolving the name to the end of the response: 1 second up to the server's
+    /// `sender.max_timeout`; unset: the server's `sender.timeout`.
+    #[prost(message, optional, tag = "17")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
 }
 /// How many attempts a second a subscription takes. Retries count as well. It holds over all nodes.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -2298,8 +2356,8 @@ pub struct UpdateSubscriptionRequest {
     /// Required. The subscription's `name`, the fields to change, and optionally the `etag`.
     #[prost(message, optional, tag = "1")]
     pub subscription: ::core::option::Option<Subscription>,
-    /// Optional. Which of `description`, `target_url`, `event_types`, `rate_limit` and `max_in_flight` to set; `*` for all of
-    /// them. If unset, those of them that are not empty. Output-only fields are ignored, unknown ones refused.
+    /// Optional. Which of the fields that are not output only to set, each as a whole; `*` for all of them. If unset, those of them that
+    /// are not empty. Output-only fields are ignored, unknown ones refused.
     #[prost(message, optional, tag = "2")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
 }

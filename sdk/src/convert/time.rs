@@ -24,8 +24,17 @@ pub(super) fn optional(time: Option<prost_types::Timestamp>, field: &str) -> Res
     time.map(|time| from_pb(Some(time), field)).transpose()
 }
 
-pub(super) fn duration(duration: Option<prost_types::Duration>, field: &str) -> Result<Option<Duration>> {
-    duration.map(|duration| duration.try_into().map_err(|_| Error::malformed_answer(field))).transpose()
+pub(super) fn duration(span: Option<prost_types::Duration>, field: &str) -> Result<Option<Duration>> {
+    span.map(|span| duration_from_pb(span, field)).transpose()
+}
+
+pub(crate) fn duration_from_pb(span: prost_types::Duration, field: &str) -> Result<Duration> {
+    span.try_into().map_err(|_| Error::malformed_answer(field))
+}
+
+pub(crate) fn duration_to_pb(span: Duration) -> prost_types::Duration {
+    // What is too long for the wire is too long for the server, which says so.
+    span.try_into().unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
 }
 
 #[cfg(test)]

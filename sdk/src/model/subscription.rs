@@ -1,9 +1,12 @@
 //! Subscriptions: where a receiver wants events, and which ones.
 
+use std::time::Duration;
+
 use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
-use super::{Secret, id_of};
+use super::{DeliveryRetryPolicy, Secret, id_of};
+use crate::convert;
 
 /// Where a receiver wants events, and which ones.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +26,10 @@ pub struct Subscription {
     pub rate_limit: Option<RateLimit>,
     /// How many attempts it takes at once from each node, where that is less than the server is configured for.
     pub max_in_flight: Option<u32>,
+    /// When failed attempts are repeated, where that is other than the server is configured for.
+    pub retry_policy: Option<DeliveryRetryPolicy>,
+    /// How long an attempt may take, where that is other than the server is configured for.
+    pub timeout: Option<Duration>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -181,6 +188,26 @@ impl NewSubscription {
     /// At most so many attempts at once from each node, 1 to 100,000. The server's own limit holds as well.
     pub fn max_in_flight(mut self, attempts: u32) -> Self {
         self.message.max_in_flight = i32::try_from(attempts).unwrap_or(i32::MAX);
+        self
+    }
+
+    /// When failed attempts are repeated.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use postrider_sdk::{Subscription, model::DeliveryRetryPolicy};
+    ///
+    /// let twelve_times = DeliveryRetryPolicy::exponential(Duration::from_secs(10), 12).max_pause(Duration::from_secs(3_600));
+    /// let new = Subscription::to("https://example.com/hooks").retry_policy(twelve_times).timeout(Duration::from_secs(5));
+    /// ```
+    pub fn retry_policy(mut self, retry_policy: DeliveryRetryPolicy) -> Self {
+        self.message.retry_policy = Some(retry_policy.to_pb());
+        self
+    }
+
+    /// How long an attempt may take, 1 second up to the server's `sender.max_timeout`.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.message.timeout = Some(convert::time::duration_to_pb(timeout));
         self
     }
 

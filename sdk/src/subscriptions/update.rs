@@ -1,11 +1,16 @@
 //! Changing a subscription: the setters that are called are the fields that change.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use postrider_proto::v1 as pb;
 
 use super::rpc;
-use crate::{Client, Result, Subscription, client::Repeat, convert, model::RateLimit};
+use crate::{
+    Client, Result, Subscription,
+    client::Repeat,
+    convert,
+    model::{DeliveryRetryPolicy, RateLimit},
+};
 
 /// A change of a subscription, made when it is awaited. Begun by
 /// [`Subscriptions::update`](crate::Subscriptions::update). Not tried again by itself.
@@ -62,6 +67,18 @@ impl UpdateSubscription {
         self.message.max_in_flight =
             attempts.into().map_or(0, |attempts| i32::try_from(attempts).unwrap_or(i32::MAX));
         self.change("max_in_flight")
+    }
+
+    /// When failed attempts are repeated from now on; `None`: as the server is configured.
+    pub fn retry_policy(mut self, retry_policy: impl Into<Option<DeliveryRetryPolicy>>) -> Self {
+        self.message.retry_policy = retry_policy.into().map(|policy| policy.to_pb());
+        self.change("retry_policy")
+    }
+
+    /// How long an attempt may take from now on; `None`: as long as the server is configured for.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.message.timeout = timeout.into().map(convert::time::duration_to_pb);
+        self.change("timeout")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

@@ -52,7 +52,7 @@ impl Config {
             return Err(Invalid::new(
                 "dispatch.lease",
                 format!(
-                    "is {}, but must outlast `sender.timeout` by 5s: at least {least}",
+                    "is {}, but must outlast `sender.max_timeout` by 5s: at least {least}",
                     humantime(self.lease)
                 ),
             ));

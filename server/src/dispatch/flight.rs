@@ -18,7 +18,7 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
         return shared.settled.put(Settled::returned(claim, now), permit);
     };
     let now = shared.clock.now();
-    if now + shared.sender.timeout() >= claim.leased_until {
+    if now + shared.sender.timeout(&claim.target) >= claim.leased_until {
         // We were held up for so long that somebody else could send it too, now or while we do.
         tracing::warn!(delivery.id = %claim.delivery, "an attempt was not begun as it no longer fits into its lease");
         return shared.metrics.lost(1);
@@ -43,9 +43,19 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
     attempt.span = own;
     let at = shared.clock.now();
     let policy = &shared.policy;
-    let expire_at = claim.event.content.handling.expire_at;
-    let settlement =
-        delivery::settle(attempt.number, &attempt.outcome, &policy.retry, expire_at, at, clock::jitter());
+    let retry =
+        policy.retry.with(claim.target.settings.as_ref().and_then(|settings| settings.retry.as_ref()));
+    let handling = &claim.event.content.handling;
+    let due_since = handling.deliver_at.unwrap_or(claim.event.created_at).max(claim.event.created_at);
+    let settlement = delivery::settle(
+        attempt.number,
+        &attempt.outcome,
+        &retry,
+        due_since,
+        handling.expire_at,
+        at,
+        clock::jitter(),
+    );
     let health = match claim.probe {
         Some(probe) => policy.breaker.after_probe(probe, &attempt.outcome, at, clock::jitter()),
         None => shared.permits.record(&claim.target, &attempt, &policy.breaker, at, clock::jitter()),

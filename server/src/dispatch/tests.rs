@@ -17,6 +17,7 @@ use crate::{
         handling::Handling,
         id::{EventId, SubscriptionId, TenantId},
         secret::SecretSet,
+        settings::Settings,
         subscription::Pace,
         target_url::TargetUrl,
     },
@@ -133,7 +134,7 @@ impl Sender for Arc<FakeSender> {
         Attempt { number: claim.attempt, ..attempt(now, outcome) }
     }
 
-    fn timeout(&self) -> Duration {
+    fn timeout(&self, _: &Target) -> Duration {
         TIMEOUT
     }
 }
@@ -161,6 +162,8 @@ pub(super) fn target() -> Arc<Target> {
         secrets: SecretSet::newest_first(Vec::new()),
         pace: Pace::default(),
         recovered_at: None,
+        revision: 1,
+        settings: Some(Settings::plain()),
     })
 }
 

@@ -8,6 +8,7 @@ use super::{
     event::Event,
     id::{DeliveryId, SubscriptionId, SubscriptionUid, TenantId},
     secret::SecretSet,
+    settings::Settings,
     subscription::Pace,
     target_url::TargetUrl,
     timestamp::Timestamp,
@@ -58,4 +59,8 @@ pub struct Target {
     pub pace: Pace,
     /// When it was last unblocked.
     pub recovered_at: Option<Timestamp>,
+    /// Counts the changes of the subscription, for those who keep what they made of it.
+    pub revision: i64,
+    /// What its owner has set beyond that; absent if this node cannot decrypt it.
+    pub settings: Option<Arc<Settings>>,
 }

@@ -142,12 +142,14 @@ impl Settlement {
     }
 }
 
-/// Decides what follows from an attempt that came to `outcome` at `now`. One that would be repeated too late is not repeated.
+/// Decides what follows from an attempt that came to `outcome` at `now`. One that would be repeated too late is not repeated:
+/// after `expire_at`, or when the policy's greatest age is reached since `due_since`.
 #[must_use]
 pub fn settle(
     attempt: AttemptNumber,
     outcome: &Outcome,
     policy: &RetryPolicy,
+    due_since: Timestamp,
     expire_at: Option<Timestamp>,
     now: Timestamp,
     jitter: Jitter,
@@ -161,6 +163,9 @@ pub fn settle(
     match policy.pause_after(attempt, retry_after, jitter) {
         Some(pause) if expire_at.is_some_and(|expire_at| now + pause >= expire_at) => {
             Settlement::End(EndReason::Expired)
+        }
+        Some(pause) if policy.max_age.is_some_and(|max_age| now + pause >= due_since + max_age) => {
+            Settlement::End(EndReason::Exhausted)
         }
         Some(pause) => Settlement::RetryAt(now + pause),
         None => Settlement::End(EndReason::Exhausted),
@@ -196,7 +201,7 @@ mod tests {
             (1, rejected(410), Settlement::End(EndReason::Gone)),
         ] {
             let number = AttemptNumber::new(attempt).unwrap();
-            let settled = settle(number, &outcome, &RetryPolicy::default(), None, now, Jitter::NONE);
+            let settled = settle(number, &outcome, &RetryPolicy::default(), now, None, now, Jitter::NONE);
             assert_eq!(settled, expected, "attempt {attempt}: {outcome:?}");
         }
     }
@@ -208,7 +213,7 @@ mod tests {
         let settled = |attempt, outcome: &Outcome, micros| {
             let expire_at = Some(now + Duration::from_micros(micros));
             let number = AttemptNumber::new(attempt).unwrap();
-            settle(number, outcome, &RetryPolicy::default(), expire_at, now, Jitter::NONE)
+            settle(number, outcome, &RetryPolicy::default(), now, expire_at, now, Jitter::NONE)
         };
         let retry = Settlement::RetryAt(now + Duration::from_secs(5));
         assert_eq!(settled(1, &rejected, 5_000_001), retry);
@@ -221,6 +226,19 @@ mod tests {
         );
         let late = Outcome::Acknowledged { status: 204 };
         assert_eq!(settled(1, &late, 0), Settlement::End(EndReason::Acknowledged), "it was begun in time");
+    }
+
+    #[test]
+    fn a_retry_that_would_come_at_the_greatest_age_ends_the_delivery_as_exhausted() {
+        let now = Timestamp::from_micros(100_000_000);
+        let policy = RetryPolicy { max_age: Some(Duration::from_secs(60)), ..RetryPolicy::default() };
+        let rejected = Outcome::Rejected { status: 500, retry_after: None };
+        let settled = |age| {
+            let due_since = now.before(Duration::from_secs(age));
+            settle(AttemptNumber::new(1).unwrap(), &rejected, &policy, due_since, None, now, Jitter::NONE)
+        };
+        assert_eq!(settled(54), Settlement::RetryAt(now + Duration::from_secs(5)));
+        assert_eq!(settled(55), Settlement::End(EndReason::Exhausted));
     }
 
     #[test]

@@ -1,11 +1,35 @@
 //! When the next attempt is made.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use super::attempt::AttemptNumber;
+use serde::{Deserialize, Serialize};
+
+use super::{attempt::AttemptNumber, invalid::Invalid};
 
 /// A receiver's `Retry-After` is obeyed up to this.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
+/// The example schedule of the Standard Webhooks specification: 10 attempts over 75 hours and 35 minutes.
+pub const DEFAULT_SCHEDULE: [Duration; 9] = [
+    Duration::from_secs(5),
+    Duration::from_mins(5),
+    Duration::from_mins(30),
+    Duration::from_hours(2),
+    Duration::from_hours(5),
+    Duration::from_hours(10),
+    Duration::from_hours(14),
+    Duration::from_hours(20),
+    Duration::from_hours(24),
+];
+/// The most pauses of a schedule.
+const MAX_PAUSES: usize = 100;
+/// The longest pause: as long as payloads are kept.
+const MAX_PAUSE: Duration = Duration::from_hours(30 * 24);
+/// The most that a pause can grow by.
+const MAX_FACTOR: f64 = 100.0;
+/// The youngest age at which deliveries can be given up.
+const MIN_AGE: Duration = Duration::from_secs(1);
+/// The oldest age at which deliveries can be given up: beyond what any event is kept for by default.
+const MAX_AGE: Duration = Duration::from_hours(90 * 24);
 
 /// A number from 0 to 1 that somebody drew.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,25 +53,125 @@ impl Jitter {
 }
 
 /// The pauses between attempts. There is one attempt more than there are pauses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pauses {
+    /// The pause after the first attempt, the second, …
+    Listed(Vec<Duration>),
+    /// Each pause so many times as long as the one before.
+    Growing(Growth),
+}
+
+/// How pauses grow.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Growth {
+    /// The pause after the first attempt.
+    pub first: Duration,
+    /// How many times as long as the one before each pause is.
+    pub factor: f64,
+    /// The longest pause.
+    pub longest: Duration,
+    /// The number of attempts.
+    pub attempts: u32,
+}
+
+impl Pauses {
+    /// Accepts up to 100 pauses of up to 30 days.
+    pub fn listed(pauses: Vec<Duration>) -> Result<Self, Invalid> {
+        if pauses.len() > MAX_PAUSES {
+            let reason = format!("holds {} pauses; at most {MAX_PAUSES} are allowed", pauses.len());
+            return Err(Invalid::new("pauses", reason));
+        }
+        if let Some(index) = pauses.iter().position(|pause| *pause > MAX_PAUSE) {
+            return Err(Invalid::new(format!("pauses[{index}]"), "must be at most 30 days"));
+        }
+        Ok(Self::Listed(pauses))
+    }
+
+    /// Accepts a first pause that is longer than none, a factor from 1 to 100, a longest pause of up to 30 days, and 1 to 101 attempts.
+    pub fn growing(growth: Growth) -> Result<Self, Invalid> {
+        let Growth { first, factor, longest, attempts } = growth;
+        if first.is_zero() || first > MAX_PAUSE {
+            return Err(Invalid::new("initial_pause", "must be more than 0s and at most 30 days"));
+        }
+        if !(1.0..=MAX_FACTOR).contains(&factor) {
+            return Err(Invalid::new("multiplier", format!("must be from 1 to {MAX_FACTOR}")));
+        }
+        if longest < first || longest > MAX_PAUSE {
+            return Err(Invalid::new("max_pause", "must be at least `initial_pause` and at most 30 days"));
+        }
+        if !(1..=MAX_PAUSES as u32 + 1).contains(&attempts) {
+            return Err(Invalid::new("max_attempts", format!("must be from 1 to {}", MAX_PAUSES + 1)));
+        }
+        Ok(Self::Growing(growth))
+    }
+
+    /// The pause after this attempt; none after the last.
+    fn after(&self, attempt: AttemptNumber) -> Option<Duration> {
+        let before = attempt.get() - 1;
+        match self {
+            Self::Listed(pauses) => pauses.get(before as usize).copied(),
+            Self::Growing(Growth { attempts, .. }) if attempt.get() >= *attempts => None,
+            Self::Growing(Growth { first, factor, longest, .. }) => {
+                // Far beyond the longest pause this is infinite, which is compared like any number.
+                let exponent = i32::try_from(before).unwrap_or(i32::MAX);
+                let seconds = first.as_secs_f64() * factor.powi(exponent);
+                Some(Duration::try_from_secs_f64(seconds).unwrap_or(*longest).min(*longest))
+            }
+        }
+    }
+}
+
+/// What a subscription's owner has set of the policy; the rest is the server's.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OwnRetry {
+    /// The pauses.
+    pub pauses: Option<Pauses>,
+    /// How long after its event was due a delivery is given up.
+    pub max_age: Option<Duration>,
+}
+
+impl OwnRetry {
+    /// Accepts an age of 1 second to 90 days.
+    pub fn parse_max_age(max_age: Duration) -> Result<Duration, Invalid> {
+        if !(MIN_AGE..=MAX_AGE).contains(&max_age) {
+            return Err(Invalid::new("max_age", "must be from 1 second to 90 days"));
+        }
+        Ok(max_age)
+    }
+}
+
+/// When failed attempts are repeated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
-    /// The pause after the first attempt, the second, …
-    pub schedule: Vec<Duration>,
+    /// The pauses between attempts.
+    pub pauses: Pauses,
     /// Each pause is longer or shorter by up to this part of itself, so that receivers that failed together are
     /// not all retried at one instant: 0.2 is ±20 %.
     pub jitter: f64,
+    /// How long after its event was due a delivery is given up, if the pauses have not ended before.
+    pub max_age: Option<Duration>,
 }
 
-/// The example schedule of the Standard Webhooks specification: 10 attempts over 75 hours and 35 minutes.
 impl Default for RetryPolicy {
     fn default() -> Self {
-        const HOUR: u64 = 3_600;
-        let seconds = [5, 5 * 60, 30 * 60, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
-        Self { schedule: seconds.map(Duration::from_secs).to_vec(), jitter: 0.2 }
+        Self { pauses: Pauses::Listed(DEFAULT_SCHEDULE.to_vec()), jitter: 0.2, max_age: None }
     }
 }
 
 impl RetryPolicy {
+    /// This policy with what the owner of a subscription has set.
+    #[must_use]
+    pub fn with(&self, own: Option<&OwnRetry>) -> Cow<'_, Self> {
+        let Some(own) = own else { return Cow::Borrowed(self) };
+        Cow::Owned(Self {
+            pauses: own.pauses.as_ref().unwrap_or(&self.pauses).clone(),
+            jitter: self.jitter,
+            max_age: own.max_age.or(self.max_age),
+        })
+    }
+
     /// How long to wait after this attempt has failed; `None` if it was the last.
     ///
     /// A receiver that asked for a longer pause gets it, up to [`MAX_RETRY_AFTER`]; a shorter one is not a reason to hurry.
@@ -58,8 +182,7 @@ impl RetryPolicy {
         retry_after: Option<Duration>,
         jitter: Jitter,
     ) -> Option<Duration> {
-        let scheduled = self.schedule.get(attempt.get() as usize - 1)?;
-        let pause = jitter.spread(*scheduled, self.jitter);
+        let pause = jitter.spread(self.pauses.after(attempt)?, self.jitter);
         Some(pause.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)))
     }
 }
@@ -95,11 +218,57 @@ mod tests {
         assert_eq!(pause(1_000_000), 86_400);
     }
 
+    #[test]
+    fn growing_pauses_end_at_the_longest_and_with_the_last_attempt() {
+        let growth = |attempts| Growth {
+            first: Duration::from_secs(2),
+            factor: 3.0,
+            longest: Duration::from_secs(50),
+            attempts,
+        };
+        let pauses = |growth| {
+            let pauses = Pauses::growing(growth).unwrap();
+            (1..).map_while(|n| pauses.after(attempt(n))).map(|pause| pause.as_secs()).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(growth(6)), [2, 6, 18, 50, 50]);
+        assert_eq!(pauses(growth(1)), [0; 0]);
+        assert_eq!(pauses(Growth { factor: 100.0, ..growth(101) }).len(), 100, "nothing overflows");
+    }
+
+    #[test]
+    fn what_an_owner_sets_wins_and_the_rest_is_the_servers() {
+        let server = RetryPolicy { max_age: Some(Duration::from_secs(60)), ..RetryPolicy::default() };
+        assert_eq!(*server.with(None), server);
+        let pauses = Pauses::Listed(vec![Duration::from_secs(1)]);
+        let own = server.with(Some(&OwnRetry { pauses: Some(pauses.clone()), max_age: None })).into_owned();
+        assert_eq!(own, RetryPolicy { pauses, ..server.clone() });
+        let own = server.with(Some(&OwnRetry { pauses: None, max_age: Some(MIN_AGE) })).into_owned();
+        assert_eq!(own, RetryPolicy { max_age: Some(MIN_AGE), ..server });
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_its_field() {
+        let fine = Growth { first: MIN_AGE, factor: 2.0, longest: MAX_PAUSE, attempts: 101 };
+        let refused = |growth| Pauses::growing(growth).unwrap_err().field;
+        assert!(Pauses::growing(fine).is_ok());
+        assert_eq!(refused(Growth { first: Duration::ZERO, ..fine }), "initial_pause");
+        assert_eq!(refused(Growth { factor: 0.9, ..fine }), "multiplier");
+        assert_eq!(refused(Growth { factor: f64::NAN, ..fine }), "multiplier");
+        assert_eq!(refused(Growth { longest: Duration::ZERO, ..fine }), "max_pause");
+        assert_eq!(refused(Growth { attempts: 0, ..fine }), "max_attempts");
+        assert_eq!(refused(Growth { attempts: 102, ..fine }), "max_attempts");
+        assert!(Pauses::listed(vec![MAX_PAUSE; 100]).is_ok());
+        assert_eq!(Pauses::listed(vec![MAX_PAUSE; 101]).unwrap_err().field, "pauses");
+        let long = vec![MIN_AGE, MAX_PAUSE + MIN_AGE];
+        assert_eq!(Pauses::listed(long).unwrap_err().field, "pauses[1]");
+        assert_eq!(OwnRetry::parse_max_age(Duration::ZERO).unwrap_err().field, "max_age");
+    }
+
     proptest! {
         #[test]
         fn jitter_stays_within_its_bounds(number in 1u32..10, drawn in 0.0f64..=1.0) {
             let policy = RetryPolicy::default();
-            let written = policy.schedule[number as usize - 1].as_secs_f64();
+            let written = policy.pauses.after(attempt(number)).unwrap().as_secs_f64();
             let pause = policy.pause_after(attempt(number), None, Jitter::new(drawn)).unwrap().as_secs_f64();
             prop_assert!(pause >= written * 0.799 && pause <= written * 1.201);
         }

@@ -8,6 +8,7 @@ use super::{
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
     rate_limit::RateLimit,
+    settings::Settings,
     target_url::TargetUrl,
     timestamp::Timestamp,
 };
@@ -30,6 +31,15 @@ pub struct SubscriptionSpec {
     pub filter: Filter,
     /// How fast.
     pub pace: Pace,
+    /// What else is set.
+    pub settings: Settings,
+}
+
+impl SubscriptionSpec {
+    /// Checks what must be true between fields.
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.settings.check()
+    }
 }
 
 /// How fast a receiver wants to be sent to.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::domain::{invalid::Invalid, timestamp::Timestamp};
 
 pub(super) mod delivery;
+mod duration;
 pub(super) mod event;
+mod retry;
 pub(super) mod subscription;
 
 /// Reads an optional point in time.

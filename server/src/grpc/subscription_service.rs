@@ -38,6 +38,7 @@ fn changed(
         Change::Done(subscription) => Ok(Some(convert::subscription::to_subscription(&subscription))),
         Change::NotFound => Err(Failure::NotFound { field: fields.name, name }),
         Change::EtagMismatch => Err(Failure::EtagMismatch { field: fields.etag }),
+        Change::Invalid(invalid) => Err(Failure::Invalid(invalid)),
     }
 }
 
@@ -63,8 +64,7 @@ impl SubscriptionService for Subscriptions {
         };
         let subscription =
             request.subscription.ok_or_else(|| Failure::from(Invalid::new("subscription", "is missing")))?;
-        let spec =
-            convert::subscription::spec(&subscription, &self.0.address_policy).map_err(Failure::from)?;
+        let spec = convert::subscription::spec(&subscription, &self.0.limits).map_err(Failure::from)?;
         let secret = draw_signing_secret();
         let now = self.0.clock.now();
         let created = self.0.store.create_subscription(&tenant, id, &spec, &secret, now).await;
@@ -117,8 +117,7 @@ impl SubscriptionService for Subscriptions {
         let (tenant, id) =
             name::subscription(FIELDS_OF_UPDATE.name, &subscription.name).map_err(Failure::from)?;
         let mask = request.update_mask.as_ref();
-        let edit = convert::subscription::edit(&subscription, mask, &self.0.address_policy)
-            .map_err(Failure::from)?;
+        let edit = convert::subscription::edit(&subscription, mask, &self.0.limits).map_err(Failure::from)?;
         let etag = etag(&subscription.etag);
         let now = self.0.clock.now();
         let change = self.0.store.update_subscription(&tenant, &id, etag, |spec| edit.apply(spec), now).await;

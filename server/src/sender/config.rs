@@ -19,6 +19,9 @@ pub struct Config {
     /// How long an exchange may take: name, connection, handshake, head, and the part of the body that is kept.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// The longest timeout that a subscription can ask for.
+    #[serde(with = "humantime_serde")]
+    pub max_timeout: Duration,
     /// How long opening a connection may take within that: name, TCP and TLS.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -38,6 +41,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(15),
+            max_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             max_response_bytes: 16 * 1024,
             allow_http: false,
@@ -53,6 +57,12 @@ impl Config {
     pub fn validate(&self) -> Result<(), Invalid> {
         if self.timeout.is_zero() || self.timeout > MAX_TIMEOUT {
             return Err(Invalid::new("sender.timeout", "must be more than 0s and at most 5m"));
+        }
+        if self.max_timeout < self.timeout || self.max_timeout > MAX_TIMEOUT {
+            return Err(Invalid::new(
+                "sender.max_timeout",
+                "must be at least `sender.timeout` and at most 5m",
+            ));
         }
         if self.connect_timeout.is_zero() || self.connect_timeout > self.timeout {
             let reason = "must be more than 0s and at most `sender.timeout`, which it is part of";

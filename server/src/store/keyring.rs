@@ -1,4 +1,4 @@
-//! Signing secrets at rest: XChaCha20-Poly1305 under keys from the configuration or a key file.
+//! Signing secrets and settings at rest: XChaCha20-Poly1305 under keys from the configuration or a key file.
 //!
 //! Every ciphertext carries the id of its key. The first key encrypts, all of them decrypt, so that a key is rotated by putting a
 //! new one in front. The subscription is authenticated along: a ciphertext moved to another row does not open.
@@ -144,29 +144,47 @@ impl Keyring {
     }
 
     pub(super) fn seal(&self, secret: &SigningSecret, owner: SubscriptionUid) -> Result<Sealed, Error> {
+        self.seal_bytes(secret.expose(), owner.uuid().as_bytes())
+    }
+
+    pub(super) fn open(&self, sealed: &Sealed, owner: SubscriptionUid) -> Result<SigningSecret, Error> {
+        self.open_bytes(sealed, owner.uuid().as_bytes()).map(SigningSecret::from_bytes)
+    }
+
+    pub(super) fn seal_settings(&self, document: &[u8], owner: SubscriptionUid) -> Result<Sealed, Error> {
+        self.seal_bytes(document, &of_settings(owner))
+    }
+
+    pub(super) fn open_settings(&self, sealed: &Sealed, owner: SubscriptionUid) -> Result<Vec<u8>, Error> {
+        self.open_bytes(sealed, &of_settings(owner))
+    }
+
+    /// `place` is where the ciphertext belongs; it opens nowhere else.
+    fn seal_bytes(&self, msg: &[u8], place: &[u8]) -> Result<Sealed, Error> {
         let nonce = XNonce::generate();
-        let owner = owner.uuid();
-        let payload = Payload { msg: secret.expose(), aad: owner.as_bytes() };
+        let payload = Payload { msg, aad: place };
         let sealed = cipher(&self.current).encrypt(&nonce, payload).map_err(|_| Error::Sealed)?;
         Ok(Sealed { key_id: self.current.id(), ciphertext: [&nonce[..], &sealed].concat() })
     }
 
-    pub(super) fn open(&self, sealed: &Sealed, owner: SubscriptionUid) -> Result<SigningSecret, Error> {
+    fn open_bytes(&self, sealed: &Sealed, place: &[u8]) -> Result<Vec<u8>, Error> {
         let key = self
             .keys()
             .find(|key| key.id() == sealed.key_id)
             .ok_or_else(|| Error::UnknownKey(sealed.key_id.clone()))?;
         let (nonce, msg) = sealed.ciphertext.split_at_checked(NONCE_LENGTH).ok_or(Error::Sealed)?;
         let nonce = XNonce::try_from(nonce).map_err(|_| Error::Sealed)?;
-        let owner = owner.uuid();
-        let payload = Payload { msg, aad: owner.as_bytes() };
-        let opened = cipher(key).decrypt(&nonce, payload).map_err(|_| Error::Sealed)?;
-        Ok(SigningSecret::from_bytes(opened))
+        cipher(key).decrypt(&nonce, Payload { msg, aad: place }).map_err(|_| Error::Sealed)
     }
 
     fn keys(&self) -> impl Iterator<Item = &EncryptionKey> {
         std::iter::once(&self.current).chain(&self.previous)
     }
+}
+
+/// The settings of a subscription are another place than its secrets.
+fn of_settings(owner: SubscriptionUid) -> Vec<u8> {
+    [owner.uuid().as_bytes(), &b"settings"[..]].concat()
 }
 
 /// Draws a new signing secret.

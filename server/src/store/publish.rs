@@ -56,7 +56,11 @@ impl Store {
         let mut secrets = rows::secrets(secrets, &self.keyring);
         let mut interest = |row: subscriptions::Model| {
             let held = secrets.remove(&SubscriptionUid::from_uuid(row.uid));
-            let target = rows::target(&row, held.unwrap_or_else(|| SecretSet::newest_first(Vec::new())))?;
+            let target = rows::target(
+                &row,
+                held.unwrap_or_else(|| SecretSet::newest_first(Vec::new())),
+                &self.keyring,
+            )?;
             Ok::<_, Error>(Interest { filter: rows::wanted(&row)?, target, paused: row.paused_at.is_some() })
         };
         let mut interests = Vec::with_capacity(rows.len());

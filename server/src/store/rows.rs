@@ -25,6 +25,7 @@ use crate::domain::{
     id::{EventId, SubscriptionId, SubscriptionUid, TenantId},
     rate_limit::RateLimit,
     secret::{SecretInForce, SecretSet},
+    settings::Settings,
     subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec},
     target_url::TargetUrl,
     timestamp::Timestamp,
@@ -49,7 +50,8 @@ fn target_url(text: &str) -> Result<TargetUrl, Error> {
     TargetUrl::from_stored(text).map_err(|cause| corrupt("subscriptions", &cause))
 }
 
-pub(super) fn subscription(row: subscriptions::Model) -> Result<Subscription, Error> {
+pub(super) fn subscription(row: subscriptions::Model, keyring: &Keyring) -> Result<Subscription, Error> {
+    let settings = settings(&row, keyring)?;
     let disabled = match (row.disabled_at, row.disabled_reason) {
         (Some(at), Some(reason)) => Some((timestamp(at), codes::disabled_reason_of(reason)?)),
         _ => None,
@@ -71,6 +73,7 @@ pub(super) fn subscription(row: subscriptions::Model) -> Result<Subscription, Er
             filter: filter(&row.event_types)?,
             pace: pace(&row),
             description: Description::from_stored(row.description),
+            settings: Arc::unwrap_or_clone(settings),
         },
         health,
         paused_at: row.paused_at.map(timestamp),
@@ -98,8 +101,50 @@ pub(super) fn wanted(row: &subscriptions::Model) -> Result<Filter, Error> {
     filter(&row.event_types)
 }
 
-/// The part of a subscription that sending needs, with its secrets.
-pub(super) fn target(row: &subscriptions::Model, secrets: SecretSet) -> Result<Arc<Target>, Error> {
+/// What the owner has set.
+fn settings(row: &subscriptions::Model, keyring: &Keyring) -> Result<Arc<Settings>, Error> {
+    let (Some(ciphertext), Some(key_id)) = (&row.settings, &row.settings_key_id) else {
+        return Ok(Settings::plain());
+    };
+    let sealed = Sealed { key_id: key_id.clone(), ciphertext: ciphertext.clone() };
+    let document = keyring.open_settings(&sealed, SubscriptionUid::from_uuid(row.uid))?;
+    serde_json::from_slice(&document).map(Arc::new).map_err(|cause| corrupt("subscriptions", &cause))
+}
+
+/// The other way round: both columns.
+pub(super) fn sealed_settings(
+    settings: &Settings,
+    owner: SubscriptionUid,
+    keyring: &Keyring,
+) -> Result<(Option<Vec<u8>>, Option<String>), Error> {
+    if settings.is_plain() {
+        return Ok((None, None));
+    }
+    // They always serialise.
+    let document = serde_json::to_vec(settings).unwrap_or_default();
+    let Sealed { key_id, ciphertext } = keyring.seal_settings(&document, owner)?;
+    Ok((Some(ciphertext), Some(key_id)))
+}
+
+/// The part of a subscription that sending needs, with its secrets. Without the key of its settings its attempts fail as our defect,
+/// which their record says, until the key is there.
+pub(super) fn target(
+    row: &subscriptions::Model,
+    secrets: SecretSet,
+    keyring: &Keyring,
+) -> Result<Arc<Target>, Error> {
+    let settings = match settings(row, keyring) {
+        Ok(settings) => Some(settings),
+        Err(Error::Secret(cause)) => {
+            tracing::error!(
+                cause = &cause as &dyn std::error::Error,
+                subscription.uid = %SubscriptionUid::from_uuid(row.uid),
+                "the settings of a subscription cannot be decrypted"
+            );
+            None
+        }
+        Err(cause) => return Err(cause),
+    };
     Ok(Arc::new(Target {
         uid: SubscriptionUid::from_uuid(row.uid),
         tenant: TenantId::from_stored(&row.tenant_id),
@@ -108,6 +153,8 @@ pub(super) fn target(row: &subscriptions::Model, secrets: SecretSet) -> Result<A
         secrets,
         pace: pace(row),
         recovered_at: row.recovered_at.map(timestamp),
+        revision: row.revision,
+        settings,
     }))
 }
 

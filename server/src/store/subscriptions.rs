@@ -10,6 +10,7 @@ use sea_orm::{
 use super::{Error, Store, entity::subscriptions, lookup, page, rows, secrets, tenants};
 use crate::domain::{
     id::{SubscriptionId, SubscriptionUid, TenantId},
+    invalid::Invalid,
     page::{Page, PageRequest},
     rate_limit::RateLimit,
     secret::SigningSecret,
@@ -26,6 +27,8 @@ pub enum Change<T> {
     NotFound,
     /// It was changed since the caller read it.
     EtagMismatch,
+    /// What it would become cannot be.
+    Invalid(Invalid),
 }
 
 impl Store {
@@ -39,6 +42,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Subscription>, Error> {
         let uid = SubscriptionUid::new(now);
+        let (settings, settings_key_id) = rows::sealed_settings(&spec.settings, uid, &self.keyring)?;
         let row = subscriptions::Model {
             uid: uid.uuid(),
             tenant_id: tenant.as_str().to_owned(),
@@ -63,6 +67,8 @@ impl Store {
             blocked_reason: None,
             block_pauses: 0,
             recovered_at: None,
+            settings,
+            settings_key_id,
         };
         let transaction = self.connections.begin().await?;
         tenants::ensure(&transaction, tenant, now).await?;
@@ -77,7 +83,7 @@ impl Store {
         secrets::insert(&transaction, &self.keyring, uid, secret, now).await?;
         tenants::raise_version(&transaction, tenant.as_str()).await?;
         transaction.commit().await?;
-        rows::subscription(row).map(Some)
+        rows::subscription(row, &self.keyring).map(Some)
     }
 
     /// Reads a subscription.
@@ -87,7 +93,7 @@ impl Store {
         id: &SubscriptionId,
     ) -> Result<Option<Subscription>, Error> {
         let row = lookup::living(tenant, id).one(&self.connections.reader).await?;
-        row.map(rows::subscription).transpose()
+        row.map(|row| rows::subscription(row, &self.keyring)).transpose()
     }
 
     /// Lists subscriptions, newest first; those of all tenants if none is given.
@@ -108,7 +114,7 @@ impl Store {
             .limit(page::limit(request))
             .all(&self.connections.reader)
             .await?;
-        page::cut(rows, request, |row| row.uid, rows::subscription)
+        page::cut(rows, request, |row| row.uid, |row| rows::subscription(row, &self.keyring))
     }
 
     /// Replaces what the owner says of a subscription by what `edit` makes of it.
@@ -117,12 +123,20 @@ impl Store {
         tenant: &TenantId,
         id: &SubscriptionId,
         etag: Option<&str>,
-        edit: impl FnOnce(&mut SubscriptionSpec),
+        edit: impl FnOnce(&mut SubscriptionSpec) -> Result<(), Invalid>,
         now: Timestamp,
     ) -> Result<Change<Subscription>, Error> {
         self.change(tenant, id, etag, now, |row| {
-            let mut spec = rows::subscription(row.clone())?.spec;
-            edit(&mut spec);
+            let mut spec = rows::subscription(row.clone(), &self.keyring)?.spec;
+            let settings = spec.settings.clone();
+            if let Err(invalid) = edit(&mut spec) {
+                return Ok(Err(invalid));
+            }
+            if spec.settings != settings {
+                let owner = SubscriptionUid::from_uuid(row.uid);
+                (row.settings, row.settings_key_id) =
+                    rows::sealed_settings(&spec.settings, owner, &self.keyring)?;
+            }
             spec.description.as_str().clone_into(&mut row.description);
             if row.target_url != spec.target_url.as_str() {
                 spec.target_url.as_str().clone_into(&mut row.target_url);
@@ -135,7 +149,7 @@ impl Store {
                 (row.rate_per_second, row.rate_burst) = rate;
                 (row.rate_used_until, row.throttled_until) = (None, None);
             }
-            Ok(())
+            Ok(Ok(()))
         })
         .await
     }
@@ -153,7 +167,7 @@ impl Store {
             // The row stays, and claims look for rows that have these.
             unblock(row, now);
             (row.rate_per_second, row.rate_burst) = (None, None);
-            Ok(())
+            Ok(Ok(()))
         })
         .await
     }
@@ -167,7 +181,7 @@ impl Store {
     ) -> Result<Change<Subscription>, Error> {
         self.change(tenant, id, None, now, |row| {
             row.paused_at.get_or_insert(now.as_micros());
-            Ok(())
+            Ok(Ok(()))
         })
         .await
     }
@@ -182,7 +196,7 @@ impl Store {
         self.change(tenant, id, None, now, |row| {
             row.paused_at = None;
             unblock(row, now);
-            Ok(())
+            Ok(Ok(()))
         })
         .await
     }
@@ -197,7 +211,7 @@ impl Store {
         self.change(tenant, id, None, now, |row| {
             (row.disabled_at, row.disabled_reason) = (None, None);
             unblock(row, now);
-            Ok(())
+            Ok(Ok(()))
         })
         .await
     }
@@ -209,18 +223,20 @@ impl Store {
         id: &SubscriptionId,
         etag: Option<&str>,
         now: Timestamp,
-        edit: impl FnOnce(&mut subscriptions::Model) -> Result<(), Error>,
+        edit: impl FnOnce(&mut subscriptions::Model) -> Result<Result<(), Invalid>, Error>,
     ) -> Result<Change<Subscription>, Error> {
         let transaction = self.connections.begin().await?;
         let Some(before) = lookup::locked(&transaction, tenant, id).await? else {
             return Ok(Change::NotFound);
         };
-        let current = rows::subscription(before.clone())?;
+        let current = rows::subscription(before.clone(), &self.keyring)?;
         if etag.is_some_and(|etag| etag != current.etag()) {
             return Ok(Change::EtagMismatch);
         }
         let mut after = before.clone();
-        edit(&mut after)?;
+        if let Err(invalid) = edit(&mut after)? {
+            return Ok(Change::Invalid(invalid));
+        }
         if after == before {
             return Ok(Change::Done(current));
         }
@@ -237,7 +253,7 @@ impl Store {
         after.clone().into_active_model().reset_all().update(&transaction).await?;
         tenants::raise_version(&transaction, tenant.as_str()).await?;
         transaction.commit().await?;
-        Ok(Change::Done(rows::subscription(after)?))
+        Ok(Change::Done(rows::subscription(after, &self.keyring)?))
     }
 }
 

@@ -19,6 +19,7 @@ use postrider_server::{
         handling::Handling,
         id::{DeliveryId, EventId, SubscriptionId, SubscriptionUid, TenantId},
         secret::{SecretInForce, SecretSet, SigningSecret},
+        settings::Settings,
         subscription::Pace,
         target_url::TargetUrl,
         timestamp::Timestamp,
@@ -70,6 +71,8 @@ fn claim(url: &str) -> Claim {
         secrets: SecretSet::newest_first(vec![secret]),
         pace: Pace::default(),
         recovered_at: None,
+        revision: 1,
+        settings: Some(Settings::plain()),
     };
     Claim {
         delivery: DeliveryId::new(now),
@@ -207,6 +210,8 @@ mod what_is_sent {
             secrets: SecretSet::newest_first(Vec::new()),
             pace: Pace::default(),
             recovered_at: None,
+            revision: 1,
+            settings: Some(Settings::plain()),
         });
         let attempt = sender().send(&claim, None, SystemClock.now()).await;
         assert_failed(&attempt, Failure::Internal, "no signing secret");

@@ -160,6 +160,24 @@ async fn subscriptions_that_are_malformed_are_refused() {
         rate_limit: Some(pb::RateLimit { deliveries_per_second, burst }),
         ..a_subscription()
     };
+    let retried = |policy| pb::Subscription { retry_policy: Some(policy), ..a_subscription() };
+    let seconds = |seconds| prost_types::Duration { seconds, nanos: 0 };
+    let scheduled = |pauses: Vec<prost_types::Duration>| {
+        let schedule = pb::retry_policy::Pauses::Schedule(pb::RetrySchedule { pauses });
+        retried(pb::RetryPolicy { pauses: Some(schedule), max_age: None })
+    };
+    let growing = |initial_pause, multiplier, max_pause: Option<i64>, max_attempts| {
+        let backoff = pb::ExponentialBackoff {
+            initial_pause: Some(seconds(initial_pause)),
+            multiplier,
+            max_pause: max_pause.map(seconds),
+            max_attempts,
+        };
+        let pauses = Some(pb::retry_policy::Pauses::Exponential(backoff));
+        retried(pb::RetryPolicy { pauses, max_age: None })
+    };
+    let aged = |age| retried(pb::RetryPolicy { pauses: None, max_age: Some(seconds(age)) });
+    let timed = |timeout| pb::Subscription { timeout: Some(seconds(timeout)), ..a_subscription() };
     let (long, many) = ("x".repeat(256), vec!["a"; 101]);
     for (field, subscription) in [
         ("subscription.event_types", wanting(&[])),
@@ -179,6 +197,19 @@ async fn subscriptions_that_are_malformed_are_refused() {
         ("subscription.rate_limit.burst", limited(1.0, 100_001)),
         ("subscription.max_in_flight", pb::Subscription { max_in_flight: -1, ..a_subscription() }),
         ("subscription.max_in_flight", pb::Subscription { max_in_flight: 100_001, ..a_subscription() }),
+        ("subscription.retry_policy.schedule.pauses", scheduled(vec![seconds(1); 101])),
+        ("subscription.retry_policy.schedule.pauses[1]", scheduled(vec![seconds(1), seconds(-1)])),
+        ("subscription.retry_policy.schedule.pauses[0]", scheduled(vec![seconds(30 * 86_400 + 1)])),
+        ("subscription.retry_policy.exponential.initial_pause", growing(0, 2.0, None, 5)),
+        ("subscription.retry_policy.exponential.multiplier", growing(1, 0.5, None, 5)),
+        ("subscription.retry_policy.exponential.max_pause", growing(10, 2.0, Some(9), 5)),
+        ("subscription.retry_policy.exponential.max_attempts", growing(1, 2.0, None, 0)),
+        ("subscription.retry_policy.exponential.max_attempts", growing(1, 2.0, None, -1)),
+        ("subscription.retry_policy.max_age", aged(0)),
+        ("subscription.retry_policy.max_age", aged(90 * 86_400 + 1)),
+        ("subscription.timeout", timed(0)),
+        ("subscription.timeout", timed(-1)),
+        ("subscription.timeout", timed(31)),
     ] {
         let refused = create(&raw, subscription).await.expect_err(field);
         assert_eq!(Refusal::from(&refused), Refusal::invalid(field), "{refused}");

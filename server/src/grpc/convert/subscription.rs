@@ -1,11 +1,11 @@
 //! Subscriptions.
 
-use std::num::NonZeroU32;
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_proto::v1 as pb;
 
-use super::to_timestamp;
+use super::{duration, retry, to_duration, to_timestamp};
 use crate::{
     domain::{
         address::AddressPolicy,
@@ -13,6 +13,7 @@ use crate::{
         invalid::Invalid,
         rate_limit::RateLimit,
         secret::SigningSecret,
+        settings::Settings,
         subscription::{
             Description, DisabledReason, Filter, Pace, Subscription, SubscriptionSpec, SubscriptionState,
         },
@@ -21,37 +22,94 @@ use crate::{
     grpc::name,
 };
 
-/// What an update sets.
-#[derive(Debug, Default)]
-pub(in crate::grpc) struct Edit {
-    description: Option<Description>,
-    target_url: Option<TargetUrl>,
-    filter: Option<Filter>,
-    pace: Pace,
-    sets_rate: bool,
-    sets_max_in_flight: bool,
+/// What the server allows.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Which targets may be subscribed.
+    pub addresses: AddressPolicy,
+    /// The longest timeout of an attempt.
+    pub max_timeout: Duration,
 }
 
-impl Edit {
-    /// Sets what is to be set.
-    pub(in crate::grpc) fn apply(self, spec: &mut SubscriptionSpec) {
-        if let Some(description) = self.description {
-            spec.description = description;
-        }
-        if let Some(target_url) = self.target_url {
-            spec.target_url = target_url;
-        }
-        if let Some(filter) = self.filter {
-            spec.filter = filter;
-        }
-        if self.sets_rate {
-            spec.pace.rate = self.pace.rate;
-        }
-        if self.sets_max_in_flight {
-            spec.pace.max_in_flight = self.pace.max_in_flight;
-        }
-    }
+/// Sets one field of a subscription to what was read.
+type Set = Box<dyn FnOnce(&mut SubscriptionSpec) + Send>;
+
+/// A field that an owner sets, each as a whole.
+struct Field {
+    /// As a mask names it.
+    path: &'static str,
+    /// Whether a message without a mask says something about it.
+    is_populated: fn(&pb::Subscription) -> bool,
+    /// Reads it; what is not populated is read as its default.
+    read: fn(&pb::Subscription, &Limits) -> Result<Set, Invalid>,
 }
+
+/// All of them.
+const FIELDS: [Field; 7] = [
+    Field {
+        path: "description",
+        is_populated: |message| !message.description.is_empty(),
+        read: |message, _| {
+            let description = Description::parse(&message.description)?;
+            Ok(Box::new(|spec| spec.description = description))
+        },
+    },
+    Field {
+        path: "target_url",
+        is_populated: |message| !message.target_url.is_empty(),
+        read: |message, limits| {
+            let target_url = target_url(message, limits)?;
+            Ok(Box::new(|spec| spec.target_url = target_url))
+        },
+    },
+    Field {
+        path: "event_types",
+        is_populated: |message| !message.event_types.is_empty(),
+        read: |message, _| {
+            let filter = Filter::parse(&message.event_types)?;
+            Ok(Box::new(|spec| spec.filter = filter))
+        },
+    },
+    Field {
+        path: "rate_limit",
+        is_populated: |message| message.rate_limit.is_some(),
+        read: |message, _| {
+            let rate = message.rate_limit.as_ref();
+            let rate = rate
+                .map(|rate| RateLimit::parse(rate.deliveries_per_second, rate.burst))
+                .transpose()
+                .map_err(|invalid| invalid.within("rate_limit"))?;
+            Ok(Box::new(move |spec| spec.pace.rate = rate))
+        },
+    },
+    Field {
+        path: "max_in_flight",
+        is_populated: |message| message.max_in_flight != 0,
+        read: |message, _| {
+            let max_in_flight = Pace::parse_max_in_flight(message.max_in_flight)?;
+            Ok(Box::new(move |spec| spec.pace.max_in_flight = max_in_flight))
+        },
+    },
+    Field {
+        path: "retry_policy",
+        is_populated: |message| message.retry_policy.is_some(),
+        read: |message, _| {
+            let policy = message.retry_policy.as_ref().map(retry::own).transpose();
+            let policy = policy.map_err(|invalid| invalid.within("retry_policy"))?;
+            Ok(Box::new(|spec| spec.settings.retry = policy))
+        },
+    },
+    Field {
+        path: "timeout",
+        is_populated: |message| message.timeout.is_some(),
+        read: |message, limits| {
+            let timeout = duration::optional(message.timeout, "timeout")?;
+            let timeout =
+                timeout.map(|timeout| Settings::parse_timeout(timeout, limits.max_timeout)).transpose()?;
+            Ok(Box::new(move |spec| spec.settings.timeout = timeout))
+        },
+    },
+];
 
 /// Fields of `Subscription` that a mask may name and that change nothing (AIP-161).
 const OUTPUT_ONLY: [&str; 10] = [
@@ -67,102 +125,71 @@ const OUTPUT_ONLY: [&str; 10] = [
     "health",
 ];
 
-/// Fields of `Subscription` that an update can set.
-const EDITABLE: [&str; 5] = ["description", "target_url", "event_types", "rate_limit", "max_in_flight"];
+/// What an update sets.
+pub(in crate::grpc) struct Edit(Vec<Set>);
+
+impl Edit {
+    /// Sets what is to be set.
+    pub(in crate::grpc) fn apply(self, spec: &mut SubscriptionSpec) -> Result<(), Invalid> {
+        for set in self.0 {
+            set(spec);
+        }
+        spec.check().map_err(within)
+    }
+}
 
 /// Reads a new subscription.
 pub(in crate::grpc) fn spec(
     subscription: &pb::Subscription,
-    policy: &AddressPolicy,
+    limits: &Limits,
 ) -> Result<SubscriptionSpec, Invalid> {
-    Ok(SubscriptionSpec {
-        description: description(subscription)?,
-        target_url: target_url(subscription, policy)?,
-        filter: filter(subscription)?,
-        pace: Pace { rate: rate(subscription)?, max_in_flight: max_in_flight(subscription)? },
-    })
+    let mut spec = SubscriptionSpec {
+        description: Description::parse("").map_err(within)?,
+        target_url: target_url(subscription, limits).map_err(within)?,
+        filter: Filter::parse(&subscription.event_types).map_err(within)?,
+        pace: Pace::default(),
+        settings: Settings::default(),
+    };
+    let sets: Result<_, _> = FIELDS.iter().map(|field| (field.read)(subscription, limits)).collect();
+    Edit(sets.map_err(within)?).apply(&mut spec)?;
+    Ok(spec)
 }
 
 /// Reads an update: the fields that the mask names, or, without a mask, those that are not empty (AIP-134).
 pub(in crate::grpc) fn edit(
     subscription: &pb::Subscription,
     mask: Option<&prost_types::FieldMask>,
-    policy: &AddressPolicy,
+    limits: &Limits,
 ) -> Result<Edit, Invalid> {
-    let paths: Vec<&str> = match mask {
-        Some(mask) if mask.paths.iter().any(|path| path == "*") => EDITABLE.to_vec(),
-        Some(mask) if !mask.paths.is_empty() => mask.paths.iter().map(String::as_str).collect(),
-        _ => populated(subscription),
-    };
-    let mut edit = Edit::default();
-    for path in paths {
-        match path {
-            "description" => edit.description = Some(description(subscription)?),
-            "target_url" => edit.target_url = Some(target_url(subscription, policy)?),
-            "event_types" => edit.filter = Some(filter(subscription)?),
-            "rate_limit" => (edit.pace.rate, edit.sets_rate) = (rate(subscription)?, true),
-            "max_in_flight" => {
-                (edit.pace.max_in_flight, edit.sets_max_in_flight) = (max_in_flight(subscription)?, true);
-            }
-            path if OUTPUT_ONLY.contains(&path) => {}
-            unknown => {
-                let shown: String = unknown.chars().take(100).collect();
-                return Err(Invalid::new(
-                    "update_mask",
-                    format!("names `{}`; it may name `{}`", shown.escape_debug(), EDITABLE.join("`, `")),
-                ));
+    let mut fields: Vec<&Field> = Vec::new();
+    match mask {
+        Some(mask) if mask.paths.iter().any(|path| path == "*") => fields.extend(&FIELDS),
+        Some(mask) if !mask.paths.is_empty() => {
+            for path in mask.paths.iter().filter(|path| !OUTPUT_ONLY.contains(&path.as_str())) {
+                fields.push(FIELDS.iter().find(|field| field.path == path).ok_or_else(|| unknown(path))?);
             }
         }
+        _ => fields.extend(FIELDS.iter().filter(|field| (field.is_populated)(subscription))),
     }
-    Ok(edit)
+    let sets: Result<_, _> = fields.into_iter().map(|field| (field.read)(subscription, limits)).collect();
+    sets.map(Edit).map_err(within)
 }
 
-fn populated(subscription: &pb::Subscription) -> Vec<&'static str> {
-    let mut paths = Vec::new();
-    if !subscription.description.is_empty() {
-        paths.push("description");
-    }
-    if !subscription.target_url.is_empty() {
-        paths.push("target_url");
-    }
-    if !subscription.event_types.is_empty() {
-        paths.push("event_types");
-    }
-    if subscription.rate_limit.is_some() {
-        paths.push("rate_limit");
-    }
-    if subscription.max_in_flight != 0 {
-        paths.push("max_in_flight");
-    }
-    paths
-}
-
-fn description(subscription: &pb::Subscription) -> Result<Description, Invalid> {
-    Description::parse(&subscription.description).map_err(within)
-}
-
-fn filter(subscription: &pb::Subscription) -> Result<Filter, Invalid> {
-    Filter::parse(&subscription.event_types).map_err(within)
+/// A mask names a field that there is not.
+fn unknown(path: &str) -> Invalid {
+    let shown: String = path.chars().take(100).collect();
+    let known = FIELDS.map(|field| field.path).join("`, `");
+    Invalid::new("update_mask", format!("names `{}`; it may name `{known}`", shown.escape_debug()))
 }
 
 /// The first of the three gates; the others stand before each request.
-fn target_url(subscription: &pb::Subscription, policy: &AddressPolicy) -> Result<TargetUrl, Invalid> {
-    let target_url = TargetUrl::parse(&subscription.target_url).map_err(within)?;
-    policy
+fn target_url(subscription: &pb::Subscription, limits: &Limits) -> Result<TargetUrl, Invalid> {
+    let target_url = TargetUrl::parse(&subscription.target_url)?;
+    limits
+        .addresses
         .check_url(&target_url)
-        .map_err(|refused| within(Invalid::new("target_url", refused.to_string())))?;
+        .map_err(|refused| Invalid::new("target_url", refused.to_string()))?;
     Ok(target_url)
-}
-
-fn rate(subscription: &pb::Subscription) -> Result<Option<RateLimit>, Invalid> {
-    let rate = subscription.rate_limit.as_ref();
-    rate.map(|rate| RateLimit::parse(rate.deliveries_per_second, rate.burst))
-        .transpose()
-        .map_err(|invalid| within(invalid.within("rate_limit")))
-}
-
-fn max_in_flight(subscription: &pb::Subscription) -> Result<Option<NonZeroU32>, Invalid> {
-    Pace::parse_max_in_flight(subscription.max_in_flight).map_err(within)
 }
 
 fn within(invalid: Invalid) -> Invalid {
@@ -203,6 +230,8 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
             .max_in_flight
             .map_or(0, |most| i32::try_from(most.get()).unwrap_or(i32::MAX)),
         health: Some(to_health(&subscription.health)),
+        retry_policy: subscription.spec.settings.retry.as_ref().map(retry::to_policy),
+        timeout: subscription.spec.settings.timeout.map(to_duration),
     }
 }
 

@@ -29,6 +29,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) blocked_reason: Option<String>,
     pub(in crate::store) block_pauses: i32,
     pub(in crate::store) recovered_at: Option<i64>,
+    pub(in crate::store) settings: Option<Vec<u8>>,
+    pub(in crate::store) settings_key_id: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -177,7 +177,7 @@ impl Store {
                 .remove(&SubscriptionUid::from_uuid(row.uid))
                 .unwrap_or_else(|| SecretSet::newest_first(Vec::new()));
             // One that cannot be read is missed by its claims alone, which say so.
-            if let Ok(target) = rows::target(&row, held) {
+            if let Ok(target) = rows::target(&row, held, &self.keyring) {
                 found.insert(row.uid, target);
             }
         }

@@ -1,0 +1,59 @@
+//! What a subscription's owner can set beyond where events go, which ones and how fast. All of it is optional, and a subscription
+//! without any of it is *plain*: the hot path asks that once and then does what it always did.
+//!
+//! The whole is stored as one encrypted document, so each part can hold passwords. A part that is not there has its default: that is
+//! how documents of older versions are read.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{invalid::Invalid, retry::OwnRetry};
+
+/// The shortest timeout that a subscription can have.
+pub const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What is set.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// When failed attempts are repeated; the server's schedule if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<OwnRetry>,
+    /// How long an exchange may take; as long as the server says if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+}
+
+impl Settings {
+    /// Whether nothing is set.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Those of all plain subscriptions.
+    #[must_use]
+    pub fn plain() -> Arc<Self> {
+        static PLAIN: LazyLock<Arc<Settings>> = LazyLock::new(Arc::default);
+        Arc::clone(&PLAIN)
+    }
+
+    /// Checks what must be true between parts.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the parts of today do not conflict")]
+    pub fn check(&self) -> Result<(), Invalid> {
+        Ok(())
+    }
+
+    /// Reads a timeout, which can be at most what the server allows.
+    pub fn parse_timeout(timeout: Duration, most: Duration) -> Result<Duration, Invalid> {
+        if !(MIN_TIMEOUT..=most).contains(&timeout) {
+            let reason = format!("must be from 1s to {}s, the server's `sender.max_timeout`", most.as_secs());
+            return Err(Invalid::new("timeout", reason));
+        }
+        Ok(timeout)
+    }
+}
