@@ -15,6 +15,7 @@ use postrider_server::{
         handling::OrderingKey,
         id::{DeliveryId, SubscriptionId, SubscriptionUid, TenantId},
         secret::SecretSet,
+        settings::Settings,
         subscription::{Filter, Pace},
         target_url::TargetUrl,
         timestamp::Timestamp,
@@ -198,6 +199,8 @@ impl Subscription {
             secrets: SecretSet::newest_first(Vec::new()),
             pace: self.pace,
             recovered_at: self.recovered_at,
+            revision: 1,
+            settings: Some(Settings::plain()),
         })
     }
 }

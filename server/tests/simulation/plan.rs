@@ -4,7 +4,12 @@ use std::{num::NonZeroU32, time::Duration};
 
 use postrider_server::{
     dispatch::{Config, Policy},
-    domain::{breaker::BreakerPolicy, rate_limit::RateLimit, retry::RetryPolicy, subscription::Pace},
+    domain::{
+        breaker::BreakerPolicy,
+        rate_limit::RateLimit,
+        retry::{Pauses, RetryPolicy},
+        subscription::Pace,
+    },
 };
 
 use crate::chance::Chance;
@@ -73,7 +78,8 @@ fn policy(chance: &mut Chance) -> Policy {
         jitter: 0.0,
         ..BreakerPolicy::default()
     };
-    Policy { retry: RetryPolicy { schedule, jitter: 0.0 }, breaker }
+    let pauses = Pauses::Listed(schedule);
+    Policy { retry: RetryPolicy { pauses, jitter: 0.0, max_age: None }, breaker }
 }
 
 /// How fast one receiver wants to be sent to.

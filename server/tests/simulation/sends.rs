@@ -8,7 +8,7 @@ use postrider_server::{
     dispatch::Sender,
     domain::{
         attempt::{Attempt, Failure, Outcome, Timings},
-        claim::Claim,
+        claim::{Claim, Target},
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
@@ -66,7 +66,7 @@ impl Sender for Link {
         }
     }
 
-    fn timeout(&self) -> Duration {
+    fn timeout(&self, _: &Target) -> Duration {
         TIMEOUT
     }
 }
