@@ -179,9 +179,9 @@ impl App {
             let maintenance = expiring.clone();
             async move { maintenance.run_expire(stop).await }
         });
-        running.supervise("lanes", move |stop| {
+        running.supervise("mending", move |stop| {
             let maintenance = releasing.clone();
-            async move { maintenance.run_lanes(stop).await }
+            async move { maintenance.run_mending(stop).await }
         });
         running.supervise("sweep", move |stop| {
             let maintenance = maintenance.clone();
@@ -217,7 +217,8 @@ impl App {
         });
 
         let outlet = wiring::Outlet(self.deliverer.clone());
-        let (publisher, writer) = Publisher::new(self.store.clone(), outlet, Arc::clone(&self.clock) as _);
+        let (publisher, writer) =
+            Publisher::new(self.store.clone(), outlet, Arc::clone(&self.clock) as _, self.metrics.clone());
         let writer = Arc::new(writer);
         let writing = TaskTracker::new();
         let last_call = CancellationToken::new();

@@ -146,6 +146,8 @@ pub struct Claimed {
     pub throttled: Vec<(SubscriptionUid, Timestamp)>,
     /// How many others had expired, and were ended.
     pub expired: usize,
+    /// How many others cannot be read, and were ended.
+    pub unreadable: u64,
 }
 
 /// A claim that has been used, and what follows.
@@ -359,9 +361,10 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             // Room that comes back during the claim is not seen by it.
             shared.wakeup.set_backlog(true);
         }
-        let Claimed { claims, throttled, expired } = shared.queue.claim(&ask).await?;
+        let Claimed { claims, throttled, expired, unreadable } = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
         shared.metrics.expired(expired as u64);
+        shared.metrics.unreadable(unreadable);
         for (place, claim) in room.places().zip(claims) {
             if let Some(at) = claim.target.recovered_at.filter(|at| now < *at + RECOVERY) {
                 shared.permits.recovered(&claim.target, at);

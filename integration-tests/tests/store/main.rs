@@ -29,3 +29,4 @@ mod steer;
 mod subscriptions;
 mod sweep;
 mod timing;
+mod unreadable;

@@ -154,6 +154,9 @@ pub enum DeliveryEndReason {
     SubscriptionDisabled = 6,
     /// The event's `expire_time` came before the receiver acknowledged it.
     Expired = 7,
+    /// It cannot be sent, now or later: what the server stores of its event or its subscription is missing or damaged. A defect of
+    /// the server or its database; the log says which row. Can be redelivered once that is repaired.
+    Unreadable = 8,
 }
 impl DeliveryEndReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -170,6 +173,7 @@ impl DeliveryEndReason {
             Self::SubscriptionDeleted => "DELIVERY_END_REASON_SUBSCRIPTION_DELETED",
             Self::SubscriptionDisabled => "DELIVERY_END_REASON_SUBSCRIPTION_DISABLED",
             Self::Expired => "DELIVERY_END_REASON_EXPIRED",
+            Self::Unreadable => "DELIVERY_END_REASON_UNREADABLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -185,6 +189,7 @@ impl DeliveryEndReason {
                 Some(Self::SubscriptionDisabled)
             }
             "DELIVERY_END_REASON_EXPIRED" => Some(Self::Expired),
+            "DELIVERY_END_REASON_UNREADABLE" => Some(Self::Unreadable),
             _ => None,
         }
     }

@@ -54,24 +54,29 @@ impl Store {
             .await?;
         let secrets = secrets_of(tenant).all(reader).await?;
         let mut secrets = rows::secrets(secrets, &self.keyring);
-        let mut interest = |row: subscriptions::Model| {
+        let mut interest = |row: &subscriptions::Model| {
             let held = secrets.remove(&SubscriptionUid::from_uuid(row.uid));
-            let target = rows::target(&row, held.unwrap_or_else(|| SecretSet::newest_first(Vec::new())))?;
-            Ok::<_, Error>(Interest { filter: rows::wanted(&row)?, target, paused: row.paused_at.is_some() })
+            let target = rows::target(row, held.unwrap_or_else(|| SecretSet::newest_first(Vec::new())))?;
+            Ok::<_, Error>(Interest { filter: rows::wanted(row)?, target, paused: row.paused_at.is_some() })
         };
-        let mut interests = Vec::with_capacity(rows.len());
+        let mut interests =
+            Interests { version, subscriptions: Vec::with_capacity(rows.len()), unreadable: 0 };
         for row in rows {
-            match interest(row) {
-                Ok(interest) => interests.push(interest),
+            match interest(&row) {
+                Ok(interest) => interests.subscriptions.push(interest),
                 // One that cannot be read must not keep the tenant from publishing to the others.
-                Err(cause) => tracing::error!(
-                    cause = &cause as &dyn std::error::Error,
-                    tenant.id = %tenant,
-                    "a subscription cannot be read"
-                ),
+                Err(cause) => {
+                    interests.unreadable += 1;
+                    tracing::error!(
+                        cause = &cause as &dyn std::error::Error,
+                        tenant.id = %tenant,
+                        subscription.id = row.id,
+                        "a subscription cannot be read and gets no events"
+                    );
+                }
             }
         }
-        Ok(Interests { version, subscriptions: interests })
+        Ok(interests)
     }
 
     async fn commit_batch(&self, batch: &Batch) -> Result<Commit, Error> {

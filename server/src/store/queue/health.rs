@@ -13,7 +13,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait},
 };
 
-use super::open::{WAITING, Window};
+use super::open::{Window, waiting_between};
 use crate::{
     dispatch::{Ask, Settled},
     domain::{
@@ -100,7 +100,7 @@ pub(super) async fn admit(
                  WHERE subscription_uid = s.uid AND state = 0 AND priority IN (-1, 0, 1) AND due_at <= $1
              )
          ORDER BY COALESCE(throttled_until, 0), s.uid LIMIT {MAX_ADMITTED} {lock}",
-        WAITING.replace("$7", "$2").replace("$8", "$3")
+        waiting_between("$2", "$3")
     );
     let values = [ask.now.as_micros().into(), window.after.into(), window.until.into()];
     let statement = Statement::from_sql_and_values(backend, sql, values);

@@ -26,7 +26,7 @@ const MAX_CLAIMED: usize = 500;
 const WINDOW: usize = 500;
 
 /// Subscriptions with anything pending, from `$7` (exclusive) to `$8`: each step finds the next greater uid in `deliveries_pending`.
-pub(super) const WAITING: &str = "
+const WAITING: &str = "
     waiting (uid) AS (
         SELECT * FROM (
             SELECT subscription_uid FROM deliveries
@@ -48,6 +48,11 @@ pub(super) struct Window {
     pub(super) until: Uuid,
 }
 
+/// [`WAITING`] with other names for its parameters.
+pub(in crate::store) fn waiting_between(after: &str, until: &str) -> String {
+    WAITING.replace("$7", after).replace("$8", until)
+}
+
 impl Window {
     /// All there are.
     pub(super) const ALL: Self = Self { after: Uuid::nil(), until: Uuid::max() };
@@ -55,11 +60,10 @@ impl Window {
     /// The next ones of those that have anything pending, as many as a claim looks at.
     pub(super) async fn after(connection: &impl ConnectionTrait, after: Uuid) -> Result<Self, DbErr> {
         let sql = format!(
-            "WITH RECURSIVE {WAITING} SELECT uid FROM waiting WHERE uid IS NOT NULL LIMIT 1 OFFSET {}",
+            "WITH RECURSIVE {} SELECT uid FROM waiting WHERE uid IS NOT NULL LIMIT 1 OFFSET {}",
+            waiting_between("$1", "$2"),
             WINDOW - 1
-        )
-        .replace("$7", "$1")
-        .replace("$8", "$2");
+        );
         let values = [after.into(), Uuid::max().into()];
         let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
         let last = connection.query_one_raw(statement).await?;
