@@ -190,6 +190,23 @@ pub enum Fate {
     RequestIdReused,
 }
 
+impl Fate {
+    /// The answer to a publish that stored nothing; none if it stored its event.
+    pub(crate) fn of_known(self) -> Option<Result<Published, Error>> {
+        match self {
+            Self::Stored => None,
+            Self::Repeated { event, created_at, delivery_count } => Some(Ok(Published {
+                event,
+                created_at,
+                delivery_count,
+                first_delivery: None,
+                duplicate: true,
+            })),
+            Self::RequestIdReused => Some(Err(Error::RequestIdReused)),
+        }
+    }
+}
+
 /// Why there is no room for an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoom {

@@ -1193,7 +1193,8 @@ pub struct Event {
     #[prost(message, optional, tag = "14")]
     pub deliver_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Optional. No attempt begins at or after this time: a delivery that is still pending then ends as failed, with the
-    /// reason `DELIVERY_END_REASON_EXPIRED`. Must be in the future and later than `deliver_time`.
+    /// reason `DELIVERY_END_REASON_EXPIRED`. Must be in the future and later than `deliver_time`. A publish that is repeated with its
+    /// `request_id` is answered like any other repetition, also when that time has passed.
     #[prost(message, optional, tag = "15")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Optional. Which deliveries of a subscription come first where several are due; normal if unspecified.

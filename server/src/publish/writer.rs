@@ -197,46 +197,40 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         fate: Fate,
         parked: &HashSet<DeliveryId>,
     ) -> Result<Published, Error> {
-        match fate {
-            Fate::Stored => {
-                let waits = |delivery: &NewDelivery| {
-                    !delivery.claimed && !delivery.paused && !parked.contains(&delivery.id)
-                };
-                if entry.deliveries.iter().any(waits) {
-                    match entry.event.content.handling.put_off(batch.due_at) {
-                        Some(due_at) => self.outlet.wake_at(due_at),
-                        None => self.outlet.wake(),
-                    }
-                }
-                for Reserved { delivery, permit } in reserved {
-                    let delivery = &entry.deliveries[delivery];
-                    if parked.contains(&delivery.id) {
-                        continue;
-                    }
-                    let claim = Claim {
-                        delivery: delivery.id,
-                        attempt: AttemptNumber::FIRST,
-                        event: Arc::clone(&entry.event),
-                        target: Arc::clone(&delivery.target),
-                        leased_until: batch.leased_until,
-                        previous_span: None,
-                        probe: None,
-                    };
-                    self.outlet.start(permit, claim);
-                }
-                Ok(Published {
-                    event: entry.event.id,
-                    created_at: entry.event.created_at,
-                    delivery_count: u32::try_from(entry.deliveries.len()).unwrap_or(u32::MAX),
-                    first_delivery: entry.deliveries.first().map(|delivery| delivery.id),
-                    duplicate: false,
-                })
-            }
-            Fate::Repeated { event, created_at, delivery_count } => {
-                Ok(Published { event, created_at, delivery_count, first_delivery: None, duplicate: true })
-            }
-            Fate::RequestIdReused => Err(Error::RequestIdReused),
+        if let Some(answer) = fate.of_known() {
+            return answer;
         }
+        let waits =
+            |delivery: &NewDelivery| !delivery.claimed && !delivery.paused && !parked.contains(&delivery.id);
+        if entry.deliveries.iter().any(waits) {
+            match entry.event.content.handling.put_off(batch.due_at) {
+                Some(due_at) => self.outlet.wake_at(due_at),
+                None => self.outlet.wake(),
+            }
+        }
+        for Reserved { delivery, permit } in reserved {
+            let delivery = &entry.deliveries[delivery];
+            if parked.contains(&delivery.id) {
+                continue;
+            }
+            let claim = Claim {
+                delivery: delivery.id,
+                attempt: AttemptNumber::FIRST,
+                event: Arc::clone(&entry.event),
+                target: Arc::clone(&delivery.target),
+                leased_until: batch.leased_until,
+                previous_span: None,
+                probe: None,
+            };
+            self.outlet.start(permit, claim);
+        }
+        Ok(Published {
+            event: entry.event.id,
+            created_at: entry.event.created_at,
+            delivery_count: u32::try_from(entry.deliveries.len()).unwrap_or(u32::MAX),
+            first_delivery: entry.deliveries.first().map(|delivery| delivery.id),
+            duplicate: false,
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::RequestId,
+        event::{Fingerprint, NewEvent, RequestId},
         id::{DeliveryId, EventId, SubscriptionUid, TenantId},
         secret::SecretSet,
         timestamp::Timestamp,
@@ -77,6 +77,22 @@ impl Store {
             }
         }
         Ok(interests)
+    }
+
+    /// What becomes of an event that is only accepted if it was published before; none if it was not.
+    pub async fn known(&self, event: &NewEvent) -> Result<Option<Fate>, Error> {
+        let Some(request_id) = &event.request_id else {
+            return Ok(None);
+        };
+        let find = async {
+            Ok(events::Entity::find()
+                .filter(events::Column::TenantId.eq(event.tenant.as_str()))
+                .filter(events::Column::RequestId.eq(request_id.as_str()))
+                .one(&self.connections.writer)
+                .await?)
+        };
+        let first = within(STEP_TIMEOUT, find).await?;
+        Ok(first.map(|first| fate_after(&first, Some(event.content.fingerprint()))))
     }
 
     async fn commit_batch(&self, batch: &Batch) -> Result<Commit, Error> {
@@ -211,14 +227,19 @@ async fn fates(
             let cause = format!("{} was neither stored nor there before", entry.event.id);
             return Err(Error::Corrupt { table: "events", cause });
         };
-        if first.fingerprint.as_deref() != entry.fingerprint.as_ref().map(|fingerprint| &fingerprint.0[..]) {
-            return Ok(Fate::RequestIdReused);
-        }
-        Ok(Fate::Repeated {
-            event: EventId::from_uuid(first.id),
-            created_at: Timestamp::from_micros(first.created_at),
-            delivery_count: u32::try_from(first.delivery_count).unwrap_or(0),
-        })
+        Ok(fate_after(first, entry.fingerprint))
     };
     entries.iter().map(fate).collect()
+}
+
+/// What becomes of an event whose request id the first one has.
+fn fate_after(first: &events::Model, fingerprint: Option<Fingerprint>) -> Fate {
+    if first.fingerprint.as_deref() != fingerprint.as_ref().map(|fingerprint| &fingerprint.0[..]) {
+        return Fate::RequestIdReused;
+    }
+    Fate::Repeated {
+        event: EventId::from_uuid(first.id),
+        created_at: Timestamp::from_micros(first.created_at),
+        delivery_count: u32::try_from(first.delivery_count).unwrap_or(0),
+    }
 }
