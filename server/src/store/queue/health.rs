@@ -246,6 +246,9 @@ async fn write(
             .col_expr(Column::BlockedReason, Expr::value(Some(reason.as_str())))
             .col_expr(Column::BlockPauses, Expr::value(i32::try_from(*pauses).unwrap_or(i32::MAX)))
             .filter(Column::BlockedUntil.eq(held_until.as_micros())),
+        HealthChange::Release { held_until } => update
+            .col_expr(Column::BlockedUntil, micros(&settled.at))
+            .filter(Column::BlockedUntil.eq(held_until.as_micros())),
         HealthChange::Close { held_until } => update
             .col_expr(Column::BlockedUntil, Expr::value(None::<i64>))
             .col_expr(Column::BlockedReason, Expr::value(None::<String>))
