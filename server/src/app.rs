@@ -328,8 +328,8 @@ impl Running {
     }
 }
 
-/// The configured keys, or those of the key file.
-fn keyring(config: &Config) -> Result<Keyring, Error> {
+/// The configured keys, or that of the key file.
+pub fn keyring(config: &Config) -> Result<Keyring, Error> {
     make_data_folder(&config.data.dir).map_err(Error::DataFolder)?;
     match config.secrets.keys.split_first() {
         Some((current, previous)) => Ok(Keyring::new(current.clone(), previous.to_vec())),
