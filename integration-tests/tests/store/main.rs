@@ -8,6 +8,7 @@
 mod fixtures;
 mod health;
 mod node;
+mod plans;
 
 mod attempts;
 mod claim;

@@ -17,7 +17,7 @@ use crate::{
 /// An event that is told apart from others by its data, and by its subject in SQL.
 fn marked(mark: &str) -> Draft {
     let mut draft = a_draft().data(mark.to_owned());
-    draft.content.subject = mark.to_owned();
+    mark.clone_into(&mut draft.content.subject);
     draft
 }
 
