@@ -165,6 +165,11 @@ impl TestApp {
         self.maintenance.expire().await.unwrap()
     }
 
+    /// Ends what waits for subscriptions that are missing. Returns how many deliveries.
+    pub async fn end_orphans(&self) -> u64 {
+        self.maintenance.end_orphans().await.unwrap()
+    }
+
     /// Deletes what has passed its retention. Returns how many rows.
     pub async fn prune(&self) -> u64 {
         self.maintenance.prune().await.unwrap()

@@ -181,9 +181,9 @@ impl App {
             let maintenance = expiring.clone();
             async move { maintenance.run_expire(stop).await }
         });
-        running.supervise("lanes", move |stop| {
+        running.supervise("mending", move |stop| {
             let maintenance = releasing.clone();
-            async move { maintenance.run_lanes(stop).await }
+            async move { maintenance.run_mending(stop).await }
         });
         running.supervise("sweep", move |stop| {
             let maintenance = maintenance.clone();
@@ -219,7 +219,8 @@ impl App {
         });
 
         let outlet = Outlet(self.deliverer.clone());
-        let (publisher, writer) = Publisher::new(self.store.clone(), outlet, Arc::clone(&self.clock) as _);
+        let (publisher, writer) =
+            Publisher::new(self.store.clone(), outlet, Arc::clone(&self.clock) as _, self.metrics.clone());
         let writer = Arc::new(writer);
         let writing = TaskTracker::new();
         let last_call = CancellationToken::new();
@@ -332,8 +333,8 @@ impl Running {
     }
 }
 
-/// The configured keys, or those of the key file.
-fn keyring(config: &Config) -> Result<Keyring, Error> {
+/// The configured keys, or that of the key file.
+pub fn keyring(config: &Config) -> Result<Keyring, Error> {
     make_data_folder(&config.data.dir).map_err(Error::DataFolder)?;
     match config.secrets.keys.split_first() {
         Some((current, previous)) => Ok(Keyring::new(current.clone(), previous.to_vec())),

@@ -4,12 +4,13 @@ use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Args, Parser, Subcommand};
 use postrider_server::{
-    app::{App, World, make_data_folder},
+    app::{App, World, keyring, make_data_folder},
     clock::{SharedClock, SkewedClock, SystemClock},
     config::{self, Config},
     grpc::auth::{KeyHash, draw_token},
     shutdown::Shutdown,
-    store, telemetry,
+    store::{self, Store, reseal::Resealed},
+    telemetry,
 };
 
 mod demo;
@@ -32,8 +33,18 @@ enum Command {
     CheckConfig(Settings),
     /// Make a token for callers, and the hash of it that goes into `auth.key_hashes`.
     Key,
+    /// Look after what is encrypted in the database: signing secrets, and settings of subscriptions.
+    #[command(subcommand)]
+    Secrets(Secrets),
     /// Show what Postrider does: a server, a receiver and some events on this machine, for a few seconds.
     Demo(demo::Options),
+}
+
+#[derive(Debug, Subcommand)]
+enum Secrets {
+    /// Encrypt all of them with the first of `secrets.keys`, so that the other keys can be removed. Nodes may run meanwhile, with
+    /// that key first.
+    Reseal(Settings),
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +109,16 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
             println!("token: {token}\nhash:  {}", KeyHash::of(&token));
             Ok(())
         }
+        Command::Secrets(Secrets::Reseal(settings)) => {
+            let Resealed { secrets, settings, retired } = reseal(settings.load()?).await?;
+            println!("signing secrets encrypted anew: {secrets}");
+            println!("settings of subscriptions encrypted anew: {settings}");
+            for key in &retired {
+                println!("key retired: {key}");
+            }
+            println!("nothing needs any key but the first of `secrets.keys`; the others can be removed");
+            Ok(())
+        }
         Command::Demo(options) => demo::run(options).await,
     }
 }
@@ -120,6 +141,15 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
         eprintln!("postrider: the last spans could not be exported: {cause}");
     }
     Ok(ended?)
+}
+
+async fn reseal(config: Config) -> Result<Resealed, Box<dyn Error>> {
+    let (keyring, now) = (keyring(&config)?, clock()?.now());
+    let store = Store::open(&config.database, &config.data.dir, keyring, now).await?;
+    let now = store.time().await?.unwrap_or(now);
+    let resealed = store.reseal(now).await?;
+    store.close().await;
+    Ok(resealed)
 }
 
 /// The machine's clock. For fault tests, which cannot set that, `POSTRIDER_TEST_CLOCK_OFFSET` puts it off by some seconds.

@@ -146,6 +146,8 @@ pub struct Claimed {
     pub throttled: Vec<(SubscriptionUid, Timestamp)>,
     /// How many others had expired, and were ended.
     pub expired: usize,
+    /// How many others cannot be read, and were ended.
+    pub unreadable: u64,
 }
 
 /// A claim that has been used, and what follows.
@@ -163,6 +165,8 @@ pub struct Settled {
     pub ordering_key: Option<OrderingKey>,
     /// The attempt; none if it was too late for one.
     pub attempt: Option<Attempt>,
+    /// The span of the attempt before, which the next one links to if there was none now.
+    pub previous_span: Option<TraceContext>,
     /// What follows.
     pub settlement: Settlement,
     /// What follows for the subscription.
@@ -172,25 +176,26 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// What follows from an attempt.
+    /// What follows from an attempt; nothing for the subscription yet.
     #[must_use]
     pub fn attempted(claim: Claim, attempt: Attempt, settlement: Settlement, at: Timestamp) -> Self {
-        Self { attempt: Some(attempt), ..Self::of(claim, settlement, at) }
+        Self { attempt: Some(attempt), health: None, ..Self::unattempted(claim, settlement, at) }
     }
 
     /// What follows for a claim that came too late for an attempt.
     #[must_use]
     pub fn expired(claim: Claim, at: Timestamp) -> Self {
-        Self::of(claim, Settlement::End(EndReason::Expired), at)
+        Self::unattempted(claim, Settlement::End(EndReason::Expired), at)
     }
 
     /// A claim is given back unused: the delivery is due as it was before.
     #[must_use]
     pub fn returned(claim: Claim, at: Timestamp) -> Self {
-        Self::of(claim, Settlement::RetryAt(at), at)
+        Self::unattempted(claim, Settlement::RetryAt(at), at)
     }
 
-    fn of(claim: Claim, settlement: Settlement, at: Timestamp) -> Self {
+    /// If it was to be a probe, another delivery is to be that.
+    fn unattempted(claim: Claim, settlement: Settlement, at: Timestamp) -> Self {
         Self {
             delivery: claim.delivery,
             number: claim.attempt,
@@ -198,8 +203,9 @@ impl Settled {
             target: claim.target,
             ordering_key: claim.event.content.handling.ordering_key.clone(),
             attempt: None,
+            previous_span: claim.previous_span,
             settlement,
-            health: None,
+            health: claim.probe.map(|probe| HealthChange::Release { held_until: probe.held_until }),
             at,
         }
     }
@@ -362,13 +368,14 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             // Room that comes back during the claim is not seen by it.
             shared.wakeup.set_backlog(true);
         }
-        let Claimed { claims, throttled, expired } = shared.queue.claim(&ask).await?;
+        let Claimed { claims, throttled, expired, unreadable } = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
         shared.metrics.expired(expired as u64);
         if expired > 0 {
             // Others may have waited for them.
             shared.wakeup.now();
         }
+        shared.metrics.unreadable(unreadable);
         for (place, claim) in room.places().zip(claims) {
             if let Some(at) = claim.target.recovered_at.filter(|at| now < *at + RECOVERY) {
                 shared.permits.recovered(&claim.target, at);

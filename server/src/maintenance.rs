@@ -1,4 +1,5 @@
-//! Keeps house: cancels what waits for subscriptions that have ended, ends what has expired, and deletes what is old.
+//! Keeps house: cancels what waits for subscriptions that have ended, ends what has expired, deletes what is old, and mends what
+//! should not be.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,8 +16,9 @@ use crate::{
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How often to look for deliveries that have expired. Those that are due are ended by the claim; this is for the others.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(5);
-/// How often to look for lanes that nobody released. There are none unless we have a defect.
-const LANES_INTERVAL: Duration = Duration::from_mins(10);
+/// How often to look for lanes that nobody released, and for deliveries whose subscription is missing. There are none unless we
+/// have a defect.
+const MENDING_INTERVAL: Duration = Duration::from_mins(10);
 /// How often to look for what is old.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -89,6 +91,23 @@ impl Maintenance {
         Ok(lanes)
     }
 
+    /// Ends what waits for subscriptions that have no row. Returns how many deliveries.
+    pub async fn end_orphans(&self) -> Result<u64, Error> {
+        let mut total = 0;
+        loop {
+            let orphans = self.store.end_orphans(self.clock.now()).await?;
+            if orphans == 0 {
+                break;
+            }
+            total += orphans;
+        }
+        if total > 0 {
+            self.metrics.unreadable(total);
+            tracing::error!(deliveries = total, "ended what waited for subscriptions that are missing");
+        }
+        Ok(total)
+    }
+
     /// Deletes everything that has passed its retention. Returns how many rows.
     pub async fn prune(&self) -> Result<u64, Error> {
         let mut total = 0;
@@ -132,15 +151,18 @@ impl Maintenance {
         }
     }
 
-    /// Looks after lanes until `stop`.
-    pub async fn run_lanes(&self, stop: CancellationToken) {
+    /// Mends what should not be until `stop`.
+    pub async fn run_mending(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(cause) = self.release_stuck_lanes().await {
                 tracing::error!(cause = &cause as &dyn std::error::Error, "looking after lanes failed");
             }
+            if let Err(cause) = self.end_orphans().await {
+                tracing::error!(cause = &cause as &dyn std::error::Error, "looking for orphans failed");
+            }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(LANES_INTERVAL) => {}
+                () = tokio::time::sleep(MENDING_INTERVAL) => {}
             }
         }
     }

@@ -29,6 +29,7 @@ use crate::domain::{
     subscription::Filter,
     timestamp::Timestamp,
 };
+use crate::telemetry::metrics::Metrics;
 
 mod match_table;
 mod queue;
@@ -105,6 +106,8 @@ pub struct Interests {
     pub version: Option<i64>,
     /// Subscriptions that events are matched with.
     pub subscriptions: Vec<Interest>,
+    /// How many others there are that nobody can tell the wishes of, as their rows are damaged.
+    pub unreadable: usize,
 }
 
 /// What one subscription wants.
@@ -187,6 +190,23 @@ pub enum Fate {
     RequestIdReused,
 }
 
+impl Fate {
+    /// The answer to a publish that stored nothing; none if it stored its event.
+    pub(crate) fn of_known(self) -> Option<Result<Published, Error>> {
+        match self {
+            Self::Stored => None,
+            Self::Repeated { event, created_at, delivery_count } => Some(Ok(Published {
+                event,
+                created_at,
+                delivery_count,
+                first_delivery: None,
+                duplicate: true,
+            })),
+            Self::RequestIdReused => Some(Err(Error::RequestIdReused)),
+        }
+    }
+}
+
 /// Why there is no room for an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoom {
@@ -249,9 +269,10 @@ impl Publisher {
         journal: J,
         outlet: O,
         clock: crate::clock::SharedClock,
+        metrics: Metrics,
     ) -> (Self, Writer<J, O>) {
         let queue = Arc::new(Queue::default());
-        (Self { queue: Arc::clone(&queue) }, Writer::new(queue, journal, outlet, clock))
+        (Self { queue: Arc::clone(&queue) }, Writer::new(queue, journal, outlet, clock, metrics))
     }
 
     /// Publishes one event; returns after its commit.

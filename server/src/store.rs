@@ -16,8 +16,8 @@ use std::{
 };
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, Statement, prelude::Uuid,
-    sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, Statement,
+    prelude::Uuid, sea_query::OnConflict,
 };
 
 use crate::domain::{id::SubscriptionUid, timestamp::Timestamp};
@@ -37,6 +37,7 @@ mod lookup;
 mod page;
 pub mod publish;
 pub mod queue;
+pub mod reseal;
 mod retention;
 mod rows;
 pub mod secrets;
@@ -153,17 +154,30 @@ impl Store {
         let transaction = self.connections.begin().await?;
         // One node after another: of two with different keys the second must see the first one's.
         database::take_lock(&transaction).await?;
-        let mine =
-            entity::secret_keys::ActiveModel { id: Set(ours[0].clone()), created_at: Set(now.as_micros()) };
+        let mine = entity::secret_keys::ActiveModel {
+            id: Set(self.keyring.current_id()),
+            created_at: Set(now.as_micros()),
+        };
         entity::secret_keys::Entity::insert(mine)
             .on_conflict(OnConflict::new().do_nothing().to_owned())
             .exec_without_returning(&transaction)
             .await?;
-        for known in entity::secret_keys::Entity::find().all(&transaction).await? {
-            if !ours.contains(&known.id) {
-                transaction.rollback().await?;
-                return Err(OpenError::OtherKey(known.id));
+        let known = entity::secret_keys::Entity::find().all(&transaction).await?;
+        let mut other = known.into_iter().map(|key| key.id).find(|id| !ours.contains(id));
+        if other.is_none() {
+            // A node that was left behind may have used a key that has been retired.
+            let secret = entity::subscription_secrets::Entity::find()
+                .filter(entity::subscription_secrets::Column::KeyId.is_not_in(ours.clone()));
+            other = secret.one(&transaction).await?.map(|secret| secret.key_id);
+            let settings = entity::subscriptions::Entity::find()
+                .filter(entity::subscriptions::Column::SettingsKeyId.is_not_in(ours));
+            if other.is_none() {
+                other = settings.one(&transaction).await?.and_then(|row| row.settings_key_id);
             }
+        }
+        if let Some(other) = other {
+            transaction.rollback().await?;
+            return Err(OpenError::OtherKey(other));
         }
         Ok(transaction.commit().await?)
     }

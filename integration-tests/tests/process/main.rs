@@ -4,6 +4,7 @@
 
 mod crash;
 mod demo;
+mod keys;
 mod nodes;
 mod refusals;
 mod stop;

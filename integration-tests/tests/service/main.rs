@@ -6,6 +6,7 @@ mod asked;
 mod attempts;
 mod auth;
 mod bad_input;
+mod damaged;
 mod deliver;
 mod deliveries;
 mod envelope;

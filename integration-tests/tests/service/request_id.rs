@@ -1,9 +1,13 @@
 //! A publish that is repeated with its `request_id` is one event.
 
+use std::time::Duration;
+
 use postrider_integration_tests::{Receiver, TestApp, an_event, on_both_databases};
 use postrider_sdk::Reason;
 
-use crate::ways::Way;
+use crate::{retry::now, ways::Way};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 on_both_databases! {
     async fn a_publish_that_is_repeated_is_one_event_whichever_way_it_comes(kind: Kind) {
@@ -53,6 +57,39 @@ on_both_databases! {
         }
         let events = app.client.events().list().request_id("order-17").items().collect().await.unwrap();
         assert_eq!(events.len(), 1);
+        app.stop().await;
+    }
+
+    async fn a_publish_that_is_repeated_after_its_times_have_passed_is_the_first_event_too(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let begin = now(&app);
+        let event = |way: Way| {
+            let request_id = format!("order-17-{way:?}");
+            an_event().request_id(request_id).deliver_at(begin + SECOND).expire_at(begin + SECOND * 2)
+        };
+        let mut first = Vec::new();
+        for way in Way::ALL {
+            first.push(way.publish(&app.client, event(way)).await.unwrap());
+        }
+        app.advance(Duration::from_hours(1));
+        for (first, first_way) in first.iter().zip(Way::ALL) {
+            for way in Way::ALL {
+                let again = way.publish(&app.client, event(first_way)).await.unwrap();
+                assert!(again.duplicate, "{first_way:?}, then {way:?}");
+                assert_eq!((&again.event, again.created_at), (&first.event, first.created_at));
+                let other = event(first_way).subject("another");
+                let reused = way.publish(&app.client, other).await.unwrap_err();
+                assert_eq!(reused.reason(), Some(&Reason::RequestIdReused), "{way:?}: {reused}");
+            }
+        }
+        for way in Way::ALL {
+            for new in [event(way).request_id("new"), an_event().expire_at(begin)] {
+                let refused = way.publish(&app.client, new).await.unwrap_err();
+                let fields: Vec<_> = refused.field_violations().iter().map(|violation| violation.field.as_str()).collect();
+                assert_eq!(fields, ["event.expire_time"], "{way:?}: {refused}");
+            }
+        }
+        assert_eq!(app.client.events().list().items().collect().await.unwrap().len(), 3);
         app.stop().await;
     }
 

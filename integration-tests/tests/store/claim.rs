@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use postrider_integration_tests::{Kind, default_tenant, on_both_databases};
 use postrider_server::{
-    dispatch::{self, Ask},
+    dispatch::{self, Ask, Settled},
     domain::{
         attempt::AttemptNumber,
         claim::Claim,
@@ -134,6 +134,20 @@ on_both_databases! {
         let retry = node.claim(NOW + SECOND, 10).await;
         assert_eq!(retry.len(), 1);
         assert_eq!((retry[0].attempt.get(), &retry[0].previous_span), (2, &span));
+    }
+
+    async fn what_is_given_back_without_an_attempt_still_knows_the_span_of_the_one_before(kind: Kind) {
+        let node = Node::new(kind).await;
+        let subscription = node.subscribe("sub").await;
+        let claim = node.claimed(&subscription).await;
+        let span = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "");
+        let mut settled = retried(&claim, NOW, NOW);
+        settled.attempt.as_mut().unwrap().span.clone_from(&span);
+        node.settle([settled]).await;
+        let claim = node.claim(NOW, 10).await.remove(0);
+        node.settle([Settled::returned(claim, NOW)]).await;
+        let retry = node.claim(NOW, 10).await.remove(0);
+        assert_eq!((retry.attempt.get(), &retry.previous_span), (2, &span));
     }
 
     async fn no_more_is_claimed_than_there_is_room_on_the_node(kind: Kind) {

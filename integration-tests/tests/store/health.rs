@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use postrider_integration_tests::{Kind, default_tenant, on_both_databases};
 use postrider_server::{
-    dispatch::{Ask, Claimed, Queue, RECOVERY},
+    dispatch::{Ask, Claimed, Queue, RECOVERY, Settled},
     domain::{
         breaker::{Health, HealthChange, Probe},
         claim::Claim,
@@ -178,6 +178,55 @@ on_both_databases! {
         assert!(node.claim(UNTIL, 10).await.is_empty());
         node.execute("UPDATE subscriptions SET paused_at = NULL").await;
         assert_eq!(node.claim(UNTIL, 10).await.len(), 1);
+    }
+
+    async fn a_probe_is_made_by_the_next_delivery_where_the_first_has_expired(kind: Kind) {
+        let node = Node::new(kind).await;
+        let sub = node.subscribe("sub").await;
+        block(&node, &sub).await;
+        node.publish([a_draft().expire_at(UNTIL).to([&sub])]).await;
+        node.publish([a_draft().at(NOW + TICK).to([&sub])]).await;
+        let claimed = claim_all(&node, UNTIL).await;
+        assert_eq!((claimed.claims.len(), claimed.expired), (1, 1));
+        assert_eq!(probe(&claimed.claims[0]), Probe { held_until: UNTIL + LEASE, pauses: 1 });
+    }
+
+    async fn a_probe_is_not_used_up_where_all_that_is_due_has_expired(kind: Kind) {
+        let node = Node::new(kind).await;
+        let (sub, other) = (node.subscribe("sub").await, node.subscribe("other").await);
+        block(&node, &sub).await;
+        node.publish([a_draft().expire_at(UNTIL).to([&sub, &other])]).await;
+        publish(&node, &other, 1).await;
+        let claimed = claim_all(&node, UNTIL).await;
+        assert_eq!((claimed.claims.len(), claimed.expired), (1, 2));
+        publish(&node, &sub, 1).await;
+        assert!(claim_all(&node, UNTIL).await.claims[0].probe.is_some(), "at the same moment");
+    }
+
+    async fn a_probe_that_came_to_no_attempt_is_followed_by_another_at_once(kind: Kind) {
+        let node = Node::new(kind).await;
+        let sub = node.subscribe("sub").await;
+        block(&node, &sub).await;
+        publish(&node, &sub, 5).await;
+        let before = node.subscription(&sub).await.health;
+        for give_back in [Settled::returned, Settled::expired] {
+            let claim = node.claim(UNTIL, 10).await.remove(0);
+            assert_eq!(probe(&claim), Probe { held_until: UNTIL + LEASE, pauses: 1 });
+            assert_eq!(node.settle([give_back(claim, UNTIL)]).await.turned, [sub.uid].into());
+            assert_eq!(node.subscription(&sub).await.health, before);
+        }
+        assert_eq!(node.claim(UNTIL, 10).await.len(), 1);
+    }
+
+    async fn a_probe_that_was_overtaken_gives_nothing_back(kind: Kind) {
+        let node = Node::new(kind).await;
+        let sub = node.subscribe("sub").await;
+        block(&node, &sub).await;
+        publish(&node, &sub, 5).await;
+        let lost = node.claim(UNTIL, 10).await.remove(0);
+        assert_eq!(node.claim(UNTIL + LEASE, 10).await.len(), 1);
+        assert!(node.settle([Settled::returned(lost, UNTIL + LEASE)]).await.turned.is_empty());
+        assert!(node.claim(UNTIL + LEASE, 10).await.is_empty(), "one probe at a time");
     }
 
     async fn a_breaker_opens_once_and_for_the_failures_since_it_was_closed(kind: Kind) {

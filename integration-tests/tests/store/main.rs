@@ -8,6 +8,7 @@
 mod fixtures;
 mod health;
 mod node;
+mod plans;
 
 mod attempts;
 mod claim;
@@ -29,3 +30,4 @@ mod steer;
 mod subscriptions;
 mod sweep;
 mod timing;
+mod unreadable;

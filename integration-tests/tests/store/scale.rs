@@ -1,5 +1,6 @@
 //! With a million deliveries waiting, the statements of the hot path do no more work than with none: what PostgreSQL counts of their
-//! blocks and rows is in proportion to what they return. So it is for a table that was never analysed, and for one that was.
+//! blocks and rows is in proportion to what they return, and their [plans] go by indexes. So it is for a table that was never analysed, for
+//! one that was, and with the plans that PostgreSQL makes for whatever values may come.
 
 use postrider_integration_tests::Kind;
 use postrider_server::{dispatch::Queue, domain::subscription::Subscription};
@@ -8,12 +9,19 @@ use sea_orm::{ConnectionTrait, Statement};
 use crate::{
     fixtures::{NOW, a_draft, acknowledged, ask, name},
     node::Node,
+    plans::{self, Plan},
 };
 
 /// How many of one event's deliveries wait for each of two subscriptions, of which one is blocked.
 const WAITING: u64 = 500_000;
+/// How many of them have ended for the third.
+const HISTORY: u64 = 200_000;
 /// What a row may cost, in blocks: a descent in each index of its table, and room for what the tables of a new database cost by themselves.
 const BLOCKS_PER_ROW: i64 = 60;
+/// What a row may cost, in rows that are looked at: those of the event, its data, its delivery and those beside it in the index.
+const ROWS_PER_ROW: f64 = 6.0;
+/// The tables that grow with what is published.
+const LARGE: [&str; 4] = ["events", "payloads", "deliveries", "attempts"];
 /// Small tables may be read as a whole.
 const ROWS_READ_IN_PASSING: i64 = 100;
 
@@ -41,7 +49,9 @@ async fn work(node: &Node) -> Work {
 /// Does something, and judges what it cost.
 async fn costs<T>(node: &Node, what: &str, rows: i64, step: impl AsyncFnOnce(&Node) -> T) -> T {
     let before = work(node).await;
+    plans::take();
     let result = step(node).await;
+    go_by_indexes(what, rows, &plans::take());
     let after = work(node).await;
     let (blocks, scanned) = (after.blocks - before.blocks, after.rows_of_scans - before.rows_of_scans);
     assert!(blocks > 0, "{what}: nothing was counted");
@@ -50,12 +60,30 @@ async fn costs<T>(node: &Node, what: &str, rows: i64, step: impl AsyncFnOnce(&No
     result
 }
 
-/// Puts many deliveries of one event into the queue.
-async fn pile_up(node: &Node, subscription: &Subscription) {
+/// Judges the plans of what was done.
+fn go_by_indexes(what: &str, rows: i64, plans: &[Plan]) {
+    let steps = plans.iter().flat_map(|plan| plan.steps.iter().map(move |step| (step, &plan.statement)));
+    let mut looked_at = 0.0;
+    for (step, statement) in steps.filter(|(step, _)| LARGE.contains(&&*step.table)) {
+        assert!(!step.way.starts_with("Seq Scan"), "{what}: {step:?} of {statement}");
+        looked_at += step.rows;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "some hundred")]
+    let most = rows as f64 * ROWS_PER_ROW;
+    assert!(looked_at <= most, "{what}: {looked_at} rows were looked at for {rows}: {plans:#?}");
+    assert!(
+        plans.iter().any(|plan| LARGE.iter().any(|table| plan.statement.contains(table))),
+        "{what}: none was told"
+    );
+}
+
+/// Puts many deliveries of one event into the queue, which wait, or which have ended long ago: `ended` has their state, reason and time.
+async fn pile_up(node: &Node, subscription: &Subscription, deliveries: u64, ended: &str) {
     let events = node.publish([a_draft().to([subscription])]).await;
     node.execute(&format!(
-        "INSERT INTO deliveries (id, event_id, subscription_uid, tenant_id, state, attempt_count, due_at, created_at)
-         SELECT gen_random_uuid(), '{}', '{}', 'default', 0, 0, {} - n, 0 FROM generate_series(1, {WAITING}) AS n",
+        "INSERT INTO deliveries (id, event_id, subscription_uid, tenant_id, attempt_count, due_at, created_at,
+             state, end_reason, ended_at)
+         SELECT gen_random_uuid(), '{}', '{}', 'default', 0, {} - n, 0, {ended} FROM generate_series(1, {deliveries}) AS n",
         events[0].id.uuid(),
         subscription.uid.uuid(),
         NOW.as_micros(),
@@ -66,6 +94,8 @@ async fn pile_up(node: &Node, subscription: &Subscription) {
 async fn the_hot_path(node: &Node, quiet: &Subscription) {
     let drafts = || (0..100).map(|_| a_draft().to([quiet]));
     costs(node, "publish", 100, async |node| node.publish(drafts()).await).await;
+    let keyed = || (0..100).map(|nth| a_draft().keyed(&format!("key {}", nth % 20)).to([quiet]));
+    costs(node, "publish in order", 100, async |node| node.publish(keyed()).await).await;
     let claims = costs(node, "claim", 200, async |node| node.claim_as(&ask(NOW, 200)).await).await;
     assert_eq!(claims.len(), 200);
     let settled = claims.iter().map(|claim| acknowledged(claim, NOW));
@@ -82,8 +112,10 @@ async fn a_million_deliveries_make_nothing_slower() {
     let (busy, dead, quiet) =
         (node.subscribe("busy").await, node.subscribe("dead").await, node.subscribe("quiet").await);
     for waiting in [&busy, &dead] {
-        pile_up(&node, waiting).await;
+        pile_up(&node, waiting, WAITING, "0, NULL, NULL").await;
     }
+    pile_up(&node, &quiet, HISTORY, "1, 1, 0").await;
+    plans::tell(&node).await;
     node.execute(&format!(
         "UPDATE subscriptions SET blocked_until = {}, blocked_reason = 'it is dead', failing_since = 0 WHERE id = '{}'",
         i64::MAX,
@@ -92,5 +124,7 @@ async fn a_million_deliveries_make_nothing_slower() {
     .await;
     the_hot_path(&node, &quiet).await;
     node.execute("ANALYZE").await;
+    the_hot_path(&node, &quiet).await;
+    plans::set(&node, "plan_cache_mode", "force_generic_plan").await;
     the_hot_path(&node, &quiet).await;
 }

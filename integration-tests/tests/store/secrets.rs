@@ -6,9 +6,11 @@ use postrider_integration_tests::{TestDatabase, default_tenant, on_both_database
 use postrider_server::{
     dispatch::Queue,
     domain::{id::TenantId, secret::SigningSecret, timestamp::Timestamp},
+    publish::Journal,
     store::{
         self, Error, OpenError, Store,
         keyring::{self, EncryptionKey, Keyring, draw_signing_secret},
+        reseal::{ResealError, Resealed},
         secrets::Rotation,
     },
 };
@@ -197,6 +199,96 @@ on_both_databases! {
         assert!(matches!(left_behind, Err(OpenError::OtherKey(_))), "{left_behind:?}");
         let forgetful = open(&node.database, Keyring::new(new, Vec::new())).await;
         assert!(matches!(forgetful, Err(OpenError::OtherKey(_))), "{forgetful:?}");
+    }
+
+    async fn when_everything_is_encrypted_anew_the_old_key_can_go(kind: Kind) {
+        let node = Node::new(kind).await;
+        node.subscribe("sub").await;
+        rotate(&node, 2, DAY, NOW).await;
+        let settings = Settings { timeout: Some(SECOND), ..Settings::default() };
+        let spec = SubscriptionSpec { settings: settings.clone(), ..a_spec() };
+        node.subscribe_with(&default_tenant(), "set", &spec, NOW).await;
+        let new = EncryptionKey::generate();
+        let rotated = open(&node.database, Keyring::new(new.clone(), vec![node.key()])).await.unwrap();
+        let Resealed { secrets, settings: of_settings, retired } = rotated.reseal(NOW).await.unwrap();
+        assert_eq!((secrets, of_settings, retired.len()), (3, 1, 1));
+        let nothing = Resealed { secrets: 0, settings: 0, retired: Vec::new() };
+        assert_eq!(rotated.reseal(NOW).await.unwrap(), nothing);
+        let only_new = open(&node.database, Keyring::new(new, Vec::new())).await.unwrap();
+        assert_eq!(current(&only_new, &default_tenant()).await, Some(a_secret(2)));
+        let interests = only_new.interests(&default_tenant()).await.unwrap();
+        let sub = interests.subscriptions.iter().find(|interest| interest.target.id.as_str() == "sub").unwrap();
+        assert_eq!(sub.target.secrets.in_force(NOW).cloned().collect::<Vec<_>>(), [a_secret(2), a_secret(1)]);
+        let set = interests.subscriptions.iter().find(|interest| interest.target.id.as_str() == "set").unwrap();
+        assert_eq!(set.target.settings.as_deref(), Some(&settings));
+        let only_old = open(&node.database, Keyring::new(node.key(), Vec::new())).await;
+        assert!(matches!(only_old, Err(OpenError::OtherKey(_))), "{only_old:?}");
+    }
+
+    async fn many_secrets_are_encrypted_anew_in_batches_and_what_has_expired_is_deleted(kind: Kind) {
+        let node = Node::new(kind).await;
+        for nth in 0..250 {
+            node.subscribe(&format!("sub-{nth}")).await;
+        }
+        node.subscribe("sub").await;
+        rotate(&node, 2, SECOND, NOW).await;
+        let rotated = open(&node.database, Keyring::new(EncryptionKey::generate(), vec![node.key()])).await.unwrap();
+        assert_eq!(rotated.reseal(NOW + SECOND).await.unwrap().secrets, 251);
+        assert_eq!(node.count("subscription_secrets").await, 251);
+    }
+
+    async fn no_key_is_retired_while_a_secret_cannot_be_read(kind: Kind) {
+        let node = Node::new(kind).await;
+        let subscription = node.subscribe("sub").await;
+        let new = EncryptionKey::generate();
+        let rotated = open(&node.database, Keyring::new(new.clone(), vec![node.key()])).await.unwrap();
+        node.execute("UPDATE subscription_secrets SET key_id = 'lost'").await;
+        let refused = rotated.reseal(NOW).await;
+        let Err(ResealError::Sealed { owner, source: keyring::Error::UnknownKey(key) }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!((owner, key.as_str()), (subscription.uid, "lost"));
+        assert_eq!(node.count("secret_keys").await, 2);
+        let without_it = open(&node.database, Keyring::new(new, vec![node.key()])).await;
+        assert!(matches!(without_it, Err(OpenError::OtherKey(key)) if key == "lost"));
+    }
+
+    async fn a_node_that_goes_on_with_a_retired_key_is_noticed(kind: Kind) {
+        let left_behind = Node::new(kind).await;
+        left_behind.subscribe("sub").await;
+        let new = EncryptionKey::generate();
+        let rotated = open(&left_behind.database, Keyring::new(new.clone(), vec![left_behind.key()])).await.unwrap();
+        rotated.reseal(NOW).await.unwrap();
+        rotate(&left_behind, 2, DAY, NOW).await;
+        let only_new = open(&left_behind.database, Keyring::new(new.clone(), Vec::new())).await;
+        assert!(matches!(only_new, Err(OpenError::OtherKey(_))), "it could not read what that node has encrypted");
+        assert_eq!(rotated.reseal(NOW).await.unwrap().secrets, 1);
+        open(&left_behind.database, Keyring::new(new, Vec::new())).await.unwrap();
+    }
+
+    async fn secrets_that_are_rotated_meanwhile_are_kept(kind: Kind) {
+        let node = Node::new(kind).await;
+        for nth in 0..40 {
+            node.subscribe(&format!("sub-{nth}")).await;
+        }
+        let new = EncryptionKey::generate();
+        let keyring = Keyring::new(new.clone(), vec![node.key()]);
+        let (a, b) = (open(&node.database, keyring.clone()).await.unwrap(), open(&node.database, keyring).await.unwrap());
+        let rotations = async {
+            for nth in (0..40).rev() {
+                let id = name(&format!("sub-{nth}"));
+                a.rotate_secret(&default_tenant(), &id, &a_secret(7), DAY, NOW).await.unwrap();
+            }
+        };
+        let (resealed, ()) = tokio::join!(b.reseal(NOW), rotations);
+        // Where a rotation held a row at the very moment it is said so.
+        assert!(matches!(resealed, Ok(_) | Err(ResealError::Overtaken(_))), "{resealed:?}");
+        b.reseal(NOW).await.unwrap();
+        let only_new = open(&node.database, Keyring::new(new, Vec::new())).await.unwrap();
+        for interest in only_new.interests(&default_tenant()).await.unwrap().subscriptions {
+            let signing: Vec<_> = interest.target.secrets.in_force(NOW).map(|secret| secret.expose()[0]).collect();
+            assert_eq!(signing, [7, 1]);
+        }
     }
 
     async fn a_key_is_handed_out_to_all_nodes_before_it_is_used(kind: Kind) {

@@ -154,6 +154,9 @@ pub enum DeliveryEndReason {
     SubscriptionDisabled = 6,
     /// The event's `expire_time` came before the receiver acknowledged it.
     Expired = 7,
+    /// It cannot be sent, now or later: what the server stores of its event or its subscription is missing or damaged. A defect of
+    /// the server or its database; the log says which row. Can be redelivered once that is repaired.
+    Unreadable = 8,
 }
 impl DeliveryEndReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -170,6 +173,7 @@ impl DeliveryEndReason {
             Self::SubscriptionDeleted => "DELIVERY_END_REASON_SUBSCRIPTION_DELETED",
             Self::SubscriptionDisabled => "DELIVERY_END_REASON_SUBSCRIPTION_DISABLED",
             Self::Expired => "DELIVERY_END_REASON_EXPIRED",
+            Self::Unreadable => "DELIVERY_END_REASON_UNREADABLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -185,6 +189,7 @@ impl DeliveryEndReason {
                 Some(Self::SubscriptionDisabled)
             }
             "DELIVERY_END_REASON_EXPIRED" => Some(Self::Expired),
+            "DELIVERY_END_REASON_UNREADABLE" => Some(Self::Unreadable),
             _ => None,
         }
     }
@@ -1188,7 +1193,8 @@ pub struct Event {
     #[prost(message, optional, tag = "14")]
     pub deliver_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Optional. No attempt begins at or after this time: a delivery that is still pending then ends as failed, with the
-    /// reason `DELIVERY_END_REASON_EXPIRED`. Must be in the future and later than `deliver_time`.
+    /// reason `DELIVERY_END_REASON_EXPIRED`. Must be in the future and later than `deliver_time`. A publish that is repeated with its
+    /// `request_id` is answered like any other repetition, also when that time has passed.
     #[prost(message, optional, tag = "15")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Optional. Which deliveries of a subscription come first where several are due; normal if unspecified.

@@ -56,6 +56,7 @@ fn end_reason(reason: i32) -> Option<EndReason> {
         Ok(pb::DeliveryEndReason::SubscriptionDeleted) => EndReason::SubscriptionDeleted,
         Ok(pb::DeliveryEndReason::SubscriptionDisabled) => EndReason::SubscriptionDisabled,
         Ok(pb::DeliveryEndReason::Expired) => EndReason::Expired,
+        Ok(pb::DeliveryEndReason::Unreadable) => EndReason::Unreadable,
         Err(_) => EndReason::Unrecognized(reason),
     })
 }

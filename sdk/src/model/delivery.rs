@@ -73,6 +73,8 @@ pub enum EndReason {
     SubscriptionDisabled,
     /// The event's `expire_at` came before the receiver acknowledged it.
     Expired,
+    /// What the server stores of its event or its subscription is missing or damaged, and it cannot be sent.
+    Unreadable,
     /// A reason newer than this SDK, with its number.
     Unrecognized(i32),
 }

@@ -133,6 +133,7 @@ fn turned<Q, S>(shared: &Shared<Q, S>, settled: &Settled, change: &HealthChange,
             }
         }
         HealthChange::Reopen { until, .. } => shared.wakeup.at(*until),
+        HealthChange::Release { .. } => shared.wakeup.now(),
         HealthChange::Close { .. } if is_stored => {
             shared.permits.recovered(target, settled.at);
             shared.wakeup.now();

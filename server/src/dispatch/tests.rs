@@ -12,6 +12,7 @@ use crate::{
     clock::ManualClock,
     domain::{
         attempt::{AttemptNumber, Outcome, Timings},
+        breaker::Probe,
         event::{Attributes, Event, EventContent, Payload},
         event_type::EventType,
         handling::Handling,
@@ -358,6 +359,34 @@ async fn a_receiver_that_fails_opens_its_breaker_once_and_holds_up_nobody_else()
     assert!(matches!(changes[..], [HealthChange::Open { .. }]), "{changes:?}");
     let waiting = queue.due.lock().unwrap()[&dead].len();
     assert!(waiting >= 200 - 10 - 7, "no more is sent than was under way: {waiting} wait");
+}
+
+#[tokio::test]
+async fn a_probe_that_has_expired_before_its_turn_leaves_it_to_another() {
+    let held_until = claim(&target()).leased_until;
+    let probe = Probe { held_until, pauses: 1 };
+    let target = target();
+    let mut expired = Claim { probe: Some(probe), ..claim(&target) };
+    let event = Arc::make_mut(&mut expired.event);
+    event.content.handling.expire_at = Some(Timestamp::from_micros(1));
+    let queue = Arc::new(FakeQueue::default());
+    queue.due.lock().unwrap().insert(target.uid, [expired].into());
+    let dispatcher = Dispatcher::new(
+        config(1, 1),
+        Policy::default(),
+        Arc::clone(&queue),
+        Arc::new(FakeSender::default()),
+        Arc::new(ManualClock::at(Timestamp::from_micros(1))),
+        Metrics::default(),
+        Arc::default(),
+    );
+    assert_eq!(dispatcher.tick().await.unwrap(), 1);
+    tokio::select! {
+        () = dispatcher.settle() => {}
+        () = dispatcher.drain() => {}
+    }
+    assert_eq!(*queue.unattempted.lock().unwrap(), 1);
+    assert_eq!(*queue.changes.lock().unwrap(), [HealthChange::Release { held_until }]);
 }
 
 #[tokio::test]

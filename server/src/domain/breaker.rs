@@ -10,7 +10,7 @@
 //!
 //! The state is in the subscription's row, so that it holds on all nodes and over restarts: open is a `blocked until`; a probe
 //! is that moved behind the lease of the one delivery that was claimed. If the node dies, the next probe goes out when
-//! the lease is over. Each node counts for itself what makes it open ([`Tally`]).
+//! the lease is over; if there is no attempt after all, at once. Each node counts for itself what makes it open ([`Tally`]).
 //!
 //! While it is open, deliveries that wait are not touched. What was under way when it opened or closed decides nothing any more.
 
@@ -178,6 +178,11 @@ pub enum HealthChange {
         pauses: u32,
         /// For people.
         reason: String,
+    },
+    /// The probe was not made: another may go out now, unless somebody else has decided otherwise.
+    Release {
+        /// The probe's.
+        held_until: Timestamp,
     },
     /// The probe succeeded, and the breaker closes, unless somebody else has decided otherwise.
     Close {

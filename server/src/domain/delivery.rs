@@ -5,7 +5,7 @@
 //!   ┌─ pending ────────────> attempt ─────────────────────────> succeeded
 //!   │     ^                   │  │  410 / schedule used up / expired
 //!   │     └── retry at … ─────┘  └────────────────────────────> failed
-//!   │  expired                                                    ^
+//!   │  expired, unreadable                                        ^
 //!   ├─────────────────────────────────────────────────────────────┘
 //!   │  cancel, subscription deleted or disabled
 //!   └─────────────────────────────────────────────────────────> cancelled
@@ -95,6 +95,8 @@ pub enum EndReason {
     SubscriptionDisabled,
     /// It was too late to send it.
     Expired,
+    /// What is stored of it, its event or its subscription is missing or damaged.
+    Unreadable,
 }
 
 impl DeliveryState {
@@ -114,7 +116,7 @@ impl EndReason {
     pub fn status(self) -> DeliveryStatus {
         match self {
             Self::Acknowledged => DeliveryStatus::Succeeded,
-            Self::Exhausted | Self::Gone | Self::Expired => DeliveryStatus::Failed,
+            Self::Exhausted | Self::Gone | Self::Expired | Self::Unreadable => DeliveryStatus::Failed,
             Self::Cancelled | Self::SubscriptionDeleted | Self::SubscriptionDisabled => {
                 DeliveryStatus::Cancelled
             }

@@ -23,21 +23,23 @@ pub struct Handling {
 }
 
 impl Handling {
-    /// Accepts times that leave room for a delivery: not put off for longer than [`MAX_DELAY`], and expiring in the future and
-    /// after they are due.
+    /// Accepts times that leave room for a delivery: not put off for longer than [`MAX_DELAY`], and expiring after they are due.
+    /// Whether that is past is another question ([`check_new`](Self::check_new)).
     pub fn check(self, now: Timestamp) -> Result<Self, Invalid> {
         if self.deliver_at.is_some_and(|at| at > now + MAX_DELAY) {
             return Err(Invalid::new("deliver_time", "must not be more than 30 days ahead"));
         }
-        if let Some(expire_at) = self.expire_at {
-            if expire_at <= now {
-                return Err(Invalid::new("expire_time", "must be in the future"));
-            }
-            if self.deliver_at.is_some_and(|deliver_at| deliver_at >= expire_at) {
-                return Err(Invalid::new("expire_time", "must be later than `deliver_time`"));
-            }
+        if let Some(expire_at) = self.expire_at
+            && self.deliver_at.is_some_and(|deliver_at| deliver_at >= expire_at)
+        {
+            return Err(Invalid::new("expire_time", "must be later than `deliver_time`"));
         }
         Ok(self)
+    }
+
+    /// Refuses what has expired. Only of a new event: one that is published once more may well have.
+    pub fn check_new(&self, now: Timestamp) -> Result<(), Invalid> {
+        if self.expired(now) { Err(Invalid::new("expire_time", "must be in the future")) } else { Ok(()) }
     }
 
     /// Until when a delivery has to wait, if it has to at `now`.
@@ -124,7 +126,8 @@ mod tests {
     const TICK: Duration = Duration::from_micros(1);
 
     fn refused(handling: Handling) -> Option<String> {
-        handling.check(NOW).err().map(|invalid| invalid.field)
+        let checked = handling.check(NOW).and_then(|handling| handling.check_new(NOW));
+        checked.err().map(|invalid| invalid.field)
     }
 
     #[test]
@@ -150,6 +153,7 @@ mod tests {
         assert_eq!(refused(between(Some(NOW + TICK), NOW + TICK)).as_deref(), Some("expire_time"));
         assert_eq!(refused(between(Some(NOW + TICK), NOW + TICK + TICK)), None);
         assert_eq!(refused(between(Some(NOW.before(TICK)), NOW + TICK)), None);
+        assert!(between(None, NOW).check(NOW).is_ok(), "it may be published once more");
         assert!(between(None, NOW).expired(NOW));
         assert!(!between(None, NOW + TICK).expired(NOW));
         assert!(!Handling::default().expired(NOW));

@@ -6,16 +6,24 @@ use postrider_proto::v1 as pb;
 
 use super::{Parts, convert, failure::Failure, name, trace};
 use crate::{
-    domain::{id::TenantId, trace_context::TraceContext},
-    publish::{Published, Route, Submitted},
+    domain::{event::NewEvent, id::TenantId, timestamp::Timestamp, trace_context::TraceContext},
+    publish::{Fate, Published, Route, Submitted},
     telemetry::metrics::PublishResult,
 };
 
 /// An event that was read and handed to the writer, and for whom.
 pub(super) struct InHand {
     tenant: TenantId,
-    submitted: Submitted,
+    answer: Answer,
     arrived: Instant,
+}
+
+/// What an event's publisher is told.
+enum Answer {
+    /// It comes with the commit.
+    Awaited(Submitted),
+    /// It is known.
+    Given(Published),
 }
 
 impl Parts {
@@ -26,7 +34,7 @@ impl Parts {
         item: pb::PublishItem,
         trace: Option<TraceContext>,
     ) -> Result<InHand, Failure> {
-        let arrived = Instant::now();
+        let (arrived, now) = (Instant::now(), self.clock.now());
         let trace = trace::of_item(&item).or(trace);
         let read = convert::event::new_event(
             tenant.clone(),
@@ -34,19 +42,28 @@ impl Parts {
             &item.request_id,
             trace,
             self.max_data_bytes,
-            self.clock.now(),
+            now,
         );
-        let submitted = match read {
-            Ok(event) => self.publisher.submit(event, Route::Matching).await.map_err(Failure::from),
+        let answer = match read {
+            Ok(event) => self.hand_over(event, now).await,
             Err(invalid) => Err(invalid.into()),
         };
-        match submitted {
-            Ok(submitted) => Ok(InHand { tenant, submitted, arrived }),
+        match answer {
+            Ok(answer) => Ok(InHand { tenant, answer, arrived }),
             Err(failure) => {
-                self.metrics.published(PublishResult::Refused, arrived.elapsed());
+                self.metrics.published(came_to(&failure), arrived.elapsed());
                 Err(failure)
             }
         }
+    }
+
+    /// Hands an event to the writer. One that has expired is answered here: it is refused, unless it is published once more.
+    async fn hand_over(&self, event: NewEvent, now: Timestamp) -> Result<Answer, Failure> {
+        let Err(expired) = event.content.handling.check_new(now) else {
+            return Ok(Answer::Awaited(self.publisher.submit(event, Route::Matching).await?));
+        };
+        let known = self.store.known(&event).await?.and_then(Fate::of_known);
+        Ok(Answer::Given(known.ok_or_else(|| expired.within("event"))??))
     }
 
     /// Waits for the commit of an event.
@@ -54,13 +71,15 @@ impl Parts {
         &self,
         in_hand: Result<InHand, Failure>,
     ) -> Result<pb::PublishedEvent, Failure> {
-        let InHand { tenant, submitted, arrived } = in_hand?;
-        let published = submitted.published().await.map_err(Failure::from);
+        let InHand { tenant, answer, arrived } = in_hand?;
+        let published = match answer {
+            Answer::Awaited(submitted) => submitted.published().await.map_err(Failure::from),
+            Answer::Given(published) => Ok(published),
+        };
         let result = match &published {
             Ok(Published { duplicate: false, .. }) => PublishResult::Stored,
             Ok(Published { duplicate: true, .. }) => PublishResult::Duplicate,
-            Err(Failure::RequestIdReused) => PublishResult::Refused,
-            Err(_) => PublishResult::Failed,
+            Err(failure) => came_to(failure),
         };
         self.metrics.published(result, arrived.elapsed());
         Ok(convert::event::to_published(&tenant, published?))
@@ -74,6 +93,14 @@ impl Parts {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// What a publish came to that failed.
+fn came_to(failure: &Failure) -> PublishResult {
+    match failure {
+        Failure::Invalid(_) | Failure::RequestIdReused => PublishResult::Refused,
+        _ => PublishResult::Failed,
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) struct MatchTables {
 pub(super) struct MatchTable {
     pub(super) version: Option<i64>,
     subscriptions: Vec<Interest>,
+    unreadable: usize,
 }
 
 impl MatchTables {
@@ -46,7 +47,16 @@ impl MatchTables {
 
 impl MatchTable {
     fn new(interests: Interests) -> Self {
-        Self { version: interests.version, subscriptions: interests.subscriptions }
+        let Interests { version, subscriptions, unreadable } = interests;
+        Self { version, subscriptions, unreadable }
+    }
+
+    /// How many subscriptions an event is not matched with that it might be meant for.
+    pub(super) fn left_out(&self, route: Route) -> usize {
+        match route {
+            Route::Matching => self.unreadable,
+            Route::Only(_) => 0,
+        }
     }
 
     /// The subscriptions that an event of this type goes to.

@@ -22,6 +22,7 @@ use crate::{
         id::{DeliveryId, EventId},
         timestamp::Timestamp,
     },
+    telemetry::metrics::Metrics,
 };
 
 /// The most events of one transaction: enough for the cost of a commit to vanish, few enough for its answer to come soon.
@@ -37,6 +38,7 @@ pub struct Writer<J, O: Outlet> {
     journal: J,
     outlet: O,
     clock: SharedClock,
+    metrics: Metrics,
 }
 
 struct State {
@@ -51,9 +53,15 @@ struct Reserved<P> {
 }
 
 impl<J: Journal, O: Outlet> Writer<J, O> {
-    pub(super) fn new(queue: Arc<Queue<Pending>>, journal: J, outlet: O, clock: SharedClock) -> Self {
+    pub(super) fn new(
+        queue: Arc<Queue<Pending>>,
+        journal: J,
+        outlet: O,
+        clock: SharedClock,
+        metrics: Metrics,
+    ) -> Self {
         let state = Mutex::new(State { tables: MatchTables::default(), last: Timestamp::default() });
-        Self { state, queue, journal, outlet, clock }
+        Self { state, queue, journal, outlet, clock, metrics }
     }
 
     /// Commits batch after batch. After `stop` it takes no more, and returns when what it has is committed.
@@ -115,6 +123,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         let mut versions = BTreeMap::new();
         let mut entries = Vec::with_capacity(pending.len());
         let mut reserved = Vec::with_capacity(pending.len());
+        let mut left_out = Vec::with_capacity(pending.len());
         let mut delivery_number = 0;
         let mut lanes = HashSet::new();
         let arrived = self.clock.now();
@@ -154,6 +163,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                 deliveries,
             });
             reserved.push(permits);
+            left_out.push(table.left_out(pending.route));
         }
         let versions = versions.into_iter().collect();
         // By the clock itself, which may have been set back since the batch before.
@@ -167,6 +177,8 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                 Ok(None)
             }
             Commit::Done { fates, parked } => {
+                let stored = left_out.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Stored);
+                self.metrics.left_out(stored.map(|(left_out, _)| left_out).sum());
                 let settled = batch.entries.iter().zip(reserved).zip(fates);
                 Ok(Some(
                     settled
@@ -185,46 +197,40 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         fate: Fate,
         parked: &HashSet<DeliveryId>,
     ) -> Result<Published, Error> {
-        match fate {
-            Fate::Stored => {
-                let waits = |delivery: &NewDelivery| {
-                    !delivery.claimed && !delivery.paused && !parked.contains(&delivery.id)
-                };
-                if entry.deliveries.iter().any(waits) {
-                    match entry.event.content.handling.put_off(batch.due_at) {
-                        Some(due_at) => self.outlet.wake_at(due_at),
-                        None => self.outlet.wake(),
-                    }
-                }
-                for Reserved { delivery, permit } in reserved {
-                    let delivery = &entry.deliveries[delivery];
-                    if parked.contains(&delivery.id) {
-                        continue;
-                    }
-                    let claim = Claim {
-                        delivery: delivery.id,
-                        attempt: AttemptNumber::FIRST,
-                        event: Arc::clone(&entry.event),
-                        target: Arc::clone(&delivery.target),
-                        leased_until: batch.leased_until,
-                        previous_span: None,
-                        probe: None,
-                    };
-                    self.outlet.start(permit, claim);
-                }
-                Ok(Published {
-                    event: entry.event.id,
-                    created_at: entry.event.created_at,
-                    delivery_count: u32::try_from(entry.deliveries.len()).unwrap_or(u32::MAX),
-                    first_delivery: entry.deliveries.first().map(|delivery| delivery.id),
-                    duplicate: false,
-                })
-            }
-            Fate::Repeated { event, created_at, delivery_count } => {
-                Ok(Published { event, created_at, delivery_count, first_delivery: None, duplicate: true })
-            }
-            Fate::RequestIdReused => Err(Error::RequestIdReused),
+        if let Some(answer) = fate.of_known() {
+            return answer;
         }
+        let waits =
+            |delivery: &NewDelivery| !delivery.claimed && !delivery.paused && !parked.contains(&delivery.id);
+        if entry.deliveries.iter().any(waits) {
+            match entry.event.content.handling.put_off(batch.due_at) {
+                Some(due_at) => self.outlet.wake_at(due_at),
+                None => self.outlet.wake(),
+            }
+        }
+        for Reserved { delivery, permit } in reserved {
+            let delivery = &entry.deliveries[delivery];
+            if parked.contains(&delivery.id) {
+                continue;
+            }
+            let claim = Claim {
+                delivery: delivery.id,
+                attempt: AttemptNumber::FIRST,
+                event: Arc::clone(&entry.event),
+                target: Arc::clone(&delivery.target),
+                leased_until: batch.leased_until,
+                previous_span: None,
+                probe: None,
+            };
+            self.outlet.start(permit, claim);
+        }
+        Ok(Published {
+            event: entry.event.id,
+            created_at: entry.event.created_at,
+            delivery_count: u32::try_from(entry.deliveries.len()).unwrap_or(u32::MAX),
+            first_delivery: entry.deliveries.first().map(|delivery| delivery.id),
+            duplicate: false,
+        })
     }
 }
 

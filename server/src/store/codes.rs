@@ -46,6 +46,7 @@ codes!("deliveries", EndReason, end_reason_code, end_reason_of, {
     SubscriptionDeleted = 5,
     SubscriptionDisabled = 6,
     Expired = 7,
+    Unreadable = 8,
 });
 
 // The claim probes for what is due by these numbers.

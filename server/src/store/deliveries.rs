@@ -17,7 +17,7 @@ use crate::domain::{
     attempt::Attempt,
     delivery::{Delivery, DeliveryState, DeliveryStatus, EndReason},
     event_type::EventType,
-    id::{DeliveryId, EventId, SubscriptionId, TenantId},
+    id::{DeliveryId, EventId, SubscriptionId, SubscriptionUid, TenantId},
     page::{Page, PageRequest},
     timestamp::Timestamp,
 };
@@ -82,8 +82,9 @@ struct Row {
     id: Uuid,
     tenant_id: String,
     event_id: Uuid,
-    event_type: String,
-    subscription_id: String,
+    event_type: Option<String>,
+    subscription_uid: Uuid,
+    subscription_id: Option<String>,
     state: i16,
     end_reason: Option<i16>,
     attempt_count: i32,
@@ -293,15 +294,13 @@ fn found(delivery: Option<Delivery>) -> Steered {
     delivery.map_or(Steered::NotFound, Steered::Done)
 }
 
-/// Deliveries with the names of what they connect.
+/// Deliveries with the names of what they connect. Also those whose event or subscription is missing: they end for that reason,
+/// which somebody has to see.
 fn named() -> Select<deliveries::Entity> {
     deliveries::Entity::find()
+        .join(JoinType::LeftJoin, belongs_to(deliveries::Column::EventId, events::Entity, events::Column::Id))
         .join(
-            JoinType::InnerJoin,
-            belongs_to(deliveries::Column::EventId, events::Entity, events::Column::Id),
-        )
-        .join(
-            JoinType::InnerJoin,
+            JoinType::LeftJoin,
             belongs_to(
                 deliveries::Column::SubscriptionUid,
                 subscriptions::Entity,
@@ -360,8 +359,13 @@ fn delivery(row: &Row) -> Result<Delivery, Error> {
         id: DeliveryId::from_uuid(row.id),
         tenant: TenantId::from_stored(&row.tenant_id),
         event: EventId::from_uuid(row.event_id),
-        event_type: EventType::from_stored(&row.event_type),
-        subscription: SubscriptionId::from_stored(&row.subscription_id),
+        event_type: EventType::from_stored(row.event_type.as_deref().unwrap_or_default()),
+        subscription: match &row.subscription_id {
+            Some(id) => SubscriptionId::from_stored(id),
+            None => {
+                SubscriptionId::from_stored(&SubscriptionUid::from_uuid(row.subscription_uid).to_string())
+            }
+        },
         state,
         attempt_count: u32::try_from(row.attempt_count).unwrap_or(0),
         due_at: Timestamp::from_micros(row.due_at),

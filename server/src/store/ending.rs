@@ -1,26 +1,42 @@
-//! Ends deliveries that nobody sends: those of subscriptions that have ended, and those that have expired.
+//! Ends deliveries that nobody sends: those of subscriptions that have ended, those that have expired, and those that nobody can
+//! read.
 //!
-//! Both go in batches: whoever finds deliveries to end names them, and they are judged again when their rows are locked.
+//! All go in batches: whoever finds deliveries to end names them, and they are judged again when their rows are locked.
 
 use std::collections::BTreeSet;
 
-use sea_orm::{DbBackend, DbErr, FromQueryResult, Statement, Value, prelude::Uuid};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value, prelude::Uuid};
 
 use super::{
     Error, Store, codes,
     lanes::{self, Lane},
 };
-use crate::domain::{delivery::EndReason, timestamp::Timestamp};
+use crate::domain::{delivery::EndReason, id::DeliveryId, timestamp::Timestamp};
 
 /// How many deliveries one transaction ends.
 pub(super) const BATCH: i64 = 1_000;
 
-/// Whether a delivery has expired at `$1` and no attempt is under way at it. One that is under way may still succeed; it is
+/// How deliveries are to end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    /// Why.
+    pub(super) reason: EndReason,
+    /// What must be true of each, in SQL; `$1` is the time.
+    pub(super) condition: &'static str,
+    /// What else changes of each, in SQL that begins with a comma.
+    pub(super) also_set: &'static str,
+}
+
+/// The end of what has expired at `$1` and no attempt is under way at. One that is under way may still succeed; it is
 /// judged when it is settled, or claimed again.
-const EXPIRED: &str = "expire_at <= $1 AND NOT (
-    attempt_count > 0 AND due_at > $1 AND NOT EXISTS (
-        SELECT 1 FROM attempts WHERE delivery_id = deliveries.id AND number = deliveries.attempt_count
-    ))";
+const EXPIRED: Ending = Ending {
+    reason: EndReason::Expired,
+    condition: "expire_at <= $1 AND NOT (
+        attempt_count > 0 AND due_at > $1 AND NOT EXISTS (
+            SELECT 1 FROM attempts WHERE delivery_id = deliveries.id AND number = deliveries.attempt_count
+        ))",
+    also_set: "",
+};
 
 /// A pending delivery that may be about to end.
 #[derive(Debug, FromQueryResult)]
@@ -40,27 +56,40 @@ impl Waiting {
     }
 }
 
+/// Those of these deliveries that are pending.
+pub(super) async fn pending(
+    connection: &impl ConnectionTrait,
+    ids: &[DeliveryId],
+) -> Result<Vec<Waiting>, DbErr> {
+    let places: Vec<_> = (1..=ids.len()).map(|n| format!("${n}")).collect();
+    let sql =
+        format!("SELECT {WAITING} FROM deliveries WHERE id IN ({}) AND state + 0 = 0", places.join(","));
+    let ids = ids.iter().map(|id| Value::from(id.uuid()));
+    let find = Statement::from_sql_and_values(connection.get_database_backend(), sql, ids);
+    Waiting::find_by_statement(find).all(connection).await
+}
+
 impl Store {
     /// Ends up to a batch of deliveries that have expired and are not due, or whose subscription is paused. Returns how many.
     pub async fn expire(&self, now: Timestamp) -> Result<u64, Error> {
         let find = Statement::from_sql_and_values(
             self.connections.backend(),
             format!(
-                "SELECT {WAITING} FROM deliveries WHERE state = 0 AND expire_at IS NOT NULL AND {EXPIRED}
-                 ORDER BY expire_at LIMIT $2"
+                "SELECT {WAITING} FROM deliveries WHERE state = 0 AND expire_at IS NOT NULL AND {}
+                 ORDER BY expire_at LIMIT $2",
+                EXPIRED.condition
             ),
             [now.as_micros().into(), BATCH.into()],
         );
         let expired = Waiting::find_by_statement(find).all(&self.connections.reader).await?;
-        Ok(self.end(expired, EXPIRED, EndReason::Expired, now).await?)
+        Ok(self.end(expired, EXPIRED, now).await?)
     }
 
-    /// Ends those of these deliveries that are pending and meet `condition`, in which `$1` is the time. Returns how many.
+    /// Ends those of these deliveries that are pending and meet the condition. Returns how many.
     pub(super) async fn end(
         &self,
         waiting: Vec<Waiting>,
-        condition: &str,
-        reason: EndReason,
+        Ending { reason, condition, also_set }: Ending,
         now: Timestamp,
     ) -> Result<u64, DbErr> {
         if waiting.is_empty() {
@@ -80,7 +109,7 @@ impl Store {
         let ids: Vec<_> = (0..waiting.len()).map(|n| format!("${}", values.len() + 1 + n)).collect();
         values.extend(waiting.iter().map(|waiting| Value::from(waiting.id)));
         let sql = format!(
-            "UPDATE deliveries SET state = $2, end_reason = $3, ended_at = $1
+            "UPDATE deliveries SET state = $2, end_reason = $3, ended_at = $1 {also_set}
              WHERE state = 0 AND id IN (
                 SELECT id FROM deliveries WHERE id IN ({}) AND state = 0 AND {condition} {lock}
              )

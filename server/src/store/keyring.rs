@@ -1,7 +1,7 @@
 //! Signing secrets and settings at rest: XChaCha20-Poly1305 under keys from the configuration or a key file.
 //!
 //! Every ciphertext carries the id of its key. The first key encrypts, all of them decrypt, so that a key is rotated by putting a
-//! new one in front. The subscription is authenticated along: a ciphertext moved to another row does not open.
+//! new one in front; the others can go when everything is [encrypted anew](super::reseal). The subscription is authenticated along: a ciphertext moved to another row does not open.
 
 use std::{
     fmt, fs, io,
@@ -136,6 +136,11 @@ impl Keyring {
         };
         let key = text.parse().map_err(|reason| Error::NotAKey { path: path.to_owned(), reason })?;
         Ok(Self::new(key, Vec::new()))
+    }
+
+    /// The id of the key that encrypts.
+    pub(super) fn current_id(&self) -> String {
+        self.current.id()
     }
 
     /// The ids of all keys, the encrypting one first.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::RequestId,
+        event::{Fingerprint, NewEvent, RequestId},
         id::{DeliveryId, EventId, SubscriptionUid, TenantId},
         secret::SecretSet,
         timestamp::Timestamp,
@@ -54,28 +54,46 @@ impl Store {
             .await?;
         let secrets = secrets_of(tenant).all(reader).await?;
         let mut secrets = rows::secrets(secrets, &self.keyring);
-        let mut interest = |row: subscriptions::Model| {
+        let mut interest = |row: &subscriptions::Model| {
             let held = secrets.remove(&SubscriptionUid::from_uuid(row.uid));
-            let target = rows::target(
-                &row,
-                held.unwrap_or_else(|| SecretSet::newest_first(Vec::new())),
-                &self.keyring,
-            )?;
-            Ok::<_, Error>(Interest { filter: rows::wanted(&row)?, target, paused: row.paused_at.is_some() })
+            let secrets = held.unwrap_or_else(|| SecretSet::newest_first(Vec::new()));
+            let target = rows::target(row, secrets, &self.keyring)?;
+            Ok::<_, Error>(Interest { filter: rows::wanted(row)?, target, paused: row.paused_at.is_some() })
         };
-        let mut interests = Vec::with_capacity(rows.len());
+        let mut interests =
+            Interests { version, subscriptions: Vec::with_capacity(rows.len()), unreadable: 0 };
         for row in rows {
-            match interest(row) {
-                Ok(interest) => interests.push(interest),
+            match interest(&row) {
+                Ok(interest) => interests.subscriptions.push(interest),
                 // One that cannot be read must not keep the tenant from publishing to the others.
-                Err(cause) => tracing::error!(
-                    cause = &cause as &dyn std::error::Error,
-                    tenant.id = %tenant,
-                    "a subscription cannot be read"
-                ),
+                Err(cause) => {
+                    interests.unreadable += 1;
+                    tracing::error!(
+                        cause = &cause as &dyn std::error::Error,
+                        tenant.id = %tenant,
+                        subscription.id = row.id,
+                        "a subscription cannot be read and gets no events"
+                    );
+                }
             }
         }
-        Ok(Interests { version, subscriptions: interests })
+        Ok(interests)
+    }
+
+    /// What becomes of an event that is only accepted if it was published before; none if it was not.
+    pub async fn known(&self, event: &NewEvent) -> Result<Option<Fate>, Error> {
+        let Some(request_id) = &event.request_id else {
+            return Ok(None);
+        };
+        let find = async {
+            Ok(events::Entity::find()
+                .filter(events::Column::TenantId.eq(event.tenant.as_str()))
+                .filter(events::Column::RequestId.eq(request_id.as_str()))
+                .one(&self.connections.writer)
+                .await?)
+        };
+        let first = within(STEP_TIMEOUT, find).await?;
+        Ok(first.map(|first| fate_after(&first, Some(event.content.fingerprint()))))
     }
 
     async fn commit_batch(&self, batch: &Batch) -> Result<Commit, Error> {
@@ -210,14 +228,19 @@ async fn fates(
             let cause = format!("{} was neither stored nor there before", entry.event.id);
             return Err(Error::Corrupt { table: "events", cause });
         };
-        if first.fingerprint.as_deref() != entry.fingerprint.as_ref().map(|fingerprint| &fingerprint.0[..]) {
-            return Ok(Fate::RequestIdReused);
-        }
-        Ok(Fate::Repeated {
-            event: EventId::from_uuid(first.id),
-            created_at: Timestamp::from_micros(first.created_at),
-            delivery_count: u32::try_from(first.delivery_count).unwrap_or(0),
-        })
+        Ok(fate_after(first, entry.fingerprint))
     };
     entries.iter().map(fate).collect()
+}
+
+/// What becomes of an event whose request id the first one has.
+fn fate_after(first: &events::Model, fingerprint: Option<Fingerprint>) -> Fate {
+    if first.fingerprint.as_deref() != fingerprint.as_ref().map(|fingerprint| &fingerprint.0[..]) {
+        return Fate::RequestIdReused;
+    }
+    Fate::Repeated {
+        event: EventId::from_uuid(first.id),
+        created_at: Timestamp::from_micros(first.created_at),
+        delivery_count: u32::try_from(first.delivery_count).unwrap_or(0),
+    }
 }

@@ -10,10 +10,13 @@ use crate::{
 use super::{PING_TIMEOUT, STEP_TIMEOUT, Store, within};
 
 mod claim;
+mod contents;
 mod health;
 mod open;
 mod overdue;
 mod settle;
+
+pub(super) use open::waiting_between;
 
 impl Queue for Store {
     async fn claim(&self, ask: &Ask) -> Result<Claimed, QueueError> {

@@ -230,8 +230,12 @@ fn span(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
+pub(super) fn attempt_number(number: i32, table: &'static str) -> Result<AttemptNumber, Error> {
+    let number = u32::try_from(number).ok().and_then(AttemptNumber::new);
+    number.ok_or_else(|| corrupt(table, &"the number of the attempt is not positive"))
+}
+
 pub(super) fn attempt(row: attempts::Model) -> Result<Attempt, Error> {
-    let number = u32::try_from(row.number).ok().and_then(AttemptNumber::new);
     let status = |status: i16| u16::try_from(status).map_err(|cause| corrupt("attempts", &cause));
     let response = match row.status {
         None => None,
@@ -257,7 +261,7 @@ pub(super) fn attempt(row: attempts::Model) -> Result<Attempt, Error> {
         }
     };
     Ok(Attempt {
-        number: number.ok_or_else(|| corrupt("attempts", &"the number is not positive"))?,
+        number: attempt_number(row.number, "attempts")?,
         started_at: timestamp(row.started_at),
         target_url: row.target_url,
         outcome,

@@ -35,6 +35,8 @@ struct Instruments {
     unrecorded: Counter,
     cancelled: Counter,
     expired: Counter,
+    unreadable: Counter,
+    left_out: Counter,
     held: Gauge,
     breaker_openings: Counter,
     blocked: Gauge,
@@ -103,6 +105,8 @@ impl Default for Metrics {
             unrecorded: Counter::default(),
             cancelled: Counter::default(),
             expired: Counter::default(),
+            unreadable: Counter::default(),
+            left_out: Counter::default(),
             held: Gauge::default(),
             breaker_openings: Counter::default(),
             blocked: Gauge::default(),
@@ -159,6 +163,16 @@ impl Instruments {
             "deliveries_expired",
             "Deliveries that expired while they waited for an attempt",
             self.expired.clone(),
+        );
+        registry.register(
+            "deliveries_unreadable",
+            "Deliveries ended because what is stored of them, their events or their subscriptions is missing or damaged",
+            self.unreadable.clone(),
+        );
+        registry.register(
+            "subscriptions_left_out",
+            "Subscriptions that events were not matched with because their rows are damaged, counted for each event",
+            self.left_out.clone(),
         );
         registry.register(
             "deliveries_held",
@@ -241,6 +255,16 @@ impl Metrics {
     /// Deliveries expired before another attempt.
     pub fn expired(&self, count: u64) {
         self.0.expired.inc_by(count);
+    }
+
+    /// Deliveries were ended because they cannot be read.
+    pub fn unreadable(&self, count: u64) {
+        self.0.unreadable.inc_by(count);
+    }
+
+    /// An event was not matched with so many subscriptions because those cannot be read.
+    pub fn left_out(&self, subscriptions: usize) {
+        self.0.left_out.inc_by(subscriptions as u64);
     }
 
     /// Deliveries were cancelled with their subscription.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use postrider_server::{
-    domain::{attempt::Outcome, delivery::EndReason},
+    domain::{attempt::Outcome, delivery::EndReason, retry::Pauses},
     publish::Error,
 };
 
@@ -13,7 +13,10 @@ impl Schedule {
     /// Everything is healed, and nothing is left to do.
     pub(crate) fn judge(&self) {
         self.judge_nodes();
-        let schedule = self.plan.policy.retry.schedule.len();
+        let Pauses::Listed(pauses) = &self.plan.policy.retry.pauses else {
+            unreachable!("the plan lists them")
+        };
+        let schedule = pauses.len();
         let is_running = |node| self.is_running(node);
         let mut state = self.world.state();
         state.judge_deliveries(schedule);
@@ -48,7 +51,7 @@ impl State {
                 Some(EndReason::Exhausted) => row.attempt_count as usize > schedule && last(row).is_some(),
                 Some(EndReason::Expired) => self.database.event(number).content.handling.expire_at.is_some(),
                 Some(EndReason::SubscriptionDeleted | EndReason::SubscriptionDisabled) => true,
-                Some(EndReason::Cancelled) => false,
+                Some(EndReason::Cancelled | EndReason::Unreadable) => false,
             };
             let text =
                 format!("d{number} is {:?} after {} of {:?}", row.ended, row.attempt_count, row.attempts);

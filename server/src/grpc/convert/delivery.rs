@@ -61,6 +61,7 @@ fn to_end_reason(reason: EndReason) -> pb::DeliveryEndReason {
         EndReason::SubscriptionDeleted => pb::DeliveryEndReason::SubscriptionDeleted,
         EndReason::SubscriptionDisabled => pb::DeliveryEndReason::SubscriptionDisabled,
         EndReason::Expired => pb::DeliveryEndReason::Expired,
+        EndReason::Unreadable => pb::DeliveryEndReason::Unreadable,
     }
 }
 

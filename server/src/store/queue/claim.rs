@@ -5,35 +5,39 @@
 //! in the same way, and push their due date behind the lease. Who is blocked or limited to a rate is looked at before ([`health`]).
 //!
 //! The most overdue of a subscription are found level by level of their priority, each a range of the index, and put in one order
-//! by their due dates with the handicap of their level. What waits for an earlier delivery of its lane is never due. What has expired is
-//! ended instead of returned.
+//! by their due dates with the handicap of their level. What waits for an earlier delivery of its lane is never due.
+//!
+//! What has expired, and what [nobody can read](super::contents), is ended instead of returned, and takes nobody's turn: neither a
+//! probe's nor one that a rate allows.
 
-use std::{collections::HashMap, sync::Arc};
-
-use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbBackend, EntityTrait, FromQueryResult, QueryFilter, Statement,
-    prelude::Uuid,
-};
+use sea_orm::{DbBackend, FromQueryResult, Statement, prelude::Uuid};
 
 use super::{
+    contents::{Contents, Unreadable},
     health::{self, Admitted},
     open::{Open, Window},
 };
 use crate::{
     dispatch::{Ask, Claimed, Settled},
     domain::{
-        attempt::AttemptNumber,
-        claim::{Claim, Target},
-        event::Event,
+        claim::Claim,
+        delivery::EndReason,
         id::{DeliveryId, SubscriptionUid},
-        secret::SecretSet,
+        timestamp::Timestamp,
         trace_context::TraceContext,
     },
     store::{
         Error, Store,
-        entity::{events, payloads, subscription_secrets, subscriptions},
+        ending::{self, Ending},
         rows,
     },
+};
+
+/// The end of what was taken over at `$1` and cannot be read. There was no attempt, so none counts.
+const UNREADABLE: Ending = Ending {
+    reason: EndReason::Unreadable,
+    condition: "due_at > $1",
+    also_set: ", attempt_count = attempt_count - 1",
 };
 
 /// What is read of a delivery that was taken over.
@@ -46,49 +50,66 @@ struct Taken {
     last_traceparent: Option<String>,
 }
 
+/// What was taken over, by what is to become of it.
+#[derive(Debug, Default)]
+struct Sorted {
+    claims: Vec<Claim>,
+    expired: Vec<Claim>,
+    unreadable: Vec<DeliveryId>,
+    throttled: Vec<(SubscriptionUid, Timestamp)>,
+}
+
+impl Sorted {
+    fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.expired.is_empty() && self.unreadable.is_empty()
+    }
+}
+
 impl Store {
     pub(super) async fn claim_due(&self, ask: &Ask) -> Result<Claimed, Error> {
-        let mut ended = 0;
+        let mut ended = Claimed::default();
         loop {
-            let taken = self.take_due(ask).await?;
-            let (expired, claims): (Vec<_>, Vec<_>) =
-                taken.claims.into_iter().partition(|claim| claim.expired(ask.now));
-            let none_expired = expired.is_empty();
-            if !none_expired {
-                ended += expired.len();
+            let Sorted { claims, expired, unreadable, throttled } = self.take_due(ask).await?;
+            let none_ended = expired.is_empty() && unreadable.is_empty();
+            if !expired.is_empty() {
+                ended.expired += expired.len();
                 // We hold them now like any attempt, and give them back the same way: it releases what waits for them.
                 let expired: Vec<_> =
                     expired.into_iter().map(|claim| Settled::expired(claim, ask.now)).collect();
                 self.settle_batch(&expired).await?;
             }
-            if none_expired || !claims.is_empty() {
-                return Ok(Claimed { claims, throttled: taken.throttled, expired: ended });
+            if !unreadable.is_empty() {
+                let waiting = ending::pending(&self.connections.writer, &unreadable).await?;
+                ended.unreadable += self.end(waiting, UNREADABLE, ask.now).await?;
+            }
+            if none_ended || !claims.is_empty() {
+                return Ok(Claimed { claims, throttled, ..ended });
             }
             // Behind those there may be others that are due. Each round ends some, so there is a last one.
         }
     }
 
-    /// Takes due deliveries over, also such as have expired: of the first window that has any, beginning where the claim before ended.
-    async fn take_due(&self, ask: &Ask) -> Result<Claimed, Error> {
+    /// Takes due deliveries over: of the first window that has any, beginning where the claim before ended.
+    async fn take_due(&self, ask: &Ask) -> Result<Sorted, Error> {
         let begin = self.claimed_up_to();
         let mut throttled = Vec::new();
         let mut window = Window::after(&self.connections.writer, begin).await?;
         loop {
-            let taken = self.take_due_of(ask, window).await?;
-            throttled.extend(taken.throttled);
+            let mut sorted = self.take_due_of(ask, window).await?;
+            throttled.append(&mut sorted.throttled);
             let next = if window.is_last() { Uuid::nil() } else { window.until };
             self.set_claimed_up_to(next);
             // Once around.
             let is_over =
                 window.until >= begin && (window.after < begin || begin.is_nil() && window.is_last());
-            if is_over || !taken.claims.is_empty() {
-                return Ok(Claimed { throttled, ..taken });
+            if is_over || !sorted.is_empty() {
+                return Ok(Sorted { throttled, ..sorted });
             }
             window = Window::after(&self.connections.writer, next).await?;
         }
     }
 
-    async fn take_due_of(&self, ask: &Ask, window: Window) -> Result<Claimed, Error> {
+    async fn take_due_of(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
         let transaction = self.connections.begin().await?;
         let mut admitted = health::admit(&transaction, ask, window).await?;
         let statement = match self.connections.backend() {
@@ -98,91 +119,51 @@ impl Store {
         let taken = Taken::find_by_statement(statement).all(&transaction).await?;
         if taken.is_empty() {
             transaction.rollback().await?;
-            return Ok(Claimed { throttled: admitted.throttled, ..Claimed::default() });
+            return Ok(Sorted { throttled: admitted.throttled, ..Sorted::default() });
         }
-        let uids = taken.iter().map(|taken| taken.subscription_uid);
-        let probes = health::take(&transaction, ask, &mut admitted, uids).await?;
-        let events = self.events_of(&transaction, &taken).await?;
-        let targets = self.targets_of(&transaction, &taken).await?;
-        transaction.commit().await?;
-        let claim = |taken: Taken| {
-            let event = events.get(&taken.event_id).cloned();
-            let target = targets.get(&taken.subscription_uid).cloned();
-            let attempt = u32::try_from(taken.attempt_count).ok().and_then(AttemptNumber::new);
+        let events = taken.iter().map(|taken| taken.event_id);
+        let subscriptions = taken.iter().map(|taken| taken.subscription_uid);
+        let contents = Contents::read(&transaction, &self.keyring, events, subscriptions).await?;
+        let mut sorted = Sorted::default();
+        for taken in taken {
             let delivery = DeliveryId::from_uuid(taken.id);
-            let (Some(event), Some(target), Some(attempt)) = (event, target, attempt) else {
-                // Retention spares what is pending and rows are written by us, so this is our defect. The others must
-                // not suffer for it.
-                tracing::error!(delivery.id = %delivery, "the event or the subscription of a pending delivery is missing or cannot be read");
-                return None;
-            };
-            let leased_until = ask.leased_until;
-            let probe = probes.get(&taken.subscription_uid).copied();
-            let previous_span =
-                taken.last_traceparent.map(|span| TraceContext::from_stored(span, String::new()));
-            Some(Claim { delivery, attempt, event, target, leased_until, previous_span, probe })
-        };
-        let claims = taken.into_iter().filter_map(claim).collect();
-        Ok(Claimed { claims, throttled: admitted.throttled, expired: 0 })
-    }
-
-    async fn events_of(
-        &self,
-        transaction: &DatabaseTransaction,
-        taken: &[Taken],
-    ) -> Result<HashMap<Uuid, Arc<Event>>, Error> {
-        let mut ids: Vec<_> = taken.iter().map(|taken| taken.event_id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let rows = events::Entity::find()
-            .filter(events::Column::Id.is_in(ids.iter().copied()))
-            .all(transaction)
-            .await?;
-        let payloads =
-            payloads::Entity::find().filter(payloads::Column::EventId.is_in(ids)).all(transaction).await?;
-        let mut data: HashMap<_, _> = payloads.into_iter().map(|row| (row.event_id, row.data)).collect();
-        let mut found = HashMap::new();
-        for row in rows {
-            if let Some(data) = data.remove(&row.id) {
-                let id = row.id;
-                if let Ok(event) = rows::event(row, Some(data)) {
-                    found.insert(id, Arc::new(event));
+            match claim(taken, &contents, ask.leased_until) {
+                Ok(claim) if claim.expired(ask.now) => sorted.expired.push(claim),
+                Ok(claim) => sorted.claims.push(claim),
+                Err(cause) => {
+                    tracing::error!(
+                        cause = &cause as &dyn std::error::Error,
+                        delivery.id = %delivery,
+                        "a delivery is ended because it cannot be read"
+                    );
+                    sorted.unreadable.push(delivery);
                 }
             }
         }
-        Ok(found)
-    }
-
-    async fn targets_of(
-        &self,
-        transaction: &DatabaseTransaction,
-        taken: &[Taken],
-    ) -> Result<HashMap<Uuid, Arc<Target>>, Error> {
-        let mut uids: Vec<_> = taken.iter().map(|taken| taken.subscription_uid).collect();
-        uids.sort_unstable();
-        uids.dedup();
-        let rows = subscriptions::Entity::find()
-            .filter(subscriptions::Column::Uid.is_in(uids.iter().copied()))
-            .all(transaction)
-            .await?;
-        let secrets = subscription_secrets::Entity::find()
-            .filter(subscription_secrets::Column::SubscriptionUid.is_in(uids))
-            .all(transaction)
-            .await?;
-        let mut secrets = rows::secrets(secrets, &self.keyring);
-        let mut found = HashMap::new();
-        for row in rows {
-            // Without a secret the attempt fails as our defect, and says so in its record.
-            let held = secrets
-                .remove(&SubscriptionUid::from_uuid(row.uid))
-                .unwrap_or_else(|| SecretSet::newest_first(Vec::new()));
-            // One that cannot be read is missed by its claims alone, which say so.
-            if let Ok(target) = rows::target(&row, held, &self.keyring) {
-                found.insert(row.uid, target);
-            }
+        let uids = sorted.claims.iter().map(|claim| claim.target.uid.uuid());
+        let probes = health::take(&transaction, ask, &mut admitted, uids).await?;
+        transaction.commit().await?;
+        for claim in &mut sorted.claims {
+            claim.probe = probes.get(&claim.target.uid.uuid()).copied();
         }
-        Ok(found)
+        Ok(Sorted { throttled: admitted.throttled, ..sorted })
     }
+}
+
+/// A claim of what was taken over, which is not known to be a probe yet.
+fn claim(taken: Taken, contents: &Contents, leased_until: Timestamp) -> Result<Claim, Unreadable> {
+    let (event, target) = contents.of(taken.event_id, taken.subscription_uid)?;
+    let attempt = rows::attempt_number(taken.attempt_count, "deliveries")?;
+    let previous_span = taken.last_traceparent.map(|span| TraceContext::from_stored(span, String::new()));
+    Ok(Claim {
+        delivery: DeliveryId::from_uuid(taken.id),
+        attempt,
+        event,
+        target,
+        leased_until,
+        previous_span,
+        probe: None,
+    })
 }
 
 fn postgres(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {

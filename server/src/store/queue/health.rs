@@ -13,7 +13,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait},
 };
 
-use super::open::{WAITING, Window};
+use super::open::{Window, is_due, levels, waiting_between};
 use crate::{
     dispatch::{Ask, Settled},
     domain::{
@@ -90,17 +90,16 @@ pub(super) async fn admit(
     // Those that another node is deciding on at this moment are left to it.
     let lock = if backend == DbBackend::Sqlite { "" } else { "FOR UPDATE OF s SKIP LOCKED" };
     let sql = format!(
-        "WITH RECURSIVE {}
+        "WITH RECURSIVE {}, {}
          SELECT s.uid, blocked_until, block_pauses, rate_per_second, rate_burst, rate_used_until, throttled_until
          FROM waiting JOIN subscriptions AS s ON s.uid = waiting.uid
          WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
              AND (blocked_until <= $1 OR blocked_until IS NULL AND rate_per_second IS NOT NULL)
-             AND EXISTS (
-                 SELECT 1 FROM deliveries
-                 WHERE subscription_uid = s.uid AND state = 0 AND priority IN (-1, 0, 1) AND due_at <= $1
-             )
+             AND {}
          ORDER BY COALESCE(throttled_until, 0), s.uid LIMIT {MAX_ADMITTED} {lock}",
-        WAITING.replace("$7", "$2").replace("$8", "$3")
+        levels(),
+        waiting_between("$2", "$3"),
+        is_due("s.uid")
     );
     let values = [ask.now.as_micros().into(), window.after.into(), window.until.into()];
     let statement = Statement::from_sql_and_values(backend, sql, values);
@@ -245,6 +244,9 @@ async fn write(
             .col_expr(Column::BlockedUntil, micros(until))
             .col_expr(Column::BlockedReason, Expr::value(Some(reason.as_str())))
             .col_expr(Column::BlockPauses, Expr::value(i32::try_from(*pauses).unwrap_or(i32::MAX)))
+            .filter(Column::BlockedUntil.eq(held_until.as_micros())),
+        HealthChange::Release { held_until } => update
+            .col_expr(Column::BlockedUntil, micros(&settled.at))
             .filter(Column::BlockedUntil.eq(held_until.as_micros())),
         HealthChange::Close { held_until } => update
             .col_expr(Column::BlockedUntil, Expr::value(None::<i64>))

@@ -25,18 +25,20 @@ const MAX_CLAIMED: usize = 500;
 /// How many subscriptions one claim looks at: bounds the time that it takes, and that others may have to wait for it.
 const WINDOW: usize = 500;
 
-/// Subscriptions with anything pending, from `$7` (exclusive) to `$8`: each step finds the next greater uid in `deliveries_pending`.
-pub(super) const WAITING: &str = "
+/// Subscriptions with anything pending, from `$7` (exclusive) to `$8`: each step finds the next greater uid in `deliveries_pending`. It
+/// asks for the whole order of that index, which another one may begin with that also holds what has ended.
+const WAITING: &str = "
     waiting (uid) AS (
         SELECT * FROM (
             SELECT subscription_uid FROM deliveries
-            WHERE state = 0 AND subscription_uid > $7 AND subscription_uid <= $8 ORDER BY subscription_uid LIMIT 1
+            WHERE state = 0 AND subscription_uid > $7 AND subscription_uid <= $8
+            ORDER BY subscription_uid, priority, due_at LIMIT 1
         ) AS first
         UNION ALL
         SELECT (
             SELECT subscription_uid FROM deliveries
             WHERE state = 0 AND subscription_uid > waiting.uid AND subscription_uid <= $8
-            ORDER BY subscription_uid LIMIT 1
+            ORDER BY subscription_uid, priority, due_at LIMIT 1
         )
         FROM waiting WHERE waiting.uid IS NOT NULL
     )";
@@ -48,6 +50,11 @@ pub(super) struct Window {
     pub(super) until: Uuid,
 }
 
+/// [`WAITING`] with other names for its parameters.
+pub(in crate::store) fn waiting_between(after: &str, until: &str) -> String {
+    WAITING.replace("$7", after).replace("$8", until)
+}
+
 impl Window {
     /// All there are.
     pub(super) const ALL: Self = Self { after: Uuid::nil(), until: Uuid::max() };
@@ -55,11 +62,10 @@ impl Window {
     /// The next ones of those that have anything pending, as many as a claim looks at.
     pub(super) async fn after(connection: &impl ConnectionTrait, after: Uuid) -> Result<Self, DbErr> {
         let sql = format!(
-            "WITH RECURSIVE {WAITING} SELECT uid FROM waiting WHERE uid IS NOT NULL LIMIT 1 OFFSET {}",
+            "WITH RECURSIVE {} SELECT uid FROM waiting WHERE uid IS NOT NULL LIMIT 1 OFFSET {}",
+            waiting_between("$1", "$2"),
             WINDOW - 1
-        )
-        .replace("$7", "$1")
-        .replace("$8", "$2");
+        );
         let values = [after.into(), Uuid::max().into()];
         let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
         let last = connection.query_one_raw(statement).await?;
@@ -75,7 +81,7 @@ impl Window {
 
 /// Those of them that may be sent to: how many attempts are under way, and with how much room. Where one was unblocked a
 /// short while ago and this node has no window for it, that begins with one. `{least}` is the dialect's name for the smallest of several,
-/// `{lookup}` its way to the row of each subscription.
+/// `{lookup}` its way to the row of each subscription, `{due}` is [`is_due`].
 const OPEN: &str = "
     open (uid, tenant_id, attempts, room, tenant_attempts) AS (
         SELECT * FROM (
@@ -99,15 +105,25 @@ const OPEN: &str = "
             WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
                 AND (admitted.uid IS NOT NULL OR blocked_until IS NULL AND rate_per_second IS NULL)
         ) AS rooms
-        WHERE room > 0
-            AND EXISTS (
-                SELECT 1 FROM deliveries
-                WHERE subscription_uid = rooms.uid AND state = 0 AND priority IN (-1, 0, 1) AND due_at <= $1
-            )
+        WHERE room > 0 AND {due}
     )";
 
+/// Whether a subscription has anything due at `$1`: needs `levels`, of which each is a range of `deliveries_pending`. Without an order
+/// a planner may look through all that is pending, or was, for one that is due.
+pub(super) fn is_due(subscription: &str) -> String {
+    format!(
+        "EXISTS (
+            SELECT 1 FROM levels WHERE (
+                SELECT due_at FROM deliveries
+                WHERE subscription_uid = {subscription} AND state = 0 AND priority = levels.priority AND due_at <= $1
+                ORDER BY due_at LIMIT 1
+            ) IS NOT NULL
+        )"
+    )
+}
+
 /// The levels of priority, each with its handicap in microseconds.
-fn levels() -> String {
+pub(super) fn levels() -> String {
     let level = |priority: Priority| {
         let handicap = priority.handicap().as_micros();
         format!("(CAST({} AS smallint), CAST({handicap} AS bigint))", codes::priority_code(priority))
@@ -140,7 +156,7 @@ impl Open {
         list(ArrayType::Int, ask.tenants.iter().map(|(_, count)| integer(*count)).collect());
         // One look-up for each: a planner that knows nothing of the table may otherwise read all of it for each of them.
         let lookup = "CROSS JOIN LATERAL (SELECT * FROM subscriptions WHERE uid = waiting.uid LIMIT 1) AS s";
-        let open = OPEN.replace("{least}", "LEAST").replace("{lookup}", lookup);
+        let open = open("LEAST", lookup);
         let with = format!(
             "busy (uid, attempts) AS (SELECT * FROM unnest($9::uuid[], $10::int[])),
              windows (uid, size) AS (SELECT * FROM unnest($11::uuid[], $12::int[])),
@@ -172,7 +188,7 @@ impl Open {
         let tenants = list(&mut ask.tenants.iter().map(|(id, count)| (id.as_str().into(), *count)));
         // In this order: it cannot know that there are far fewer of those that wait.
         let lookup = "CROSS JOIN subscriptions AS s ON s.uid = waiting.uid";
-        let open = OPEN.replace("{least}", "min").replace("{lookup}", lookup);
+        let open = open("min", lookup);
         let with = format!(
             "busy (uid, attempts) AS MATERIALIZED (SELECT CAST(column1 AS BLOB), column2 FROM ({busy})),
              windows (uid, size) AS MATERIALIZED (SELECT CAST(column1 AS BLOB), column2 FROM ({windows})),
@@ -183,6 +199,10 @@ impl Open {
         );
         Self { with, values }
     }
+}
+
+fn open(least: &str, lookup: &str) -> String {
+    OPEN.replace("{least}", least).replace("{lookup}", lookup).replace("{due}", &is_due("rooms.uid"))
 }
 
 fn parameters(ask: &Ask, window: Window) -> Vec<Value> {

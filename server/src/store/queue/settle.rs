@@ -199,7 +199,10 @@ fn settlement_values(settled: &Settled) -> [Value; 9] {
         ),
     };
     let number = i32::try_from(settled.number.get()).unwrap_or(i32::MAX);
-    let span = settled.attempt.as_ref().and_then(|attempt| attempt.span.as_ref());
+    let span = match &settled.attempt {
+        Some(attempt) => attempt.span.as_ref(),
+        None => settled.previous_span.as_ref(),
+    };
     [
         settled.delivery.uuid().into(),
         number.into(),

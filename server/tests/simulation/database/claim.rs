@@ -78,7 +78,7 @@ impl Database {
             }
             throttled.extend(subscription.use_up(count, ask.now).map(|until| (subscription.uid, until)));
         }
-        Claimed { claims, throttled, expired: 0 }
+        Claimed { claims, throttled, expired: 0, unreadable: 0 }
     }
 
     /// What is due for a subscription, with its handicap, the most urgent first.

@@ -20,7 +20,7 @@ impl Database {
             filter: row.filter.clone(),
             paused: row.paused,
         };
-        Interests { version: self.tenants.get(tenant).copied(), subscriptions: rows.map(interest).collect() }
+        Interests { version: self.tenants.get(tenant).copied(), subscriptions: rows.map(interest).collect(), unreadable: 0 }
     }
 
     pub(crate) fn commit(&mut self, batch: &Batch, node: usize) -> Commit {

@@ -62,6 +62,13 @@ impl Subscription {
                 }
                 is_ours
             }
+            HealthChange::Release { held_until } => {
+                let is_ours = self.blocked_until == Some(*held_until);
+                if is_ours {
+                    self.blocked_until = Some(now);
+                }
+                is_ours
+            }
             HealthChange::Close { held_until } => {
                 let is_ours = self.blocked_until == Some(*held_until);
                 if is_ours {

@@ -1,0 +1,116 @@
+//! What an attempt needs beside its delivery: the event with its data, and the subscription with its secrets.
+//!
+//! Rows are written by us, and retention spares what is pending; so one that is missing or does not say what it should is a defect, and
+//! will be the same at the next claim. Whose it is is told the cause, and ends with it. The others must not suffer for it.
+//!
+//! A secret that does not open is none of that: this node may merely lack its key. The attempt fails as our defect, says so in
+//! its record, and is repeated.
+
+use std::{collections::HashMap, sync::Arc};
+
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, prelude::Uuid};
+
+use crate::{
+    domain::{claim::Target, event::Event, id::SubscriptionUid, secret::SecretSet},
+    store::{
+        Error,
+        entity::{events, payloads, subscription_secrets, subscriptions},
+        keyring::Keyring,
+        rows,
+    },
+};
+
+/// Why nobody will ever be able to send a delivery.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("it has no row in {0}")]
+    Missing(&'static str),
+    #[error(transparent)]
+    Corrupt(Arc<Error>),
+}
+
+/// What was read, by the ids that deliveries name.
+pub(super) struct Contents {
+    events: HashMap<Uuid, Result<Arc<Event>, Unreadable>>,
+    targets: HashMap<Uuid, Result<Arc<Target>, Unreadable>>,
+}
+
+impl Contents {
+    /// Reads what deliveries of these events to these subscriptions need.
+    pub(super) async fn read(
+        transaction: &DatabaseTransaction,
+        keyring: &Keyring,
+        event_ids: impl Iterator<Item = Uuid>,
+        subscriptions: impl Iterator<Item = Uuid>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            events: events_of(transaction, once_each(event_ids)).await?,
+            targets: targets_of(transaction, keyring, once_each(subscriptions)).await?,
+        })
+    }
+
+    /// What one delivery needs.
+    pub(super) fn of(
+        &self,
+        event: Uuid,
+        subscription: Uuid,
+    ) -> Result<(Arc<Event>, Arc<Target>), Unreadable> {
+        let event = self.events.get(&event).cloned().unwrap_or(Err(Unreadable::Missing("events")))?;
+        let target =
+            self.targets.get(&subscription).cloned().unwrap_or(Err(Unreadable::Missing("subscriptions")))?;
+        Ok((event, target))
+    }
+}
+
+fn once_each(ids: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
+    let mut ids: Vec<_> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+impl From<Error> for Unreadable {
+    fn from(cause: Error) -> Self {
+        Self::Corrupt(Arc::new(cause))
+    }
+}
+
+async fn events_of(
+    transaction: &DatabaseTransaction,
+    ids: Vec<Uuid>,
+) -> Result<HashMap<Uuid, Result<Arc<Event>, Unreadable>>, Error> {
+    let rows =
+        events::Entity::find().filter(events::Column::Id.is_in(ids.iter().copied())).all(transaction).await?;
+    let payloads =
+        payloads::Entity::find().filter(payloads::Column::EventId.is_in(ids)).all(transaction).await?;
+    let mut data: HashMap<_, _> = payloads.into_iter().map(|row| (row.event_id, row.data)).collect();
+    let read = |row: events::Model| {
+        let (id, data) = (row.id, data.remove(&row.id));
+        let read = |data| rows::event(row, Some(data)).map(Arc::new).map_err(Unreadable::from);
+        (id, data.ok_or(Unreadable::Missing("payloads")).and_then(read))
+    };
+    Ok(rows.into_iter().map(read).collect())
+}
+
+async fn targets_of(
+    transaction: &DatabaseTransaction,
+    keyring: &Keyring,
+    uids: Vec<Uuid>,
+) -> Result<HashMap<Uuid, Result<Arc<Target>, Unreadable>>, Error> {
+    let rows = subscriptions::Entity::find()
+        .filter(subscriptions::Column::Uid.is_in(uids.iter().copied()))
+        .all(transaction)
+        .await?;
+    let secrets = subscription_secrets::Entity::find()
+        .filter(subscription_secrets::Column::SubscriptionUid.is_in(uids))
+        .all(transaction)
+        .await?;
+    let mut secrets = rows::secrets(secrets, keyring);
+    let read = |row: subscriptions::Model| {
+        let held = secrets
+            .remove(&SubscriptionUid::from_uuid(row.uid))
+            .unwrap_or_else(|| SecretSet::newest_first(Vec::new()));
+        (row.uid, rows::target(&row, held, keyring).map_err(Unreadable::from))
+    };
+    Ok(rows.into_iter().map(read).collect())
+}
