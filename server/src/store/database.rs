@@ -4,8 +4,8 @@ use std::{fmt, path::Path, time::Duration};
 
 use postrider_migrations::Migrator;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 use sea_orm_migration::MigratorTrait;
@@ -128,6 +128,19 @@ impl Connections {
         match self.backend() {
             DbBackend::Sqlite => self.writer.begin_with_options(options).await,
             _ => self.writer.begin().await,
+        }
+    }
+
+    /// Begins a transaction that reads and sees the database as it is at one moment. By the writers' connections: the readers' may all be
+    /// busy with listings, and publishing must not wait for those.
+    pub(super) async fn begin_snapshot(&self) -> Result<DatabaseTransaction, DbErr> {
+        match self.backend() {
+            // Every transaction does, from its first look on.
+            DbBackend::Sqlite => self.writer.begin().await,
+            _ => {
+                let isolation = Some(IsolationLevel::RepeatableRead);
+                self.writer.begin_with_config(isolation, Some(AccessMode::ReadOnly)).await
+            }
         }
     }
 

@@ -8,12 +8,7 @@
 //! by their due dates with the handicap of their level. What waits for an earlier delivery of its lane is never due. What has expired is
 //! ended instead of returned.
 
-use std::{collections::HashMap, sync::Arc};
-
-use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbBackend, EntityTrait, FromQueryResult, QueryFilter, Statement,
-    prelude::Uuid,
-};
+use sea_orm::{Condition, DbBackend, FromQueryResult, Statement, prelude::Uuid};
 
 use super::{
     health::{self, Admitted},
@@ -23,17 +18,11 @@ use crate::{
     dispatch::{Ask, Claimed, Settled},
     domain::{
         attempt::AttemptNumber,
-        claim::{Claim, Target},
-        event::Event,
-        id::{DeliveryId, SubscriptionUid},
-        secret::SecretSet,
+        claim::Claim,
+        id::DeliveryId,
         trace_context::TraceContext,
     },
-    store::{
-        Error, Store,
-        entity::{events, payloads, subscription_secrets, subscriptions},
-        rows,
-    },
+    store::{Error, Store, sending},
 };
 
 /// What is read of a delivery that was taken over.
@@ -102,8 +91,9 @@ impl Store {
         }
         let uids = taken.iter().map(|taken| taken.subscription_uid);
         let probes = health::take(&transaction, ask, &mut admitted, uids).await?;
-        let events = self.events_of(&transaction, &taken).await?;
-        let targets = self.targets_of(&transaction, &taken).await?;
+        let events = sending::events(&transaction, taken.iter().map(|taken| taken.event_id)).await?;
+        let uids = taken.iter().map(|taken| taken.subscription_uid);
+        let targets = sending::targets(&transaction, &self.keyring, uids, Condition::all()).await?;
         transaction.commit().await?;
         let claim = |taken: Taken| {
             let event = events.get(&taken.event_id).cloned();
@@ -124,64 +114,6 @@ impl Store {
         };
         let claims = taken.into_iter().filter_map(claim).collect();
         Ok(Claimed { claims, throttled: admitted.throttled, expired: 0 })
-    }
-
-    async fn events_of(
-        &self,
-        transaction: &DatabaseTransaction,
-        taken: &[Taken],
-    ) -> Result<HashMap<Uuid, Arc<Event>>, Error> {
-        let mut ids: Vec<_> = taken.iter().map(|taken| taken.event_id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let rows = events::Entity::find()
-            .filter(events::Column::Id.is_in(ids.iter().copied()))
-            .all(transaction)
-            .await?;
-        let payloads =
-            payloads::Entity::find().filter(payloads::Column::EventId.is_in(ids)).all(transaction).await?;
-        let mut data: HashMap<_, _> = payloads.into_iter().map(|row| (row.event_id, row.data)).collect();
-        let mut found = HashMap::new();
-        for row in rows {
-            if let Some(data) = data.remove(&row.id) {
-                let id = row.id;
-                if let Ok(event) = rows::event(row, Some(data)) {
-                    found.insert(id, Arc::new(event));
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    async fn targets_of(
-        &self,
-        transaction: &DatabaseTransaction,
-        taken: &[Taken],
-    ) -> Result<HashMap<Uuid, Arc<Target>>, Error> {
-        let mut uids: Vec<_> = taken.iter().map(|taken| taken.subscription_uid).collect();
-        uids.sort_unstable();
-        uids.dedup();
-        let rows = subscriptions::Entity::find()
-            .filter(subscriptions::Column::Uid.is_in(uids.iter().copied()))
-            .all(transaction)
-            .await?;
-        let secrets = subscription_secrets::Entity::find()
-            .filter(subscription_secrets::Column::SubscriptionUid.is_in(uids))
-            .all(transaction)
-            .await?;
-        let mut secrets = rows::secrets(secrets, &self.keyring);
-        let mut found = HashMap::new();
-        for row in rows {
-            // Without a secret the attempt fails as our defect, and says so in its record.
-            let held = secrets
-                .remove(&SubscriptionUid::from_uuid(row.uid))
-                .unwrap_or_else(|| SecretSet::newest_first(Vec::new()));
-            // One that cannot be read is missed by its claims alone, which say so.
-            if let Ok(target) = rows::target(&row, held) {
-                found.insert(row.uid, target);
-            }
-        }
-        Ok(found)
     }
 }
 
