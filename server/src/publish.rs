@@ -42,6 +42,8 @@ pub mod fan_out;
 mod hand_over;
 mod match_table;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use queue::Queue;

@@ -9,6 +9,7 @@ mod bad_input;
 mod deliver;
 mod deliveries;
 mod envelope;
+mod fan_out;
 mod health;
 mod limits;
 mod publish;

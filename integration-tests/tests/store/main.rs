@@ -14,6 +14,7 @@ mod claim;
 mod deliveries;
 mod errors;
 mod events;
+mod fan_out;
 mod hints;
 mod idempotency;
 mod migrations;

@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(names(&batch), "a0 b0 a1 b1 a2");
         queue.give_back(batch.split_off(2));
         joined(&queue, "b", 2..3).await;
-        assert_eq!(names(&queue.take(9, 1_000)), "a1 b1 a2 b2 a3");
+        assert_eq!(names(&queue.take(9, 1_000)), "b1 a1 b2 a2 a3");
         assert!(queue.state().lines.is_empty() && queue.state().turns.is_empty());
     }
 
