@@ -157,8 +157,7 @@ fn an_event(tenant: &TenantId, data: &str) -> NewEvent {
 async fn publish(memory: &Arc<Memory>, events: Vec<NewEvent>) -> (Vec<u32>, bool) {
     let told = Arc::new(Notify::new());
     let clock = Arc::new(ManualClock::at(NOW));
-    let (publisher, writer) =
-        Publisher::new(Shared(Arc::clone(memory)), Full, clock, Arc::clone(&told));
+    let (publisher, writer) = Publisher::new(Shared(Arc::clone(memory)), Full, clock, Arc::clone(&told));
     let mut submitted = Vec::new();
     for event in events {
         submitted.push(publisher.submit(event, Route::Matching).await.unwrap());
@@ -208,7 +207,11 @@ async fn a_tenant_that_changes_all_the_time_holds_nobody_up() {
         stop.cancel();
     };
     tokio::join!(writer.run(stop.clone()), running);
-    assert_eq!(memory.reads.load(Ordering::SeqCst), 2 + 11, "once for each commit, and once for the other tenant");
+    assert_eq!(
+        memory.reads.load(Ordering::SeqCst),
+        2 + 11,
+        "once for each commit, and once for the other tenant"
+    );
 }
 
 #[tokio::test]
@@ -225,10 +228,7 @@ async fn a_transaction_is_bounded_in_deliveries_and_the_rest_goes_into_the_next(
         commits.iter().map(|batch| batch.iter().map(|stored| stored.data.as_str()).collect()).collect();
     assert_eq!(
         names,
-        [
-            vec!["b0", "s0", "b1", "s1", "b2", "s2", "b3", "s3", "b4"],
-            vec!["b5", "b6", "b7", "b8"],
-        ]
+        [vec!["b0", "s0", "b1", "s1", "b2", "s2", "b3", "s3", "b4"], vec!["b5", "b6", "b7", "b8"],]
     );
 }
 

@@ -80,8 +80,9 @@ impl Store {
         let reader = &self.connections.reader;
         let event = sending::events(reader, [event_id].into_iter()).await?.remove(&event_id);
         // Retention spares what is still to be fanned out.
-        let event = event
-            .ok_or_else(|| corrupt(format!("{} is missing or cannot be read", EventId::from_uuid(event_id))))?;
+        let event = event.ok_or_else(|| {
+            corrupt(format!("{} is missing or cannot be read", EventId::from_uuid(event_id)))
+        })?;
         let open = Condition::all()
             .add(subscriptions::Column::PausedAt.is_null())
             .add(subscriptions::Column::DeletedAt.is_null())
@@ -120,8 +121,7 @@ impl Store {
                  SELECT event_id, number, due_at FROM fan_outs WHERE due_at <= $1
                  ORDER BY due_at, event_id, number LIMIT 1
              ) AS head ON TRUE";
-        let look =
-            Statement::from_sql_and_values(self.connections.backend(), sql, [now.as_micros().into()]);
+        let look = Statement::from_sql_and_values(self.connections.backend(), sql, [now.as_micros().into()]);
         let Some(row) = self.connections.reader.query_one_raw(look).await? else {
             return Ok(FanOutBacklog { parts: 0, overdue: None });
         };

@@ -16,12 +16,7 @@ use super::{
 };
 use crate::{
     dispatch::{Ask, Claimed, Settled},
-    domain::{
-        attempt::AttemptNumber,
-        claim::Claim,
-        id::DeliveryId,
-        trace_context::TraceContext,
-    },
+    domain::{attempt::AttemptNumber, claim::Claim, id::DeliveryId, trace_context::TraceContext},
     store::{Error, Store, sending},
 };
 
