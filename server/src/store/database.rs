@@ -134,14 +134,12 @@ impl Connections {
     /// Begins a transaction that reads and sees the database as it is at one moment. By the writers' connections: the readers' may all be
     /// busy with listings, and publishing must not wait for those.
     pub(super) async fn begin_snapshot(&self) -> Result<DatabaseTransaction, DbErr> {
-        match self.backend() {
+        if self.backend() == DbBackend::Sqlite {
             // Every transaction does, from its first look on.
-            DbBackend::Sqlite => self.writer.begin().await,
-            _ => {
-                let isolation = Some(IsolationLevel::RepeatableRead);
-                self.writer.begin_with_config(isolation, Some(AccessMode::ReadOnly)).await
-            }
+            return self.writer.begin().await;
         }
+        let isolation = Some(IsolationLevel::RepeatableRead);
+        self.writer.begin_with_config(isolation, Some(AccessMode::ReadOnly)).await
     }
 
     pub(super) fn backend(&self) -> DbBackend {
