@@ -13,7 +13,7 @@ use postrider_server::{
         Entry, Fate, NewDelivery,
         fan_out::{FanOuts, Finish, OverduePart, Part, PartDeliveries, Recipient},
     },
-    store::{FanOutBacklog, Retention},
+    store::{FanOutBacklog, Retention, deliveries::DeliveryFilter},
 };
 
 use crate::{
@@ -56,7 +56,7 @@ async fn fan_out(node: &Node, now: Timestamp) -> usize {
 }
 
 async fn delivery_to(node: &Node, subscription: &Subscription) -> Delivery {
-    let all = node.list(&Default::default()).await.items;
+    let all = node.list(&DeliveryFilter::default()).await.items;
     all.into_iter().find(|delivery| delivery.subscription == subscription.id).unwrap()
 }
 
