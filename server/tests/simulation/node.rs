@@ -33,7 +33,7 @@ impl Node {
             Metrics::default(),
             Arc::default(),
         );
-        let (publisher, writer) = Publisher::new(link, Outlet(dispatcher.clone()), clock);
+        let (publisher, writer) = Publisher::new(link, Outlet(dispatcher.clone()), clock, Arc::default());
         let (settling, polling) = (dispatcher.clone(), dispatcher.clone());
         // Nodes end with the schedule, or are killed.
         let (stop, stop_too) = (CancellationToken::new(), CancellationToken::new());

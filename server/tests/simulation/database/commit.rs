@@ -72,7 +72,7 @@ impl Database {
     fn insert(&mut self, batch: &Batch, new: &NewDelivery, node: usize) -> bool {
         let event = self.events.len() - 1;
         let handling = self.events[event].event.content.handling.clone();
-        let subscription = self.subscription_of(new.target.uid);
+        let subscription = self.subscription_of(new.subscription);
         let lane = handling.ordering_key.clone().map(|key| (subscription, key));
         let is_parked = lane.as_ref().is_some_and(|lane| self.in_lane(lane).next().is_some());
         let is_claimed = new.claimed && !is_parked;
