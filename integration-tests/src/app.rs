@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use postrider_sdk::{Client, RetryPolicy, Subscription, model::CreatedSubscription};
 use postrider_server::{
-    app::{App, Deliverer, Running, World},
+    app::{App, Deliverer, Distributor, Running, World},
     clock::{Clock, ManualClock},
     config::Config,
     domain::timestamp::Timestamp,
@@ -30,6 +30,7 @@ pub struct TestApp {
     /// What it keeps its data in.
     pub database: Arc<TestDatabase>,
     deliverer: Deliverer,
+    distributor: Distributor,
     maintenance: Maintenance,
     readiness: Readiness,
     running: Running,
@@ -86,6 +87,7 @@ impl Builder {
             app.tell_time().await.unwrap();
         }
         let (deliverer, maintenance, readiness) = (app.deliverer(), app.maintenance(), app.readiness());
+        let distributor = app.distributor();
         let running = app.start_lanes();
         let client = Client::builder(format!("http://{grpc}")).with_retry(RetryPolicy::never());
         TestApp {
@@ -95,6 +97,7 @@ impl Builder {
             http,
             database: self.database,
             deliverer,
+            distributor,
             maintenance,
             readiness,
             running,
@@ -153,6 +156,11 @@ impl TestApp {
                 return;
             }
         }
+    }
+
+    /// Makes the deliveries of the next part of a fan-out; returns how many, or `None` if no part is due.
+    pub async fn fan_out(&self) -> Option<usize> {
+        self.distributor.tick().await.unwrap()
     }
 
     /// Cancels what waits for subscriptions that have ended. Returns how many deliveries.

@@ -22,6 +22,7 @@ mod m20261121_000009_add_subscription_pace_and_health;
 mod m20261121_000020_create_ordering_lanes;
 mod m20261121_000021_order_pending_by_priority;
 mod m20261121_000022_index_expiring_deliveries;
+mod m20261121_000023_create_fan_outs;
 mod m20261121_000030_add_subscription_settings;
 
 /// The list of migrations, oldest first.
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000020_create_ordering_lanes::Migration),
             Box::new(m20261121_000021_order_pending_by_priority::Migration),
             Box::new(m20261121_000022_index_expiring_deliveries::Migration),
+            Box::new(m20261121_000023_create_fan_outs::Migration),
             Box::new(m20261121_000030_add_subscription_settings::Migration),
         ]
     }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Two kinds of tasks make up a running server. *Lanes* move when something is put into them and know no time: the ports, the publish
-//! writer, the settler. *Loops* look by themselves: the poll, the sweep, pruning, readiness, the
+//! writer, the settler. *Loops* look by themselves: the poll, the fan-out, the sweep, pruning, readiness, the
 //! database's clock, hints of other nodes. Tests run the lanes and
 //! push the loops by hand.
 
@@ -20,7 +20,7 @@ use crate::{
     dispatch::{Dispatcher, Policy},
     grpc, http,
     maintenance::Maintenance,
-    publish::Publisher,
+    publish::{Publisher, fan_out::FanOut},
     readiness::Readiness,
     sender::{self, HttpSender},
     shutdown::{Shutdown, supervise},
@@ -90,6 +90,9 @@ impl World {
 /// The dispatcher of a real server.
 pub type Deliverer = Dispatcher<Store, HttpSender>;
 
+/// The fan-out of a real server.
+pub type Distributor = Arc<FanOut<Store, Outlet<Store, HttpSender>>>;
+
 /// A server that is put together and does not run yet.
 pub struct App {
     config: Config,
@@ -97,10 +100,13 @@ pub struct App {
     clock: Arc<DatabaseClock>,
     store: Store,
     deliverer: Deliverer,
+    distributor: Distributor,
     maintenance: Maintenance,
     readiness: Readiness,
     metrics: Metrics,
     ended: Arc<Notify>,
+    /// Told when there is something to fan out.
+    fan_outs: Arc<Notify>,
 }
 
 impl App {
@@ -122,6 +128,10 @@ impl App {
             metrics.clone(),
             Arc::clone(&ended),
         );
+        let fan_outs = Arc::new(Notify::new());
+        let outlet = Outlet(deliverer.clone());
+        let distributor =
+            Arc::new(FanOut::new(store.clone(), outlet, Arc::clone(&clock), Arc::clone(&fan_outs)));
         // Before anything is published: who was blocked when the server stopped is blocked still.
         if let Err(cause) = deliverer.refresh().await {
             tracing::error!(cause = &cause as &dyn std::error::Error, "it is not known yet who is blocked");
@@ -135,7 +145,19 @@ impl App {
         );
         let readiness = Readiness::new(store.clone(), clock, metrics.clone(), config.dispatch.poll_interval);
         let clock = database_clock;
-        Ok(Self { config, world, clock, store, deliverer, maintenance, readiness, metrics, ended })
+        Ok(Self {
+            config,
+            world,
+            clock,
+            store,
+            deliverer,
+            distributor,
+            maintenance,
+            readiness,
+            metrics,
+            ended,
+            fan_outs,
+        })
     }
 
     /// Sets the server's clock by the database's, if that has one. [`start`](Self::start) does so by itself.
@@ -147,6 +169,12 @@ impl App {
     #[must_use]
     pub fn deliverer(&self) -> Deliverer {
         self.deliverer.clone()
+    }
+
+    /// The part that fans out what was not fanned out at once.
+    #[must_use]
+    pub fn distributor(&self) -> Distributor {
+        Arc::clone(&self.distributor)
     }
 
     /// The part that keeps house.
@@ -166,6 +194,7 @@ impl App {
         // Before anything is due or leased.
         self.tell_time().await?;
         let (deliverer, maintenance, readiness) = (self.deliverer(), self.maintenance(), self.readiness());
+        let distributor = self.distributor();
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let running = self.start_lanes();
         running.supervise("time", move |stop| {
@@ -175,6 +204,10 @@ impl App {
         running.supervise("poll", move |stop| {
             let deliverer = deliverer.clone();
             async move { deliverer.run(stop).await }
+        });
+        running.supervise("fan-out", move |stop| {
+            let distributor = Arc::clone(&distributor);
+            async move { distributor.run(stop).await }
         });
         let (pruning, expiring, releasing) = (maintenance.clone(), maintenance.clone(), maintenance.clone());
         running.supervise("expire", move |stop| {
@@ -219,8 +252,13 @@ impl App {
         });
 
         let outlet = Outlet(self.deliverer.clone());
-        let (publisher, writer) =
-            Publisher::new(self.store.clone(), outlet, Arc::clone(&self.clock) as _, self.metrics.clone());
+        let (publisher, writer) = Publisher::new(
+            self.store.clone(),
+            outlet,
+            Arc::clone(&self.clock) as _,
+            self.metrics.clone(),
+            self.fan_outs,
+        );
         let writer = Arc::new(writer);
         let writing = TaskTracker::new();
         let last_call = CancellationToken::new();

@@ -16,11 +16,19 @@
 //! that have to wait for an earlier one with the same ordering key, which only the commit finds out.
 //!
 //! Whether the match tables are current is checked inside the transaction, by a version that every change of a
-//! tenant's subscriptions raises: an event published after a subscription was created finds it, on every node.
+//! tenant's subscriptions raises: an event published after a subscription was created finds it, on every node. A table that was read
+//! after the event had come in needs no check. So a batch is matched twice at most, however fast subscriptions change.
+//!
+//! A transaction has a bound, also in deliveries, so that nobody waits for long behind somebody else's. What does not fit goes back to
+//! its line. An event that very many subscriptions want is committed with its first deliveries and the names of the other
+//! subscriptions; these get theirs part by part ([`fan_out`]).
+//!
+//! Not so an event with an ordering key: all its deliveries enter their lanes in its own transaction, whatever their number. A later
+//! event with the key would pass those that were not in their lanes yet.
 
 use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::domain::{
     claim::{Claim, Target},
@@ -31,12 +39,20 @@ use crate::domain::{
 };
 use crate::telemetry::metrics::Metrics;
 
+pub mod fan_out;
+mod hand_over;
 mod match_table;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use queue::Queue;
 pub use writer::Writer;
+
+/// The most deliveries of an event without an ordering key that are committed together with it, and the most of each part
+/// that follows: few enough for everybody else's publishes to go in between.
+const AT_ONCE: usize = 500;
 
 /// Which subscriptions an event goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +108,7 @@ pub enum JournalError {
 
 /// Where events are kept.
 pub trait Journal: Send + Sync + 'static {
-    /// Reads what matching needs to know of a tenant.
+    /// Reads what matching needs to know of a tenant, as it is at one moment.
     fn interests(&self, tenant: &TenantId) -> impl Future<Output = Result<Interests, JournalError>> + Send;
 
     /// Stores a batch in one transaction, or nothing of it if its match tables are not current.
@@ -124,7 +140,7 @@ pub struct Interest {
 /// Events and deliveries for one transaction.
 #[derive(Debug)]
 pub struct Batch {
-    /// The versions of the match tables that the deliveries were made with.
+    /// The versions of the match tables that the deliveries were made with, of those that may be out of date.
     pub versions: Vec<(TenantId, Option<i64>)>,
     /// The events.
     pub entries: Vec<Entry>,
@@ -141,8 +157,18 @@ pub struct Entry {
     pub event: Arc<Event>,
     /// Identifies its content; `None` if it has no request id.
     pub fingerprint: Option<Fingerprint>,
-    /// One for each subscription that it goes to.
+    /// One for each subscription that it goes to, or for the first of them.
     pub deliveries: Vec<NewDelivery>,
+    /// The other subscriptions, in the parts that they get their deliveries in.
+    pub later: Vec<Vec<SubscriptionUid>>,
+}
+
+impl Entry {
+    /// How many deliveries the event has, with those that it is still owed.
+    #[must_use]
+    pub fn delivery_count(&self) -> usize {
+        self.deliveries.len() + self.later.iter().map(Vec::len).sum::<usize>()
+    }
 }
 
 /// One delivery of a new event.
@@ -151,10 +177,10 @@ pub struct NewDelivery {
     /// Its id.
     pub id: DeliveryId,
     /// Where to.
-    pub target: Arc<Target>,
+    pub subscription: SubscriptionUid,
     /// Whether this node makes the first attempt at once.
     pub claimed: bool,
-    /// Whether its subscription is paused or held, so that it waits and nobody needs to look.
+    /// Whether its subscription is paused, held or at its end, so that it waits and nobody needs to look.
     pub paused: bool,
 }
 
@@ -264,15 +290,16 @@ impl queue::Waiting for Pending {
 }
 
 impl Publisher {
-    /// Makes the way in and the writer behind it.
+    /// Makes the way in and the writer behind it, which tells `fan_outs` when there is something to fan out.
     pub fn new<J: Journal, O: Outlet>(
         journal: J,
         outlet: O,
         clock: crate::clock::SharedClock,
         metrics: Metrics,
+        fan_outs: Arc<Notify>,
     ) -> (Self, Writer<J, O>) {
         let queue = Arc::new(Queue::default());
-        (Self { queue: Arc::clone(&queue) }, Writer::new(queue, journal, outlet, clock, metrics))
+        (Self { queue: Arc::clone(&queue) }, Writer::new(queue, journal, outlet, clock, metrics, fan_outs))
     }
 
     /// Publishes one event; returns after its commit.

@@ -1,17 +1,18 @@
-//! Whether this node does its work: the database answers, and due deliveries are being claimed.
+//! Whether this node does its work: the database answers, due deliveries are being claimed, and events fanned out.
 //!
-//! Three things are looked at: whether the database answers, how long ago the last claim succeeded, and whether a delivery stays
-//! unclaimed that this node could claim.
+//! Four things are looked at: whether the database answers, how long ago the last claim succeeded, whether a delivery stays
+//! unclaimed that this node could claim, and whether a part of a fan-out stays that nobody takes.
 //!
-//! For the last one, the age of what is due does not tell: when a backlog is worked off, after an outage or when a subscription is
+//! For the last two, the age of what is due does not tell: when a backlog is worked off, after an outage or when a subscription is
 //! resumed, it is hours old and all is well. What tells is that *the same* delivery stays at the head while there is room: the claim
 //! takes the most overdue one of each subscription first. So a node is not ready when the delivery that has been due for longest was
 //! due already [`DUE_BOUND`] ago, and was seen unclaimed at every look since. Left out is what the claim leaves out: subscriptions
 //! that are paused, disabled, blocked, or at their limit on this node. A node without any room is not judged by this: its attempts
-//! are work enough, and receivers that are slow must not take publishing from everybody else. The age is a metric all the same.
+//! are work enough, and receivers that are slow must not take publishing from everybody else. Fanning out needs no room. The age is a
+//! metric all the same.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -22,7 +23,8 @@ use crate::{
     clock::SharedClock,
     dispatch::{Overdue, Queue, Standing},
     domain::timestamp::Timestamp,
-    store::Store,
+    publish::fan_out::OverduePart,
+    store::{FanOutBacklog, Store},
     telemetry::metrics::Metrics,
 };
 
@@ -49,6 +51,8 @@ pub enum NotReady {
     Claiming,
     /// Claims succeed, and a due delivery stays unclaimed all the same.
     Overdue,
+    /// Events are not fanned out to all their subscriptions.
+    FanningOut,
     /// It is stopping.
     Stopping,
 }
@@ -62,6 +66,7 @@ impl NotReady {
             Self::Database => "the database does not answer",
             Self::Claiming => "due deliveries are not being claimed",
             Self::Overdue => "a due delivery stays unclaimed",
+            Self::FanningOut => "an event is not being fanned out",
             Self::Stopping => "stopping",
         }
     }
@@ -75,22 +80,44 @@ pub struct Readiness {
     metrics: Metrics,
     claim_bound: Duration,
     due_bound: Duration,
-    head: Arc<Mutex<Head>>,
+    heads: Arc<Mutex<Heads>>,
     state: watch::Sender<Result<(), NotReady>>,
 }
 
-/// The delivery that has been due for longest.
+/// What has been due for longest.
 #[derive(Debug, Default)]
-struct Head {
+struct Heads {
     looked_at: Timestamp,
-    /// Which it is, and when it was first seen.
-    seen: Option<(Overdue, Timestamp)>,
+    delivery: Head<Overdue>,
+    part: Head<OverduePart>,
 }
 
-impl Head {
-    /// For how long the same delivery has been seen unclaimed.
-    fn stays_for(&self, now: Timestamp) -> Duration {
-        self.seen.map_or(Duration::ZERO, |(_, first)| now.since(first))
+/// The delivery or the part that has been due for longest.
+#[derive(Debug)]
+struct Head<T> {
+    /// Which it is, and when it was first seen.
+    seen: Option<(T, Timestamp)>,
+}
+
+impl<T> Default for Head<T> {
+    fn default() -> Self {
+        Self { seen: None }
+    }
+}
+
+impl<T: Copy + PartialEq> Head<T> {
+    /// Takes note of what is at the head now. Only what `could_go` counts as the same.
+    fn see(&mut self, found: Option<T>, could_go: bool, now: Timestamp) {
+        self.seen = match (found, self.seen) {
+            (Some(found), Some((same, first))) if found == same && could_go => Some((same, first)),
+            (Some(found), _) => Some((found, now)),
+            (None, _) => None,
+        };
+    }
+
+    /// Whether the same has been seen for longer than `bound`.
+    fn stays_beyond(&self, bound: Duration, now: Timestamp) -> bool {
+        self.seen.is_some_and(|(_, first)| now.since(first) > bound)
     }
 }
 
@@ -101,7 +128,7 @@ impl Readiness {
         let claim_bound = CLAIM_BOUND.max(poll_interval * CLAIM_POLLS);
         let due_bound = DUE_BOUND + poll_interval;
         let state = watch::Sender::new(Err(NotReady::Starting));
-        Self { store, clock, metrics, claim_bound, due_bound, head: Arc::default(), state }
+        Self { store, clock, metrics, claim_bound, due_bound, heads: Arc::default(), state }
     }
 
     /// How it stands, and whenever that changes.
@@ -125,38 +152,51 @@ impl Readiness {
             }
             Ok(()) if !has_claimed => Err(NotReady::Starting),
             Ok(()) if claim_age > self.claim_bound => Err(NotReady::Claiming),
-            Ok(()) if self.overdue(dispatcher).await > self.due_bound => Err(NotReady::Overdue),
-            Ok(()) => Ok(()),
+            Ok(()) => self.judge_overdue(dispatcher).await,
         };
         self.set(found);
     }
 
-    /// For how long a delivery has been left unclaimed that this node had room for.
-    async fn overdue(&self, dispatcher: &Standing) -> Duration {
+    /// Whether something has been left lying that this node could have done.
+    async fn judge_overdue(&self, dispatcher: &Standing) -> Result<(), NotReady> {
         let now = self.clock.now();
-        let head = || self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.since(head().looked_at) < DUE_INTERVAL {
-            return head().stays_for(now);
-        }
-        let found = match self.store.overdue(&dispatcher.ask).await {
-            Ok(found) => found,
-            Err(cause) => {
+        if now.since(self.heads().looked_at) >= DUE_INTERVAL {
+            match tokio::join!(self.store.overdue(&dispatcher.ask), self.store.fan_out_backlog(now)) {
+                (Ok(delivery), Ok(fan_outs)) => self.see(delivery, fan_outs, dispatcher, now),
                 // It has just answered; if it does not any more, the next look says so.
-                tracing::debug!(cause = &cause as &dyn std::error::Error, "what is overdue is not known");
-                return head().stays_for(now);
+                (Err(cause), _) => unknown(&cause),
+                (_, Err(cause)) => unknown(&cause),
             }
-        };
-        self.metrics.oldest_due(found.map_or(Duration::ZERO, |found| now.since(found.since)));
-        let mut head = head();
-        head.looked_at = now;
-        head.seen = match (found, head.seen) {
-            (Some(found), Some((same, first))) if found == same && dispatcher.ask.max > 0 => {
-                Some((same, first))
-            }
-            (Some(found), _) => Some((found, now)),
-            (None, _) => None,
-        };
-        head.stays_for(now)
+        }
+        let heads = self.heads();
+        if heads.delivery.stays_beyond(self.due_bound, now) {
+            Err(NotReady::Overdue)
+        } else if heads.part.stays_beyond(self.due_bound, now) {
+            Err(NotReady::FanningOut)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn see(
+        &self,
+        delivery: Option<Overdue>,
+        FanOutBacklog { parts, overdue: part }: FanOutBacklog,
+        dispatcher: &Standing,
+        now: Timestamp,
+    ) {
+        let since = [delivery.map(|found| found.since), part.map(|found| found.since)];
+        let oldest = since.into_iter().flatten().min();
+        self.metrics.oldest_due(oldest.map_or(Duration::ZERO, |since| now.since(since)));
+        self.metrics.fan_out_parts(parts);
+        let mut heads = self.heads();
+        heads.looked_at = now;
+        heads.delivery.see(delivery, dispatcher.ask.max > 0, now);
+        heads.part.see(part, true, now);
+    }
+
+    fn heads(&self) -> MutexGuard<'_, Heads> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks until `stop`, and is not ready from then on.
@@ -187,4 +227,8 @@ impl Readiness {
             changed
         });
     }
+}
+
+fn unknown(cause: &(dyn std::error::Error + 'static)) {
+    tracing::debug!(cause, "what is overdue is not known");
 }

@@ -30,6 +30,7 @@ mod ending;
 mod entity;
 mod error;
 pub mod events;
+mod fan_outs;
 mod hints;
 pub mod keyring;
 mod lanes;
@@ -41,12 +42,14 @@ pub mod reseal;
 mod retention;
 mod rows;
 pub mod secrets;
+mod sending;
 pub mod subscriptions;
 mod sweep;
 mod tenants;
 
 pub use database::Config;
 pub use error::Error;
+pub use fan_outs::FanOutBacklog;
 pub use hints::Hints;
 pub use retention::Retention;
 

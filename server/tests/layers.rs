@@ -22,8 +22,8 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("dispatch", &["domain", "clock", "shutdown", "telemetry"]),
     ("publish", &["domain", "clock", "shutdown", "telemetry"]),
     ("maintenance", &["domain", "store", "clock", "telemetry"]),
-    // It judges the dispatcher.
-    ("readiness", &["domain", "store", "dispatch", "clock", "telemetry"]),
+    // It judges the dispatcher and the fan-out.
+    ("readiness", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
     ("http", &["accept", "readiness", "telemetry"]),
     ("grpc", &["accept", "domain", "publish", "store", "clock", "telemetry"]),
     // Collects what each component lets be configured.

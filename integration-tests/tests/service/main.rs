@@ -10,6 +10,7 @@ mod damaged;
 mod deliver;
 mod deliveries;
 mod envelope;
+mod fan_out;
 mod health;
 mod limits;
 mod publish;

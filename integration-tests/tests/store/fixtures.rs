@@ -13,7 +13,7 @@ use postrider_server::{
         event::{Attributes, Event, EventContent, Payload, RequestId},
         event_type::EventType,
         handling::{Handling, OrderingKey, Priority},
-        id::{DeliveryId, EventId, SubscriptionId, TenantId},
+        id::{DeliveryId, EventId, SubscriptionId, SubscriptionUid, TenantId},
         invalid::Invalid,
         page::{Cursor, PageRequest, PageSize},
         secret::{SecretSet, SigningSecret},
@@ -115,6 +115,7 @@ pub(crate) struct Draft {
     pub(crate) content: EventContent,
     pub(crate) trace: Option<TraceContext>,
     to: Vec<(Arc<Target>, bool)>,
+    later: Vec<Vec<SubscriptionUid>>,
 }
 
 /// An event that nobody wants yet.
@@ -134,6 +135,7 @@ pub(crate) fn a_draft() -> Draft {
         },
         trace: None,
         to: Vec::new(),
+        later: Vec::new(),
     }
 }
 
@@ -150,6 +152,12 @@ impl Draft {
         subscriptions: impl IntoIterator<Item = &'a Subscription>,
     ) -> Self {
         self.to.extend(subscriptions.into_iter().map(|subscription| (target(subscription), true)));
+        self
+    }
+
+    /// With a part of a fan-out: deliveries that are made later.
+    pub(crate) fn later_to<'a>(mut self, subscriptions: impl IntoIterator<Item = &'a Subscription>) -> Self {
+        self.later.push(subscriptions.into_iter().map(|subscription| subscription.uid).collect());
         self
     }
 
@@ -195,13 +203,14 @@ impl Draft {
     pub(crate) fn into_entry(self, nth: usize, first_delivery: usize) -> Entry {
         let deliveries = self.to.into_iter().enumerate().map(|(number, (target, claimed))| NewDelivery {
             id: DeliveryId::nth(self.at, first_delivery + number),
-            target,
+            subscription: target.uid,
             claimed,
             paused: false,
         });
         Entry {
             fingerprint: self.request_id.as_ref().map(|_| self.content.fingerprint()),
             deliveries: deliveries.collect(),
+            later: self.later,
             event: Arc::new(Event {
                 id: EventId::nth(self.at, nth),
                 tenant: self.tenant,

@@ -18,7 +18,7 @@ use postrider_server::{
 };
 
 use crate::{
-    fixtures::{LEASE, NOW, SECOND, a_draft, target, tenant},
+    fixtures::{LEASE, NOW, SECOND, a_draft, tenant},
     node::{Node, entries},
 };
 
@@ -220,7 +220,7 @@ on_both_databases! {
         let mut batch = node.batch([a_draft(), a_draft().of(&newcomer).to([&subscription])]).await;
         // The same delivery twice: a defect of ours, but not one that may cost half a batch.
         let Entry { deliveries, .. } = &mut batch.entries[1];
-        deliveries.push(NewDelivery { id: deliveries[0].id, target: target(&subscription), claimed: false, paused: false });
+        deliveries.push(NewDelivery { id: deliveries[0].id, subscription: subscription.uid, claimed: false, paused: false });
         let failed = node.store.commit(&batch).await;
         assert!(matches!(failed, Err(JournalError::Broken(_))), "{failed:?}");
         for table in ["events", "payloads", "deliveries"] {

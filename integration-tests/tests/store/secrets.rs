@@ -5,7 +5,10 @@ use std::time::Duration;
 use postrider_integration_tests::{TestDatabase, default_tenant, on_both_databases};
 use postrider_server::{
     dispatch::Queue,
-    domain::{id::TenantId, secret::SigningSecret, timestamp::Timestamp},
+    domain::{
+        id::TenantId, secret::SigningSecret, settings::Settings, subscription::SubscriptionSpec,
+        timestamp::Timestamp,
+    },
     publish::Journal,
     store::{
         self, Error, OpenError, Store,

@@ -1,6 +1,9 @@
 //! Which subscriptions an event goes to, kept in memory for each tenant that publishes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{Interest, Interests, Journal, JournalError, Route};
 use crate::domain::{event_type::EventType, id::TenantId};
@@ -12,6 +15,8 @@ const MAX_TENANTS: usize = 10_000;
 #[derive(Default)]
 pub(super) struct MatchTables {
     by_tenant: HashMap<TenantId, Arc<MatchTable>>,
+    /// Those that were read since the events in hand had come in.
+    fresh: HashSet<TenantId>,
 }
 
 /// The subscriptions of one tenant at one version.
@@ -22,7 +27,17 @@ pub(super) struct MatchTable {
 }
 
 impl MatchTables {
-    /// Returns a tenant's table, reading it if it is not at hand. It may be out of date; the commit finds out.
+    /// Other events have come in: what was read before may be out of date for them.
+    pub(super) fn age(&mut self) {
+        self.fresh.clear();
+    }
+
+    /// Whether a tenant's table was read after the events in hand had come in. Then it holds every subscription that they must find.
+    pub(super) fn is_fresh(&self, tenant: &TenantId) -> bool {
+        self.fresh.contains(tenant)
+    }
+
+    /// Returns a tenant's table, reading it if it is not at hand. If it is not fresh, it may be out of date; the commit finds out.
     pub(super) async fn of<J: Journal>(
         &mut self,
         tenant: &TenantId,
@@ -36,6 +51,7 @@ impl MatchTables {
             self.by_tenant.clear();
         }
         self.by_tenant.insert(tenant.clone(), Arc::clone(&table));
+        self.fresh.insert(tenant.clone());
         Ok(table)
     }
 

@@ -46,6 +46,8 @@ struct Line<T> {
     waiting: VecDeque<T>,
     /// What is left of [`LINE_LENGTH`].
     places: Arc<Semaphore>,
+    /// How many of those in line were given back, and have no place of their own.
+    given_back: usize,
 }
 
 impl<T> Default for Queue<T> {
@@ -82,6 +84,11 @@ impl<T: Waiting> Queue<T> {
     /// Takes what there is of the next batch.
     pub(super) fn take(&self, max: usize, bytes: usize) -> Vec<T> {
         self.state().take(max, bytes)
+    }
+
+    /// Takes items back that were not needed, in the order in which they were taken: each is the next of its line again.
+    pub(super) fn give_back(&self, items: Vec<T>) {
+        self.state().give_back(items);
     }
 
     /// Lets nobody in any more. What is in line can still be taken.
@@ -123,6 +130,18 @@ impl<T: Waiting> State<T> {
         Ok(())
     }
 
+    fn give_back(&mut self, items: Vec<T>) {
+        for item in items.into_iter().rev() {
+            let line = self.lines.entry(item.tenant().clone()).or_default();
+            if line.waiting.is_empty() {
+                self.turns.push_front(item.tenant().clone());
+            }
+            // Its place may be somebody else's by now.
+            line.given_back += 1;
+            line.waiting.push_front(item);
+        }
+    }
+
     fn take(&mut self, max: usize, bytes: usize) -> Vec<T> {
         let mut batch = Vec::new();
         let mut size = 0;
@@ -139,7 +158,10 @@ impl<T: Waiting> State<T> {
                     break;
                 }
             }
-            line.places.add_permits(batch.len() - before);
+            let taken = batch.len() - before;
+            let without_place = line.given_back.min(taken);
+            line.given_back -= without_place;
+            line.places.add_permits(taken - without_place);
             if !line.waiting.is_empty() {
                 self.turns.push_back(tenant);
             } else if Arc::strong_count(&line.places) == 1 {
@@ -153,7 +175,7 @@ impl<T: Waiting> State<T> {
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), places: Arc::new(Semaphore::new(LINE_LENGTH)) }
+        Self { waiting: VecDeque::new(), places: Arc::new(Semaphore::new(LINE_LENGTH)), given_back: 0 }
     }
 }
 
@@ -237,6 +259,37 @@ mod tests {
         let rest = queue.take(LINE_LENGTH * 2, usize::MAX);
         let expected: Vec<_> = (2..LINE_LENGTH + 2).map(|number| item("a", number)).collect();
         assert_eq!(rest, expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_is_the_next_of_its_line_again() {
+        let queue = Queue::default();
+        joined(&queue, "a", 0..4).await;
+        joined(&queue, "b", 0..2).await;
+        let mut batch = queue.take(5, 1_000);
+        assert_eq!(names(&batch), "a0 b0 a1 b1 a2");
+        queue.give_back(batch.split_off(2));
+        joined(&queue, "b", 2..3).await;
+        assert_eq!(names(&queue.take(9, 1_000)), "b1 a1 b2 a2 a3");
+        assert!(queue.state().lines.is_empty() && queue.state().turns.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_takes_nobodys_place() {
+        let queue = Queue::default();
+        joined(&queue, "a", 0..LINE_LENGTH).await;
+        for _ in 0..3 {
+            queue.give_back(queue.take(100, usize::MAX));
+        }
+        joined(&queue, "a", LINE_LENGTH..LINE_LENGTH + 100).await;
+        let mut waiting = pin!(queue.join(item("a", LINE_LENGTH + 100)));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut context).is_pending(), "the line is full");
+        assert_eq!(queue.take(100, usize::MAX).len(), 100);
+        assert!(waiting.as_mut().poll(&mut context).is_pending(), "those had no place to leave");
+        assert_eq!(queue.take(1, usize::MAX).len(), 1);
+        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+        assert_eq!(queue.take(LINE_LENGTH * 2, usize::MAX).len(), LINE_LENGTH);
     }
 
     #[tokio::test]

@@ -6,20 +6,22 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Batch, Commit, Entry, Error, Fate, Journal, JournalError, NewDelivery, NoRoom, Outlet, Pending,
-    Published, match_table::MatchTables, queue::Queue,
+    AT_ONCE, Batch, Commit, Entry, Error, Fate, Interest, Journal, JournalError, NoRoom, Outlet, Pending,
+    Published,
+    hand_over::{self, Due, HandOver, Reserved},
+    match_table::MatchTables,
+    queue::Queue,
 };
 use crate::{
     clock::SharedClock,
     domain::{
-        attempt::AttemptNumber,
-        claim::Claim,
         event::Event,
-        id::{DeliveryId, EventId},
+        handling::OrderingKey,
+        id::{DeliveryId, EventId, SubscriptionUid},
         timestamp::Timestamp,
     },
     telemetry::metrics::Metrics,
@@ -29,6 +31,8 @@ use crate::{
 const MAX_EVENTS: usize = 500;
 /// The most payload bytes of one transaction, beyond its last event.
 const MAX_BYTES: usize = 4 << 20;
+/// The most deliveries of one transaction, beyond those of its last event.
+const MAX_DELIVERIES: usize = 2_000;
 
 /// Gathers publishes and commits them.
 pub struct Writer<J, O: Outlet> {
@@ -39,6 +43,8 @@ pub struct Writer<J, O: Outlet> {
     outlet: O,
     clock: SharedClock,
     metrics: Metrics,
+    /// Told when there is something to fan out.
+    fan_outs: Arc<Notify>,
 }
 
 struct State {
@@ -46,11 +52,16 @@ struct State {
     last: Timestamp,
 }
 
-/// A delivery to start once its batch is committed.
-struct Reserved<P> {
-    delivery: usize,
-    permit: P,
+/// A batch with the room for the deliveries of each entry.
+struct Draft<P> {
+    batch: Batch,
+    reserved: Vec<Vec<Reserved<P>>>,
+    /// How many subscriptions each entry was not matched with, as nobody can tell what they want.
+    left_out: Vec<usize>,
 }
+
+/// The lanes in which a batch has a delivery already.
+type Lanes<'a> = HashSet<(SubscriptionUid, &'a OrderingKey)>;
 
 impl<J: Journal, O: Outlet> Writer<J, O> {
     pub(super) fn new(
@@ -59,9 +70,10 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         outlet: O,
         clock: SharedClock,
         metrics: Metrics,
+        fan_outs: Arc<Notify>,
     ) -> Self {
         let state = Mutex::new(State { tables: MatchTables::default(), last: Timestamp::default() });
-        Self { state, queue, journal, outlet, clock, metrics }
+        Self { state, queue, journal, outlet, clock, metrics, fan_outs }
     }
 
     /// Commits batch after batch. After `stop` it takes no more, and returns when what it has is committed.
@@ -83,12 +95,21 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             }
             // Later than the batch before, so that ids are in the order of the queue whatever the clock does.
             *last = self.clock.now().max(*last + Duration::from_micros(1));
-            self.publish(pending, tables, *last).await;
+            let left = self.publish(pending, tables, *last).await;
+            // Behind other tenants' events, if there are any: they had a turn.
+            self.queue.give_back(left);
         }
     }
 
-    async fn publish(&self, mut pending: Vec<Pending>, tables: &mut MatchTables, now: Timestamp) {
-        // Rejected once per change of a tenant's subscriptions, and then with fresh tables.
+    /// Publishes the first of these, as many as a transaction takes; returns the others.
+    async fn publish(
+        &self,
+        mut pending: Vec<Pending>,
+        tables: &mut MatchTables,
+        now: Timestamp,
+    ) -> Vec<Pending> {
+        tables.age();
+        // Rejected once, for tables that are out of date, and then made with fresh ones. (Twice if a tenant came into being between.)
         let answers = loop {
             match self.try_publish(&pending, tables, now).await {
                 Ok(Some(answers)) => break Ok(answers),
@@ -98,77 +119,38 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         };
         match answers {
             Ok(answers) => {
+                let left = pending.split_off(answers.len());
                 for (pending, answer) in pending.into_iter().zip(answers) {
                     // Nobody may be waiting any more; the event is stored all the same.
                     let _ = pending.answer.send(answer);
                 }
+                left
             }
             Err(JournalError::Broken(_)) if pending.len() > 1 => {
                 // One of them spoils it for all: find it by halves.
                 let rest = pending.split_off(pending.len() / 2);
-                Box::pin(self.publish(pending, tables, now)).await;
-                Box::pin(self.publish(rest, tables, now)).await;
+                let mut left = Box::pin(self.publish(pending, tables, now)).await;
+                if left.is_empty() {
+                    return Box::pin(self.publish(rest, tables, now)).await;
+                }
+                left.extend(rest);
+                left
             }
-            Err(cause) => refuse(pending, cause),
+            Err(cause) => {
+                refuse(pending, cause);
+                Vec::new()
+            }
         }
     }
 
-    /// Commits the batch and starts its deliveries; `None` if the match tables were out of date.
+    /// Commits the first of these and starts their deliveries; `None` if the match tables were out of date.
     async fn try_publish(
         &self,
         pending: &[Pending],
         tables: &mut MatchTables,
         now: Timestamp,
     ) -> Result<Option<Vec<Result<Published, Error>>>, JournalError> {
-        let mut versions = BTreeMap::new();
-        let mut entries = Vec::with_capacity(pending.len());
-        let mut reserved = Vec::with_capacity(pending.len());
-        let mut left_out = Vec::with_capacity(pending.len());
-        let mut delivery_number = 0;
-        let mut lanes = HashSet::new();
-        let arrived = self.clock.now();
-        for (event_number, pending) in pending.iter().enumerate() {
-            let table = tables.of(&pending.event.tenant, &self.journal).await?;
-            versions.entry(pending.event.tenant.clone()).or_insert(table.version);
-            let handling = &pending.event.content.handling;
-            let put_off = handling.put_off(arrived).is_some();
-            let mut permits = Vec::new();
-            let mut deliveries = Vec::new();
-            for interest in table.select(&pending.event.content.event_type, pending.route) {
-                // Of several with one ordering key at most the first can go out at once.
-                let next_in_lane =
-                    handling.ordering_key.as_ref().is_none_or(|key| lanes.insert((interest.target.uid, key)));
-                let reserved = if interest.paused {
-                    Err(NoRoom::Held)
-                } else if next_in_lane && !put_off {
-                    self.outlet.reserve(&interest.target)
-                } else {
-                    Err(NoRoom::Taken)
-                };
-                let paused = matches!(reserved, Err(NoRoom::Held));
-                let permit = reserved.ok();
-                let id = DeliveryId::nth(now, delivery_number);
-                delivery_number += 1;
-                deliveries.push(NewDelivery {
-                    id,
-                    target: Arc::clone(&interest.target),
-                    claimed: permit.is_some(),
-                    paused,
-                });
-                permits.extend(permit.map(|permit| Reserved { delivery: deliveries.len() - 1, permit }));
-            }
-            entries.push(Entry {
-                fingerprint: pending.event.request_id.as_ref().map(|_| pending.event.content.fingerprint()),
-                event: Arc::new(accept(pending, EventId::nth(now, event_number), now)),
-                deliveries,
-            });
-            reserved.push(permits);
-            left_out.push(table.left_out(pending.route));
-        }
-        let versions = versions.into_iter().collect();
-        // By the clock itself, which may have been set back since the batch before.
-        let due_at = self.clock.now();
-        let batch = Batch { versions, entries, due_at, leased_until: due_at + self.outlet.lease() };
+        let Draft { batch, reserved, left_out } = self.draft(pending, tables, now).await?;
         match self.journal.commit(&batch).await? {
             Commit::Stale(tenants) => {
                 for tenant in &tenants {
@@ -189,6 +171,78 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         }
     }
 
+    /// Matches the first of these with subscriptions, as many as a transaction takes.
+    async fn draft(
+        &self,
+        pending: &[Pending],
+        tables: &mut MatchTables,
+        now: Timestamp,
+    ) -> Result<Draft<O::Permit>, JournalError> {
+        let mut versions = BTreeMap::new();
+        let mut entries = Vec::with_capacity(pending.len());
+        let mut reserved = Vec::with_capacity(pending.len());
+        let mut left_out = Vec::with_capacity(pending.len());
+        let mut made = 0;
+        let mut lanes = Lanes::new();
+        let arrived = self.clock.now();
+        for (event_number, pending) in pending.iter().enumerate() {
+            if made >= MAX_DELIVERIES {
+                break;
+            }
+            let tenant = &pending.event.tenant;
+            let table = tables.of(tenant, &self.journal).await?;
+            // A tenant that is new has to be made.
+            if table.version.is_none() || !tables.is_fresh(tenant) {
+                versions.entry(tenant.clone()).or_insert(table.version);
+            }
+            let mut hand_over = HandOver::default();
+            let mut later = Vec::new();
+            let in_order = pending.event.content.handling.ordering_key.is_some();
+            for interest in table.select(&pending.event.content.event_type, pending.route) {
+                if hand_over.deliveries.len() < AT_ONCE || in_order {
+                    let room = self.reserve(pending, interest, arrived, &mut lanes);
+                    hand_over.add(DeliveryId::nth(now, made), &interest.target, room);
+                    made += 1;
+                } else {
+                    later.push(interest.target.uid);
+                }
+            }
+            entries.push(Entry {
+                fingerprint: pending.event.request_id.as_ref().map(|_| pending.event.content.fingerprint()),
+                event: Arc::new(accept(pending, EventId::nth(now, event_number), now)),
+                deliveries: hand_over.deliveries,
+                later: later.chunks(AT_ONCE).map(<[_]>::to_vec).collect(),
+            });
+            reserved.push(hand_over.reserved);
+            left_out.push(table.left_out(pending.route));
+        }
+        let versions = versions.into_iter().collect();
+        // By the clock itself, which may have been set back since the batch before.
+        let Due { at: due_at, leased_until } = Due::from(self.clock.now(), &self.outlet);
+        Ok(Draft { batch: Batch { versions, entries, due_at, leased_until }, reserved, left_out })
+    }
+
+    /// Takes room for a delivery, if it may go out at once.
+    fn reserve<'a>(
+        &self,
+        pending: &'a Pending,
+        interest: &Interest,
+        now: Timestamp,
+        lanes: &mut Lanes<'a>,
+    ) -> Result<O::Permit, NoRoom> {
+        let handling = &pending.event.content.handling;
+        // Of several with one ordering key at most the first can go out at once.
+        let next_in_lane =
+            handling.ordering_key.as_ref().is_none_or(|key| lanes.insert((interest.target.uid, key)));
+        if interest.paused {
+            Err(NoRoom::Held)
+        } else if next_in_lane && handling.put_off(now).is_none() {
+            self.outlet.reserve(&interest.target)
+        } else {
+            Err(NoRoom::Taken)
+        }
+    }
+
     fn answer(
         &self,
         batch: &Batch,
@@ -200,34 +254,15 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         if let Some(answer) = fate.of_known() {
             return answer;
         }
-        let waits =
-            |delivery: &NewDelivery| !delivery.claimed && !delivery.paused && !parked.contains(&delivery.id);
-        if entry.deliveries.iter().any(waits) {
-            match entry.event.content.handling.put_off(batch.due_at) {
-                Some(due_at) => self.outlet.wake_at(due_at),
-                None => self.outlet.wake(),
-            }
-        }
-        for Reserved { delivery, permit } in reserved {
-            let delivery = &entry.deliveries[delivery];
-            if parked.contains(&delivery.id) {
-                continue;
-            }
-            let claim = Claim {
-                delivery: delivery.id,
-                attempt: AttemptNumber::FIRST,
-                event: Arc::clone(&entry.event),
-                target: Arc::clone(&delivery.target),
-                leased_until: batch.leased_until,
-                previous_span: None,
-                probe: None,
-            };
-            self.outlet.start(permit, claim);
+        let due = Due { at: batch.due_at, leased_until: batch.leased_until };
+        hand_over::start(&self.outlet, entry, reserved, parked, due);
+        if !entry.later.is_empty() {
+            self.fan_outs.notify_one();
         }
         Ok(Published {
             event: entry.event.id,
             created_at: entry.event.created_at,
-            delivery_count: u32::try_from(entry.deliveries.len()).unwrap_or(u32::MAX),
+            delivery_count: u32::try_from(entry.delivery_count()).unwrap_or(u32::MAX),
             first_delivery: entry.deliveries.first().map(|delivery| delivery.id),
             duplicate: false,
         })

@@ -4,8 +4,8 @@ use std::{fmt, path::Path, time::Duration};
 
 use postrider_migrations::Migrator;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
+    DbBackend, DbErr, IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 use sea_orm_migration::MigratorTrait;
@@ -129,6 +129,17 @@ impl Connections {
             DbBackend::Sqlite => self.writer.begin_with_options(options).await,
             _ => self.writer.begin().await,
         }
+    }
+
+    /// Begins a transaction that reads and sees the database as it is at one moment. By the writers' connections: the readers' may all be
+    /// busy with listings, and publishing must not wait for those.
+    pub(super) async fn begin_snapshot(&self) -> Result<DatabaseTransaction, DbErr> {
+        if self.backend() == DbBackend::Sqlite {
+            // Every transaction does, from its first look on.
+            return self.writer.begin().await;
+        }
+        let isolation = Some(IsolationLevel::RepeatableRead);
+        self.writer.begin_with_config(isolation, Some(AccessMode::ReadOnly)).await
     }
 
     pub(super) fn backend(&self) -> DbBackend {

@@ -1,7 +1,7 @@
 //! Commits events together with their deliveries.
 //!
 //! On PostgreSQL a batch is one statement ([`at_once`]) as long as nothing is unusual about it: no tenant that comes into being, no
-//! request id that is known already, no ordering key. Whatever is unusual, and everything on SQLite, goes step by step in a transaction.
+//! request id that is known already, no ordering key, nothing to fan out later. Whatever is unusual, and everything on SQLite, goes step by step in a transaction.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,7 +27,7 @@ use crate::{
 };
 
 mod at_once;
-mod insert;
+pub(super) mod insert;
 
 impl Journal for Store {
     async fn interests(&self, tenant: &TenantId) -> Result<Interests, JournalError> {
@@ -41,18 +41,16 @@ impl Journal for Store {
 
 impl Store {
     async fn read_interests(&self, tenant: &TenantId) -> Result<Interests, Error> {
-        // Not by the readers' connections: those may all be busy with listings, and publishing must not wait for them.
-        let reader = &self.connections.writer;
-        // The version first. If a change comes in between, the table is newer than its version says, and the
-        // commit sends us back here; the other way round it would go unnoticed.
-        let version = tenants::versions(reader, [tenant]).await?.first().map(|(_, version)| *version);
+        let snapshot = self.connections.begin_snapshot().await?;
+        let version = tenants::versions(&snapshot, [tenant]).await?.first().map(|(_, version)| *version);
         let rows = subscriptions::Entity::find()
             .filter(subscriptions::Column::TenantId.eq(tenant.as_str()))
             .filter(subscriptions::Column::DeletedAt.is_null())
             .filter(subscriptions::Column::DisabledAt.is_null())
-            .all(reader)
+            .all(&snapshot)
             .await?;
-        let secrets = secrets_of(tenant).all(reader).await?;
+        let secrets = secrets_of(tenant).all(&snapshot).await?;
+        snapshot.commit().await?;
         let mut secrets = rows::secrets(secrets, &self.keyring);
         let mut interest = |row: &subscriptions::Model| {
             let held = secrets.remove(&SubscriptionUid::from_uuid(row.uid));
@@ -114,7 +112,10 @@ impl Store {
         let entries: Vec<_> = batch.entries.iter().filter(is_stored).collect();
         let places = lanes::enter(&transaction, lanes_of(&entries)).await?;
         insert::PAYLOADS.insert(&transaction, insert::payloads(&entries)).await?;
-        insert::DELIVERIES.insert(&transaction, insert::deliveries(&entries, &places, batch)).await?;
+        let Batch { due_at, leased_until, .. } = *batch;
+        let deliveries = insert::deliveries(&entries, &places, due_at, leased_until);
+        insert::DELIVERIES.insert(&transaction, deliveries).await?;
+        insert::FAN_OUTS.insert(&transaction, insert::fan_outs(&entries, due_at)).await?;
         let fates = match stored {
             None => vec![Fate::Stored; batch.entries.len()],
             Some(stored) => fates(&transaction, &batch.entries, &stored).await?,
@@ -188,7 +189,7 @@ fn lanes_of(entries: &[&Entry]) -> Vec<(DeliveryId, Lane)> {
             entry
                 .deliveries
                 .iter()
-                .map(|delivery| (delivery.id, Lane::new(delivery.target.uid, key)))
+                .map(|delivery| (delivery.id, Lane::new(delivery.subscription, key)))
                 .collect(),
         )
     };

@@ -10,7 +10,6 @@ use crate::{
 use super::{PING_TIMEOUT, STEP_TIMEOUT, Store, within};
 
 mod claim;
-mod contents;
 mod health;
 mod open;
 mod overdue;

@@ -1,4 +1,4 @@
-//! Deletes what is old, in batches. What is pending is spared, however old.
+//! Deletes what is old, in batches. What is pending is spared, however old, and so is an event that is still being fanned out.
 
 use std::time::Duration;
 
@@ -48,12 +48,13 @@ impl Retention {
     }
 }
 
-/// What a deletion removes: rows by age, sparing those that a pending delivery needs. `$1` is the border, `$2` the batch.
+/// What a deletion removes: rows by age, sparing those that a pending delivery needs, or one that is still to be made. `$1` is the border, `$2` the batch.
 const DELETIONS: [(&str, Border); 4] = [
     (
         "DELETE FROM payloads WHERE event_id IN (
             SELECT event_id FROM payloads AS p WHERE event_id < $1
                 AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.event_id = p.event_id AND d.state = 0)
+                AND NOT EXISTS (SELECT 1 FROM fan_outs AS f WHERE f.event_id = p.event_id)
             ORDER BY event_id LIMIT $2)",
         Border::Payloads,
     ),
@@ -74,6 +75,7 @@ const DELETIONS: [(&str, Border); 4] = [
         "DELETE FROM events WHERE id IN (
             SELECT id FROM events AS e WHERE id < $1
                 AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.event_id = e.id)
+                AND NOT EXISTS (SELECT 1 FROM fan_outs AS f WHERE f.event_id = e.id)
             ORDER BY id LIMIT $2)",
         Border::Events,
     ),

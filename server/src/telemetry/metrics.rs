@@ -45,6 +45,7 @@ struct Instruments {
     claim_age: Gauge<f64, AtomicU64>,
     shed: Family<ShedLabels, Counter>,
     oldest_due: Gauge<f64, AtomicU64>,
+    fan_out_parts: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -115,6 +116,7 @@ impl Default for Metrics {
             claim_age: Gauge::default(),
             shed: Family::default(),
             oldest_due: Gauge::default(),
+            fan_out_parts: Gauge::default(),
             registry: Registry::default(),
         };
         instruments.register(&mut registry);
@@ -208,9 +210,14 @@ impl Instruments {
         );
         registry.register_with_unit(
             "oldest_due",
-            "For how long the oldest delivery that this node could claim has been due",
+            "For how long the oldest delivery that this node could claim, or fan out, has been due",
             Unit::Seconds,
             self.oldest_due.clone(),
+        );
+        registry.register(
+            "fan_out_parts",
+            "Parts of events' fan-outs that are still to be made, of up to 500 deliveries each, by whichever node",
+            self.fan_out_parts.clone(),
         );
     }
 }
@@ -320,6 +327,11 @@ impl Metrics {
     /// The oldest delivery that could be claimed has been due for so long; nothing if there is none.
     pub fn oldest_due(&self, age: Duration) {
         self.0.oldest_due.set(age.as_secs_f64());
+    }
+
+    /// So many parts of fan-outs are still to be made.
+    pub fn fan_out_parts(&self, count: u64) {
+        self.0.fan_out_parts.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Everything in the OpenMetrics text format.

@@ -33,7 +33,8 @@ impl Node {
             Metrics::default(),
             Arc::default(),
         );
-        let (publisher, writer) = Publisher::new(link, Outlet(dispatcher.clone()), clock, Metrics::default());
+        let outlet = Outlet(dispatcher.clone());
+        let (publisher, writer) = Publisher::new(link, outlet, clock, Metrics::default(), Arc::default());
         let (settling, polling) = (dispatcher.clone(), dispatcher.clone());
         // Nodes end with the schedule, or are killed.
         let (stop, stop_too) = (CancellationToken::new(), CancellationToken::new());

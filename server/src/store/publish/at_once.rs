@@ -47,12 +47,21 @@ pub(super) async fn commit(writer: &DatabaseConnection, batch: &Batch) -> Result
         // Lanes are locked first.
         return Ok(None);
     }
+    if batch.entries.iter().any(|entry| !entry.later.is_empty()) {
+        // Rare, and in another table.
+        return Ok(None);
+    }
     let tenants = batch.versions.iter().map(|(tenant, _)| tenant.as_str().into()).collect();
     let entries: Vec<_> = batch.entries.iter().collect();
     let mut values = vec![array(ArrayType::String, tenants), array(ArrayType::BigInt, versions)];
     values.extend(EVENTS.rows.arrays(insert::events(&batch.entries)));
     values.extend(PAYLOADS.rows.arrays(insert::payloads(&entries)));
-    values.extend(DELIVERIES.rows.arrays(insert::deliveries(&entries, &HashMap::new(), batch)));
+    values.extend(DELIVERIES.rows.arrays(insert::deliveries(
+        &entries,
+        &HashMap::new(),
+        batch.due_at,
+        batch.leased_until,
+    )));
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, STATEMENT.as_str(), values);
     match writer.query_all_raw(statement).await {
         Ok(stale) if stale.is_empty() => {

@@ -6,7 +6,7 @@ use sea_orm::Value;
 
 use crate::{
     domain::{id::DeliveryId, timestamp::Timestamp},
-    publish::{Batch, Entry},
+    publish::Entry,
     store::{
         bulk::{Column, Inserted},
         codes,
@@ -42,7 +42,19 @@ pub(super) static EVENTS: Inserted<18> = Inserted::new(
 pub(super) static PAYLOADS: Inserted<2> =
     Inserted::new("payloads", [Column::uuid("event_id"), Column::bytes("data")], "");
 
-pub(super) static DELIVERIES: Inserted<12> = Inserted::new(
+pub(super) static FAN_OUTS: Inserted<5> = Inserted::new(
+    "fan_outs",
+    [
+        Column::uuid("event_id"),
+        Column::int("number"),
+        Column::text("tenant_id"),
+        Column::big_int("due_at"),
+        Column::bytes("subscriptions"),
+    ],
+    "",
+);
+
+pub(in crate::store) static DELIVERIES: Inserted<12> = Inserted::new(
     "deliveries",
     [
         Column::uuid("id"),
@@ -93,7 +105,7 @@ fn event(entry: &Entry) -> [Value; 18] {
         handling.deliver_at.map(Timestamp::as_micros).into(),
         handling.expire_at.map(Timestamp::as_micros).into(),
         codes::priority_code(handling.priority).into(),
-        i32::try_from(entry.deliveries.len()).unwrap_or(i32::MAX).into(),
+        i32::try_from(entry.delivery_count()).unwrap_or(i32::MAX).into(),
         event.created_at.as_micros().into(),
     ]
 }
@@ -104,11 +116,30 @@ pub(super) fn payloads(entries: &[&Entry]) -> Vec<[Value; 2]> {
     entries.iter().map(row).collect()
 }
 
-/// `places` are those of deliveries that stand in a lane.
-pub(super) fn deliveries(
+/// What the events are still owed, due `at`.
+pub(super) fn fan_outs(entries: &[&Entry], at: Timestamp) -> Vec<[Value; 5]> {
+    let mut rows = Vec::new();
+    for entry in entries {
+        for (number, part) in (0_i32..).zip(&entry.later) {
+            let uids: Vec<u8> = part.iter().flat_map(|uid| uid.uuid().into_bytes()).collect();
+            rows.push([
+                entry.event.id.uuid().into(),
+                number.into(),
+                entry.event.tenant.as_str().into(),
+                at.as_micros().into(),
+                uids.into(),
+            ]);
+        }
+    }
+    rows
+}
+
+/// `places` are those of deliveries that stand in a lane. Those that are neither parked, claimed nor put off are due `at`.
+pub(in crate::store) fn deliveries(
     entries: &[&Entry],
     places: &HashMap<DeliveryId, Place>,
-    batch: &Batch,
+    at: Timestamp,
+    leased_until: Timestamp,
 ) -> Vec<[Value; 12]> {
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -119,14 +150,14 @@ pub(super) fn deliveries(
                 (0, Timestamp::NEVER)
             } else if delivery.claimed {
                 // It is already in its first attempt: due again only if this node dies.
-                (1, batch.leased_until)
+                (1, leased_until)
             } else {
-                (0, handling.put_off(batch.due_at).unwrap_or(batch.due_at))
+                (0, handling.put_off(at).unwrap_or(at))
             };
             rows.push([
                 delivery.id.uuid().into(),
                 entry.event.id.uuid().into(),
-                delivery.target.uid.uuid().into(),
+                delivery.subscription.uuid().into(),
                 entry.event.tenant.as_str().into(),
                 codes::PENDING.into(),
                 attempt_count.into(),

@@ -7,13 +7,12 @@
 //! The most overdue of a subscription are found level by level of their priority, each a range of the index, and put in one order
 //! by their due dates with the handicap of their level. What waits for an earlier delivery of its lane is never due.
 //!
-//! What has expired, and what [nobody can read](super::contents), is ended instead of returned, and takes nobody's turn: neither a
+//! What has expired, and what [nobody can read](crate::store::sending), is ended instead of returned, and takes nobody's turn: neither a
 //! probe's nor one that a rate allows.
 
 use sea_orm::{DbBackend, FromQueryResult, Statement, prelude::Uuid};
 
 use super::{
-    contents::{Contents, Unreadable},
     health::{self, Admitted},
     open::{Open, Window},
 };
@@ -30,6 +29,7 @@ use crate::{
         Error, Store,
         ending::{self, Ending},
         rows,
+        sending::{Contents, Unreadable},
     },
 };
 

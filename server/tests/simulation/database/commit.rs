@@ -20,7 +20,11 @@ impl Database {
             filter: row.filter.clone(),
             paused: row.paused,
         };
-        Interests { version: self.tenants.get(tenant).copied(), subscriptions: rows.map(interest).collect(), unreadable: 0 }
+        Interests {
+            version: self.tenants.get(tenant).copied(),
+            subscriptions: rows.map(interest).collect(),
+            unreadable: 0,
+        }
     }
 
     pub(crate) fn commit(&mut self, batch: &Batch, node: usize) -> Commit {
@@ -72,7 +76,7 @@ impl Database {
     fn insert(&mut self, batch: &Batch, new: &NewDelivery, node: usize) -> bool {
         let event = self.events.len() - 1;
         let handling = self.events[event].event.content.handling.clone();
-        let subscription = self.subscription_of(new.target.uid);
+        let subscription = self.subscription_of(new.subscription);
         let lane = handling.ordering_key.clone().map(|key| (subscription, key));
         let is_parked = lane.as_ref().is_some_and(|lane| self.in_lane(lane).next().is_some());
         let is_claimed = new.claimed && !is_parked;

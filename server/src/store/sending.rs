@@ -1,4 +1,4 @@
-//! What an attempt needs beside its delivery: the event with its data, and the subscription with its secrets.
+//! What attempts need beside their deliveries: events with their data, and subscriptions with their secrets.
 //!
 //! Rows are written by us, and retention spares what is pending; so one that is missing or does not say what it should is a defect, and
 //! will be the same at the next claim. Whose it is is told the cause, and ends with it. The others must not suffer for it.
@@ -8,17 +8,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, prelude::Uuid};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, prelude::Uuid};
 
-use crate::{
-    domain::{claim::Target, event::Event, id::SubscriptionUid, secret::SecretSet},
-    store::{
-        Error,
-        entity::{events, payloads, subscription_secrets, subscriptions},
-        keyring::Keyring,
-        rows,
-    },
+use super::{
+    Error,
+    entity::{events, payloads, subscription_secrets, subscriptions},
+    keyring::Keyring,
+    rows,
 };
+use crate::domain::{claim::Target, event::Event, id::SubscriptionUid, secret::SecretSet};
 
 /// Why nobody will ever be able to send a delivery.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -38,14 +36,14 @@ pub(super) struct Contents {
 impl Contents {
     /// Reads what deliveries of these events to these subscriptions need.
     pub(super) async fn read(
-        transaction: &DatabaseTransaction,
+        connection: &impl ConnectionTrait,
         keyring: &Keyring,
         event_ids: impl Iterator<Item = Uuid>,
         subscriptions: impl Iterator<Item = Uuid>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            events: events_of(transaction, once_each(event_ids)).await?,
-            targets: targets_of(transaction, keyring, once_each(subscriptions)).await?,
+            events: events(connection, event_ids).await?,
+            targets: targets(connection, keyring, subscriptions, Condition::all()).await?,
         })
     }
 
@@ -75,14 +73,16 @@ impl From<Error> for Unreadable {
     }
 }
 
-async fn events_of(
-    transaction: &DatabaseTransaction,
-    ids: Vec<Uuid>,
+/// These events, with their data.
+pub(super) async fn events(
+    connection: &impl ConnectionTrait,
+    ids: impl Iterator<Item = Uuid>,
 ) -> Result<HashMap<Uuid, Result<Arc<Event>, Unreadable>>, Error> {
+    let ids = once_each(ids);
     let rows =
-        events::Entity::find().filter(events::Column::Id.is_in(ids.iter().copied())).all(transaction).await?;
+        events::Entity::find().filter(events::Column::Id.is_in(ids.iter().copied())).all(connection).await?;
     let payloads =
-        payloads::Entity::find().filter(payloads::Column::EventId.is_in(ids)).all(transaction).await?;
+        payloads::Entity::find().filter(payloads::Column::EventId.is_in(ids)).all(connection).await?;
     let mut data: HashMap<_, _> = payloads.into_iter().map(|row| (row.event_id, row.data)).collect();
     let read = |row: events::Model| {
         let (id, data) = (row.id, data.remove(&row.id));
@@ -92,18 +92,22 @@ async fn events_of(
     Ok(rows.into_iter().map(read).collect())
 }
 
-async fn targets_of(
-    transaction: &DatabaseTransaction,
+/// Those of these subscriptions that meet a condition.
+pub(super) async fn targets(
+    connection: &impl ConnectionTrait,
     keyring: &Keyring,
-    uids: Vec<Uuid>,
+    uids: impl Iterator<Item = Uuid>,
+    condition: Condition,
 ) -> Result<HashMap<Uuid, Result<Arc<Target>, Unreadable>>, Error> {
+    let uids = once_each(uids);
     let rows = subscriptions::Entity::find()
         .filter(subscriptions::Column::Uid.is_in(uids.iter().copied()))
-        .all(transaction)
+        .filter(condition)
+        .all(connection)
         .await?;
     let secrets = subscription_secrets::Entity::find()
         .filter(subscription_secrets::Column::SubscriptionUid.is_in(uids))
-        .all(transaction)
+        .all(connection)
         .await?;
     let mut secrets = rows::secrets(secrets, keyring);
     let read = |row: subscriptions::Model| {

@@ -1,0 +1,217 @@
+//! Gives the deliveries of an event that very many subscriptions want, part by part.
+//!
+//! Such an event is committed with its first deliveries and with the names of all the other subscriptions that were matched: from then
+//! on it is owed to them, whatever becomes of this node. The names are stored in parts of some hundred ([`FanOuts`]). Here a part after
+//! the other becomes deliveries, each in a transaction of its own, which deletes the part at the same time.
+//!
+//! - **One event must not hold up others.** Between two parts there is a pause as long as a part takes, in which waiting publishes go
+//!   first, and tenants take turns.
+//! - **A lease is a due date here as well.** Whoever takes a part pushes its due date behind a lease. If that runs out, any node takes
+//!   the part over. Whoever comes too late finds no part to delete, and inserts nothing.
+//! - **A subscription is looked at again** when its delivery is made. One that was paused meanwhile waits, and what was made for one that
+//!   was deleted or disabled is cancelled with that reason, like everything that waits for such a one.
+//!
+//! The node that has published is told at once; others look now and then for what it may have left.
+
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, Notify},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    AT_ONCE, Entry, JournalError, NewDelivery, NoRoom, Outlet,
+    hand_over::{self, Due, HandOver},
+};
+use crate::{
+    clock::SharedClock,
+    domain::{
+        claim::Target,
+        event::Event,
+        id::{DeliveryId, EventId, SubscriptionUid, TenantId},
+        timestamp::Timestamp,
+    },
+};
+
+/// For how long a part belongs to who has taken it. It takes some milliseconds.
+const LEASE: Duration = Duration::from_secs(10);
+/// How often to look for parts that nobody has told of.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How long to wait after a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Where parts are kept.
+pub trait FanOuts: Send + Sync + 'static {
+    /// Takes over the first part that is due of the first tenant that has any and comes `after` the given one.
+    fn take_part(
+        &self,
+        after: Option<&TenantId>,
+        now: Timestamp,
+        leased_until: Timestamp,
+    ) -> impl Future<Output = Result<Option<Part>, JournalError>> + Send;
+
+    /// Turns a part into deliveries, in one transaction. Does nothing if that was done already, and says so.
+    fn finish_part(
+        &self,
+        part: &Part,
+        deliveries: &PartDeliveries,
+    ) -> impl Future<Output = Result<Finish, JournalError>> + Send;
+}
+
+/// Some of the subscriptions that an event is owed to.
+#[derive(Debug)]
+pub struct Part {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Which part of its fan-out, from 0.
+    pub number: u32,
+    /// The subscriptions, as they are now.
+    pub recipients: Vec<Recipient>,
+}
+
+/// One subscription that an event is owed to.
+#[derive(Debug)]
+pub enum Recipient {
+    /// It wants deliveries.
+    Open(Arc<Target>),
+    /// It is paused, or has ended: whatever is made for it has to wait.
+    Closed(SubscriptionUid),
+}
+
+/// The deliveries of one part.
+#[derive(Debug)]
+pub struct PartDeliveries {
+    /// The event, with one delivery for each recipient.
+    pub entry: Entry,
+    /// When a delivery is due that is neither claimed nor put off.
+    pub due_at: Timestamp,
+    /// When a delivery is due again that is claimed.
+    pub leased_until: Timestamp,
+}
+
+/// What became of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// Its deliveries are there.
+    Done,
+    /// They were there before.
+    DoneBefore,
+}
+
+/// A part that is due and that nobody has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverduePart {
+    /// The event.
+    pub event: EventId,
+    /// Which part of its fan-out.
+    pub number: u32,
+    /// Since when it is due.
+    pub since: Timestamp,
+}
+
+/// Makes the deliveries of parts.
+pub struct FanOut<J, O> {
+    journal: J,
+    outlet: O,
+    clock: SharedClock,
+    /// Told when there is a part.
+    told: Arc<Notify>,
+    /// Whose turn was the last one.
+    last: Mutex<Option<TenantId>>,
+}
+
+impl<J: FanOuts, O: Outlet> FanOut<J, O> {
+    /// Looks for parts in `journal` when it is `told`, and now and then.
+    pub fn new(journal: J, outlet: O, clock: SharedClock, told: Arc<Notify>) -> Self {
+        Self { journal, outlet, clock, told, last: Mutex::default() }
+    }
+
+    /// Makes the deliveries of the next part; returns how many, or `None` if no part is due.
+    pub async fn tick(&self) -> Result<Option<usize>, JournalError> {
+        let mut last = self.last.lock().await;
+        let Some(part) = self.take(last.as_ref()).await? else {
+            *last = None;
+            return Ok(None);
+        };
+        *last = Some(part.event.tenant.clone());
+        self.outlet.room().await;
+        let due = Due::from(self.clock.now(), &self.outlet);
+        let HandOver { deliveries, reserved } = self.hand_over(&part, due);
+        let entry =
+            Entry { event: Arc::clone(&part.event), fingerprint: None, deliveries, later: Vec::new() };
+        let step = PartDeliveries { entry, due_at: due.at, leased_until: due.leased_until };
+        match self.journal.finish_part(&part, &step).await? {
+            Finish::Done => {
+                hand_over::start(&self.outlet, &step.entry, reserved, &HashSet::new(), due);
+                Ok(Some(step.entry.deliveries.len()))
+            }
+            Finish::DoneBefore => {
+                let event = &part.event;
+                tracing::warn!(event.id = %event.id, part = part.number, "a part of a fan-out was taken over by another node");
+                Ok(Some(0))
+            }
+        }
+    }
+
+    /// Takes the next tenant's part, after the last tenant's the first one's.
+    async fn take(&self, last: Option<&TenantId>) -> Result<Option<Part>, JournalError> {
+        let now = self.clock.now();
+        match self.journal.take_part(last, now, now + LEASE).await? {
+            None if last.is_some() => self.journal.take_part(None, now, now + LEASE).await,
+            part => Ok(part),
+        }
+    }
+
+    /// The deliveries of a part. Their ids are of the time of their event, like those that were committed with it.
+    fn hand_over(&self, part: &Part, due: Due) -> HandOver<O::Permit> {
+        let event = &part.event;
+        let put_off = event.content.handling.put_off(due.at).is_some();
+        let mut made = HandOver::default();
+        let first = (part.number as usize + 1) * AT_ONCE;
+        for (nth, recipient) in (first..).zip(&part.recipients) {
+            let id = DeliveryId::nth(event.created_at, nth);
+            match recipient {
+                Recipient::Open(target) => {
+                    let room = if put_off { Err(NoRoom::Taken) } else { self.outlet.reserve(target) };
+                    made.add(id, target, room);
+                }
+                Recipient::Closed(subscription) => {
+                    let subscription = *subscription;
+                    made.deliveries.push(NewDelivery { id, subscription, claimed: false, paused: true });
+                }
+            }
+        }
+        made
+    }
+
+    /// Makes deliveries until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let begun = Instant::now();
+            let pause = match self.tick().await {
+                Ok(Some(deliveries)) => {
+                    tracing::debug!(deliveries, "made a part of a fan-out");
+                    begun.elapsed()
+                }
+                Ok(None) => {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = self.told.notified() => {}
+                        () = tokio::time::sleep(INTERVAL) => {}
+                    }
+                    Duration::ZERO
+                }
+                Err(cause) => {
+                    tracing::error!(cause = &cause as &dyn std::error::Error, "a fan-out could not go on");
+                    AFTER_FAILURE
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}

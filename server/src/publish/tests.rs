@@ -1,0 +1,268 @@
+//! The writer, with a journal and an outlet that exist only in memory.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    clock::ManualClock,
+    domain::{
+        event::{Attributes, EventContent, Payload},
+        event_type::EventType,
+        handling::{Handling, OrderingKey},
+        id::SubscriptionId,
+        secret::SecretSet,
+        settings::Settings,
+        subscription::Pace,
+        target_url::TargetUrl,
+    },
+};
+
+const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
+
+/// Keeps what is committed.
+#[derive(Default)]
+struct Memory {
+    /// How many subscriptions each tenant has.
+    subscriptions: BTreeMap<TenantId, usize>,
+    /// Somebody changes the subscriptions of this tenant whenever nobody looks.
+    restless: Option<TenantId>,
+    version: AtomicI64,
+    reads: AtomicUsize,
+    commits: Mutex<Vec<Vec<Stored>>>,
+}
+
+impl Memory {
+    fn version_of(&self, tenant: &TenantId) -> i64 {
+        if self.restless.as_ref() == Some(tenant) { self.version.load(Ordering::SeqCst) } else { 0 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stored {
+    tenant: String,
+    data: String,
+    deliveries: usize,
+    parts: Vec<usize>,
+}
+
+#[derive(Clone)]
+struct Shared(Arc<Memory>);
+
+impl Journal for Shared {
+    async fn interests(&self, tenant: &TenantId) -> Result<Interests, JournalError> {
+        let memory = &self.0;
+        memory.reads.fetch_add(1, Ordering::SeqCst);
+        let version = memory.version_of(tenant);
+        if memory.restless.as_ref() == Some(tenant) {
+            memory.version.fetch_add(1, Ordering::SeqCst);
+        }
+        let count = memory.subscriptions.get(tenant).copied().unwrap_or_default();
+        let subscriptions = (0..count).map(|number| interest(tenant, number)).collect();
+        Ok(Interests { version: Some(version), subscriptions, unreadable: 0 })
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Commit, JournalError> {
+        let memory = &self.0;
+        let stale: Vec<_> = batch
+            .versions
+            .iter()
+            .filter(|(tenant, version)| *version != Some(memory.version_of(tenant)))
+            .map(|(tenant, _)| tenant.clone())
+            .collect();
+        if !stale.is_empty() {
+            return Ok(Commit::Stale(stale));
+        }
+        let stored = |entry: &Entry| Stored {
+            tenant: entry.event.tenant.to_string(),
+            data: String::from_utf8(entry.event.content.payload.data.to_vec()).unwrap(),
+            deliveries: entry.deliveries.len(),
+            parts: entry.later.iter().map(Vec::len).collect(),
+        };
+        memory.commits.lock().unwrap().push(batch.entries.iter().map(stored).collect());
+        Ok(Commit::Done { fates: vec![Fate::Stored; batch.entries.len()], parked: HashSet::new() })
+    }
+}
+
+/// Has no room, ever.
+struct Full;
+
+impl Outlet for Full {
+    type Permit = ();
+
+    fn lease(&self) -> Duration {
+        Duration::from_mins(1)
+    }
+
+    async fn room(&self) {}
+
+    fn reserve(&self, _: &Arc<Target>) -> Result<(), NoRoom> {
+        Err(NoRoom::Taken)
+    }
+
+    fn start(&self, (): (), _: Claim) {}
+
+    fn wake(&self) {}
+
+    fn wake_at(&self, _: Timestamp) {}
+}
+
+fn tenant(id: &str) -> TenantId {
+    TenantId::parse(id).unwrap()
+}
+
+fn interest(tenant: &TenantId, number: usize) -> Interest {
+    let uid = SubscriptionUid::nth(NOW, number);
+    let target = Target {
+        uid,
+        tenant: tenant.clone(),
+        id: SubscriptionId::from(uid),
+        url: TargetUrl::parse("https://example.com/hook").unwrap(),
+        secrets: SecretSet::newest_first(Vec::new()),
+        pace: Pace::default(),
+        recovered_at: None,
+        revision: 1,
+        settings: Some(Settings::plain()),
+    };
+    Interest { target: Arc::new(target), filter: Filter::parse(&["**"]).unwrap(), paused: false }
+}
+
+fn an_event(tenant: &TenantId, data: &str) -> NewEvent {
+    NewEvent {
+        tenant: tenant.clone(),
+        request_id: None,
+        content: EventContent {
+            event_type: EventType::parse("order.created").unwrap(),
+            source: String::new(),
+            subject: String::new(),
+            time: None,
+            payload: Payload {
+                data: Bytes::copy_from_slice(data.as_bytes()),
+                content_type: "text/plain".to_owned(),
+            },
+            attributes: Attributes::default(),
+            handling: Handling::default(),
+        },
+        trace: None,
+    }
+}
+
+/// Publishes events that are all in line before the writer looks. Returns how many deliveries each has, and whether there is something
+/// to fan out.
+async fn publish(memory: &Arc<Memory>, events: Vec<NewEvent>) -> (Vec<u32>, bool) {
+    let told = Arc::new(Notify::new());
+    let clock = Arc::new(ManualClock::at(NOW));
+    let (publisher, writer) =
+        Publisher::new(Shared(Arc::clone(memory)), Full, clock, Metrics::default(), Arc::clone(&told));
+    let mut submitted = Vec::new();
+    for event in events {
+        submitted.push(publisher.submit(event, Route::Matching).await.unwrap());
+    }
+    let stop = tokio_util::sync::CancellationToken::new();
+    stop.cancel();
+    writer.run(stop).await;
+    let mut counts = Vec::new();
+    for submitted in submitted {
+        counts.push(submitted.published().await.unwrap().delivery_count);
+    }
+    let is_told = tokio::time::timeout(Duration::ZERO, told.notified()).await.is_ok();
+    (counts, is_told)
+}
+
+fn memory(subscriptions: &[(&TenantId, usize)]) -> Memory {
+    let subscriptions = subscriptions.iter().map(|(tenant, count)| ((*tenant).clone(), *count)).collect();
+    Memory { subscriptions, ..Memory::default() }
+}
+
+fn commits(memory: &Memory) -> Vec<Vec<Stored>> {
+    memory.commits.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_tenant_that_changes_all_the_time_holds_nobody_up() {
+    let (restless, calm) = (tenant("restless"), tenant("calm"));
+    let memory = Memory { restless: Some(restless.clone()), ..memory(&[(&restless, 3), (&calm, 2)]) };
+    let memory = Arc::new(memory);
+    let events = || vec![an_event(&restless, "a"), an_event(&calm, "b")];
+    assert_eq!(publish(&memory, events()).await, (vec![3, 2], false));
+    assert_eq!(memory.reads.load(Ordering::SeqCst), 2, "what is read after an event came in is good for it");
+
+    // What the writer knows of it is out of date whenever it looks.
+    let told = Arc::new(Notify::new());
+    let clock = Arc::new(ManualClock::at(NOW));
+    let (publisher, writer) =
+        Publisher::new(Shared(Arc::clone(&memory)), Full, clock, Metrics::default(), told);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = async {
+        for _ in 0..10 {
+            let (one, other) = tokio::join!(
+                publisher.publish(an_event(&restless, "c"), Route::Matching),
+                publisher.publish(an_event(&calm, "d"), Route::Matching)
+            );
+            assert_eq!((one.unwrap().delivery_count, other.unwrap().delivery_count), (3, 2));
+        }
+        stop.cancel();
+    };
+    tokio::join!(writer.run(stop.clone()), running);
+    assert_eq!(
+        memory.reads.load(Ordering::SeqCst),
+        2 + 11,
+        "once for each commit, and once for the other tenant"
+    );
+}
+
+#[tokio::test]
+async fn a_transaction_is_bounded_in_deliveries_and_the_rest_goes_into_the_next() {
+    let (big, small) = (tenant("big"), tenant("small"));
+    let memory = Arc::new(memory(&[(&big, 450), (&small, 1)]));
+    let mut events: Vec<_> = (0..9).map(|number| an_event(&big, &format!("b{number}"))).collect();
+    events.extend((0..4).map(|number| an_event(&small, &format!("s{number}"))));
+    let (counts, is_told) = publish(&memory, events).await;
+    assert_eq!(counts, [[450; 9].as_slice(), &[1; 4]].concat());
+    assert!(!is_told);
+    let commits = commits(&memory);
+    let names: Vec<Vec<_>> =
+        commits.iter().map(|batch| batch.iter().map(|stored| stored.data.as_str()).collect()).collect();
+    assert_eq!(
+        names,
+        [vec!["b0", "s0", "b1", "s1", "b2", "s2", "b3", "s3", "b4"], vec!["b5", "b6", "b7", "b8"],]
+    );
+}
+
+#[tokio::test]
+async fn a_big_event_is_committed_with_its_first_deliveries_and_the_rest_in_parts() {
+    let big = tenant("big");
+    let memory = Arc::new(memory(&[(&big, 1_234)]));
+    assert_eq!(publish(&memory, vec![an_event(&big, "e")]).await, (vec![1_234], true));
+    let stored = commits(&memory).concat().remove(0);
+    assert_eq!((stored.deliveries, stored.parts), (500, vec![500, 234]));
+}
+
+#[tokio::test]
+async fn an_event_that_everybody_gets_at_once_leaves_nothing_to_fan_out() {
+    let big = tenant("big");
+    let memory = Arc::new(memory(&[(&big, 500)]));
+    assert_eq!(publish(&memory, vec![an_event(&big, "e")]).await, (vec![500], false));
+    let stored = commits(&memory).concat().remove(0);
+    assert_eq!((stored.deliveries, stored.parts), (500, vec![]));
+}
+
+#[tokio::test]
+async fn an_event_with_an_ordering_key_enters_all_its_lanes_at_once() {
+    let big = tenant("big");
+    let memory = Arc::new(memory(&[(&big, 1_234)]));
+    let mut keyed = an_event(&big, "e");
+    keyed.content.handling.ordering_key = Some(OrderingKey::parse("k".to_owned()).unwrap());
+    assert_eq!(publish(&memory, vec![keyed, an_event(&big, "f")]).await, (vec![1_234, 1_234], true));
+    let stored = commits(&memory).concat();
+    assert_eq!((stored[0].deliveries, stored[0].parts.len()), (1_234, 0));
+    assert_eq!((stored[1].deliveries, stored[1].parts.len()), (500, 2));
+}
