@@ -149,6 +149,7 @@ impl Store {
         // Whatever cannot be closed now is closed when the process ends.
         let _ = self.connections.reader.close().await;
         let _ = self.connections.writer.close().await;
+        let _ = self.connections.looker.close().await;
     }
 
     /// Refuses a database that other keys have been used with: it may hold secrets that we could not read.

@@ -99,6 +99,9 @@ pub(super) struct Connections {
     pub(super) writer: DatabaseConnection,
     /// For everything that only looks.
     pub(super) reader: DatabaseConnection,
+    /// For claims, which look at much before they change anything. On SQLite it is none of the others: writing must not wait for it, nor it for
+    /// listings.
+    pub(super) looker: DatabaseConnection,
 }
 
 impl Connections {
@@ -107,14 +110,16 @@ impl Connections {
         if url.starts_with("sqlite:") {
             let writer = Database::connect(sqlite(&url, 1)).await?;
             let reader = Database::connect(sqlite(&url, SQLITE_READERS)).await?;
-            Ok(Self { writer, reader })
+            let looker = Database::connect(sqlite(&url, 1)).await?;
+            Ok(Self { writer, reader, looker })
         } else {
             // Apart, so that slow listings cannot keep events from being taken in and delivered.
             let readers = (config.max_connections / 2).max(1);
             let writers = config.max_connections - readers;
             let writer = Database::connect(postgres(&url, writers, PATIENCE, &INDEX_WORK_ONLY)).await?;
             let reader = Database::connect(postgres(&url, readers, PATIENCE, &[])).await?;
-            Ok(Self { writer, reader })
+            let looker = writer.clone();
+            Ok(Self { writer, reader, looker })
         }
     }
 

@@ -1,21 +1,20 @@
 //! Takes due deliveries over.
 //!
-//! One statement: find the subscriptions that are [open](super::open), take the most overdue of each as far as it has room, round by
+//! Find the subscriptions that are [open](super::open), take the most overdue of each as far as it has room, round by
 //! round until the node has none (an attempt that is under way counts as a round that the subscription has had), tenants taking turns
 //! in the same way, and push their due date behind the lease. Who is blocked or limited to a rate is looked at before ([`health`]).
 //!
 //! The most overdue of a subscription are found level by level of their priority, each a range of the index, and put in one order
 //! by their due dates with the handicap of their level. What waits for an earlier delivery of its lane is never due.
 //!
+//! On PostgreSQL that is one statement ([`postgres`]). On SQLite it is two, as there whoever writes keeps all others from writing ([`sqlite`]).
+//!
 //! What has expired, and what [nobody can read](crate::store::sending), is ended instead of returned, and takes nobody's turn: neither a
 //! probe's nor one that a rate allows.
 
-use sea_orm::{DbBackend, FromQueryResult, Statement, prelude::Uuid};
+use sea_orm::{DbBackend, FromQueryResult, prelude::Uuid};
 
-use super::{
-    health::{self, Admitted},
-    open::{Open, Window},
-};
+use super::{health, open::Window};
 use crate::{
     dispatch::{Ask, Claimed, Settled},
     domain::{
@@ -32,6 +31,9 @@ use crate::{
         sending::{Contents, Unreadable},
     },
 };
+
+mod postgres;
+mod sqlite;
 
 /// The end of what was taken over at `$1` and cannot be read. There was no attempt, so none counts.
 const UNREADABLE: Ending = Ending {
@@ -93,7 +95,7 @@ impl Store {
     async fn take_due(&self, ask: &Ask) -> Result<Sorted, Error> {
         let begin = self.claimed_up_to();
         let mut throttled = Vec::new();
-        let mut window = Window::after(&self.connections.writer, begin).await?;
+        let mut window = Window::after(&self.connections.looker, begin).await?;
         loop {
             let mut sorted = self.take_due_of(ask, window).await?;
             throttled.append(&mut sorted.throttled);
@@ -105,16 +107,33 @@ impl Store {
             if is_over || !sorted.is_empty() {
                 return Ok(Sorted { throttled, ..sorted });
             }
-            window = Window::after(&self.connections.writer, next).await?;
+            window = Window::after(&self.connections.looker, next).await?;
         }
     }
 
     async fn take_due_of(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
+        let on_sqlite = self.connections.backend() == DbBackend::Sqlite;
+        let found =
+            if on_sqlite { Some(sqlite::look(&self.connections.looker, ask, window).await?) } else { None };
+        if let Some(found) = &found
+            && found.deliveries.is_empty()
+        {
+            return Ok(Sorted { throttled: found.admitted.throttled.clone(), ..Sorted::default() });
+        }
         let transaction = self.connections.begin().await?;
-        let mut admitted = health::admit(&transaction, ask, window).await?;
-        let statement = match self.connections.backend() {
-            DbBackend::Sqlite => sqlite(ask, window, &admitted),
-            _ => postgres(ask, window, &admitted),
+        let (statement, mut admitted) = match found {
+            Some(found) if found.admitted.is_nobody() => {
+                (sqlite::take(ask, found.deliveries), found.admitted)
+            }
+            // Who is special is decided on where nobody else can do so at this moment.
+            _ => {
+                let admitted = health::admit(&transaction, ask, window).await?;
+                let statement = match on_sqlite {
+                    true => sqlite::find_and_take(ask, window, &admitted),
+                    false => postgres::find_and_take(ask, window, &admitted),
+                };
+                (statement, admitted)
+            }
         };
         let taken = Taken::find_by_statement(statement).all(&transaction).await?;
         if taken.is_empty() {
@@ -164,76 +183,4 @@ fn claim(taken: Taken, contents: &Contents, leased_until: Timestamp) -> Result<C
         previous_span,
         probe: None,
     })
-}
-
-fn postgres(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
-    let Open { with, values } = Open::postgres(ask, window, admitted);
-    let sql = format!(
-        "WITH RECURSIVE {with},
-         due AS (
-             SELECT id FROM (
-                 SELECT ranked.id, ranked.turn_at, ranked.round, open.tenant_attempts,
-                     row_number() OVER (PARTITION BY open.tenant_id ORDER BY ranked.round, ranked.turn_at) AS turn
-                 FROM open CROSS JOIN LATERAL (
-                     SELECT id, turn_at, row_number() OVER (ORDER BY turn_at) + open.attempts AS round
-                     FROM (
-                         SELECT id, due_at + handicap AS turn_at FROM levels CROSS JOIN LATERAL (
-                             SELECT id, due_at FROM deliveries
-                             WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority
-                                 AND due_at <= $1
-                             ORDER BY due_at LIMIT open.room
-                         ) AS most_overdue
-                         ORDER BY turn_at LIMIT open.room
-                     ) AS first
-                 ) AS ranked
-             ) AS candidates
-             WHERE turn + tenant_attempts <= $6
-             ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4
-         ),
-         -- Rows that another node is claiming at this moment are left to it. Locking sees the latest version of a
-         -- row, so what was claimed since `due` was read is no longer due and drops out. (The sums hide the columns from
-         -- the planner, which would otherwise take the index of everything that is due.)
-         locked AS (
-             SELECT id FROM deliveries
-             WHERE id = ANY (ARRAY(SELECT id FROM due)) AND (state + 0) = 0 AND (due_at + 0) <= $1
-             FOR UPDATE SKIP LOCKED
-         )
-         UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
-         WHERE id = ANY (ARRAY(SELECT id FROM locked))
-         RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
-    );
-    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
-}
-
-/// SQLite has no `LATERAL`, no arrays, and no `LIMIT` that differs from row to row.
-fn sqlite(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
-    let Open { with, values } = Open::sqlite(ask, window, admitted);
-    let sql = format!(
-        "WITH RECURSIVE {with},
-         most_overdue AS (
-             SELECT d.id, d.due_at + handicap AS turn_at, open.*
-             FROM open CROSS JOIN levels CROSS JOIN deliveries AS d
-             WHERE d.id IN (
-                 SELECT id FROM deliveries
-                 WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority AND due_at <= $1
-                 ORDER BY due_at LIMIT $3
-             )
-         ),
-         ranked AS (
-             SELECT id, turn_at, tenant_id, tenant_attempts, attempts + room AS last_round,
-                 row_number() OVER (PARTITION BY uid ORDER BY turn_at) + attempts AS round
-             FROM most_overdue
-         ),
-         candidates AS (
-             SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY round, turn_at) AS turn
-             FROM ranked WHERE round <= last_round
-         )
-         UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
-         WHERE id IN (
-             SELECT id FROM candidates WHERE turn + tenant_attempts <= $6
-             ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4
-         )
-         RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
-    );
-    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }

@@ -38,6 +38,13 @@ pub(super) struct Admitted {
     specials: HashMap<Uuid, Special>,
 }
 
+impl Admitted {
+    /// Whether no special subscription is admitted.
+    pub(super) fn is_nobody(&self) -> bool {
+        self.specials.is_empty()
+    }
+}
+
 /// The row of a special subscription.
 #[derive(Debug, FromQueryResult)]
 struct Special {
@@ -78,13 +85,13 @@ impl Store {
 
 /// Finds and locks the special subscriptions that something may be claimed of.
 pub(super) async fn admit(
-    transaction: &DatabaseTransaction,
+    connection: &impl ConnectionTrait,
     ask: &Ask,
     window: Window,
 ) -> Result<Admitted, DbErr> {
-    let backend = transaction.get_database_backend();
+    let backend = connection.get_database_backend();
     let mut admitted = Admitted::default();
-    if !any_special(transaction, ask.now).await? {
+    if !any_special(connection, ask.now).await? {
         return Ok(admitted);
     }
     // Those that another node is deciding on at this moment are left to it.
@@ -103,7 +110,7 @@ pub(super) async fn admit(
     );
     let values = [ask.now.as_micros().into(), window.after.into(), window.until.into()];
     let statement = Statement::from_sql_and_values(backend, sql, values);
-    for special in Special::find_by_statement(statement).all(transaction).await? {
+    for special in Special::find_by_statement(statement).all(connection).await? {
         if let Some(until) = special.throttled_until.map(Timestamp::from_micros)
             && special.rate().is_some()
             && until > ask.now
@@ -125,18 +132,18 @@ pub(super) async fn admit(
 }
 
 /// Whether there is any subscription that is blocked until a time that has come, or that has a rate limit.
-async fn any_special(transaction: &DatabaseTransaction, now: Timestamp) -> Result<bool, DbErr> {
+async fn any_special(connection: &impl ConnectionTrait, now: Timestamp) -> Result<bool, DbErr> {
     const SQL: &str =
         "SELECT EXISTS (SELECT 1 FROM subscriptions WHERE blocked_until <= $1 AND disabled_at IS NULL)
             OR EXISTS (SELECT 1 FROM subscriptions WHERE rate_per_second IS NOT NULL) AS special";
-    let backend = transaction.get_database_backend();
+    let backend = connection.get_database_backend();
     let sql = match backend {
         DbBackend::Sqlite => SQL.to_owned(),
         // The claim puts lists of ours side by side, which only hashing keeps from being compared each with each.
         _ => format!("{SQL}, set_config('enable_hashjoin', 'on', true)"),
     };
     let statement = Statement::from_sql_and_values(backend, sql, [now.as_micros().into()]);
-    let row = transaction.query_one_raw(statement).await?;
+    let row = connection.query_one_raw(statement).await?;
     row.map_or(Ok(false), |row| row.try_get("", "special"))
 }
 

@@ -1,0 +1,92 @@
+//! The claim as SQLite takes it: it has no `LATERAL`, no arrays, and no `LIMIT` that differs from row to row.
+//!
+//! And it has one writer. Looking for what is due can take long where many subscriptions wait, so a claim looks without being that, and
+//! then only takes what it has found, if it still can.
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value, prelude::Uuid};
+
+use crate::{
+    dispatch::Ask,
+    store::queue::{
+        health::{self, Admitted},
+        open::{Open, Window},
+    },
+};
+
+/// What a claim could take over.
+pub(super) struct Found {
+    pub(super) deliveries: Vec<Uuid>,
+    pub(super) admitted: Admitted,
+}
+
+/// Finds what is due.
+pub(super) async fn look(looker: &impl ConnectionTrait, ask: &Ask, window: Window) -> Result<Found, DbErr> {
+    let admitted = health::admit(looker, ask, window).await?;
+    let (with, values) = candidates(ask, window, &admitted);
+    let sql = format!("{with} {FIRST}");
+    let rows = looker.query_all_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await?;
+    let deliveries = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>()?;
+    Ok(Found { deliveries, admitted })
+}
+
+/// Takes over what was found, as far as it is still due and its subscription open.
+pub(super) fn take(ask: &Ask, found: Vec<Uuid>) -> Statement {
+    let mut values: Vec<Value> = vec![ask.now.as_micros().into(), ask.leased_until.as_micros().into()];
+    let ids: Vec<_> = (1..=found.len()).map(|nth| format!("${}", values.len() + nth)).collect();
+    values.extend(found.into_iter().map(Value::from));
+    let sql = format!(
+        "UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
+         WHERE id IN ({}) AND state = 0 AND due_at <= $1
+             AND EXISTS (
+                 SELECT 1 FROM subscriptions
+                 WHERE uid = subscription_uid AND deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
+                     AND blocked_until IS NULL AND rate_per_second IS NULL
+             )
+         RETURNING {TAKEN}",
+        ids.join(", ")
+    );
+    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
+}
+
+/// Both at once.
+pub(super) fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
+    let (with, values) = candidates(ask, window, admitted);
+    let sql = format!(
+        "{with} UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2 WHERE id IN ({FIRST}) RETURNING {TAKEN}"
+    );
+    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
+}
+
+/// What is read of a delivery that is taken over.
+const TAKEN: &str = "id, event_id, subscription_uid, attempt_count, last_traceparent";
+
+/// Those of the candidates whose turn it is.
+const FIRST: &str = "SELECT id FROM candidates WHERE turn + tenant_attempts <= $6
+     ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4";
+
+/// The table `candidates`, and its parameters.
+fn candidates(ask: &Ask, window: Window, admitted: &Admitted) -> (String, Vec<Value>) {
+    let Open { with, values } = Open::sqlite(ask, window, admitted);
+    let with = format!(
+        "WITH RECURSIVE {with},
+         most_overdue AS (
+             SELECT d.id, d.due_at + handicap AS turn_at, open.*
+             FROM open CROSS JOIN levels CROSS JOIN deliveries AS d
+             WHERE d.id IN (
+                 SELECT id FROM deliveries
+                 WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority AND due_at <= $1
+                 ORDER BY due_at LIMIT $3
+             )
+         ),
+         ranked AS (
+             SELECT id, turn_at, tenant_id, tenant_attempts, attempts + room AS last_round,
+                 row_number() OVER (PARTITION BY uid ORDER BY turn_at) + attempts AS round
+             FROM most_overdue
+         ),
+         candidates AS (
+             SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY round, turn_at) AS turn
+             FROM ranked WHERE round <= last_round
+         )"
+    );
+    (with, values)
+}
