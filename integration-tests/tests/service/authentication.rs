@@ -313,7 +313,7 @@ async fn events_and_token_requests_go_through_the_proxy() {
     let app = TestApp::builder(postrider_integration_tests::Kind::Sqlite)
         .await
         .with(|config| {
-            config.sender.proxy = postrider_server::sender::ProxyUrl::new(format!("http://{address}"))
+            config.sender.proxy = postrider_server::sender::ProxyUrl::new(format!("http://{address}"));
         })
         .start()
         .await;

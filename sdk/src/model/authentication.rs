@@ -74,19 +74,16 @@ impl Authentication {
         Self::ClientCredentials(credentials)
     }
 
-    pub(crate) fn to_pb(&self) -> pb::Authentication {
+    pub(crate) fn into_pb(self) -> pb::Authentication {
         let method = match self {
-            Self::Basic { user, password } => Some(Method::Basic(pb::BasicAuthentication {
-                user: user.clone(),
-                password: password.expose().to_owned(),
-            })),
-            Self::Bearer { token } => {
-                Some(Method::Bearer(pb::BearerToken { token: token.expose().to_owned() }))
+            Self::Basic { user, password } => {
+                Some(Method::Basic(pb::BasicAuthentication { user, password: password.into_inner() }))
             }
+            Self::Bearer { token } => Some(Method::Bearer(pb::BearerToken { token: token.into_inner() })),
             Self::ApiKey { header, value } => {
-                Some(Method::ApiKey(pb::ApiKey { header: header.clone(), value: value.expose().to_owned() }))
+                Some(Method::ApiKey(pb::ApiKey { header, value: value.into_inner() }))
             }
-            Self::ClientCredentials(credentials) => Some(Method::ClientCredentials(credentials.to_pb())),
+            Self::ClientCredentials(credentials) => Some(Method::ClientCredentials(credentials.into_pb())),
             Self::Unrecognized => None,
         };
         pb::Authentication { method }
@@ -182,16 +179,16 @@ impl ClientCredentials {
         self
     }
 
-    fn to_pb(&self) -> pb::ClientCredentials {
+    fn into_pb(self) -> pb::ClientCredentials {
         let method =
             if self.in_body { ClientAuthenticationMethod::Body } else { ClientAuthenticationMethod::Header };
         pb::ClientCredentials {
-            token_url: self.token_url.clone(),
-            client_id: self.client_id.clone(),
-            client_secret: self.client_secret.expose().to_owned(),
-            scope: self.scope.clone(),
-            audience: self.audience.clone(),
-            extra_parameters: self.extra_parameters.clone().into_iter().collect(),
+            token_url: self.token_url,
+            client_id: self.client_id,
+            client_secret: self.client_secret.into_inner(),
+            scope: self.scope,
+            audience: self.audience,
+            extra_parameters: self.extra_parameters.into_iter().collect(),
             client_authentication: method.into(),
         }
     }

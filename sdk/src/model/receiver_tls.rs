@@ -66,13 +66,11 @@ impl ReceiverTls {
         self
     }
 
-    pub(crate) fn to_pb(&self) -> pb::ReceiverTls {
-        let client = self.client.as_ref();
-        pb::ReceiverTls {
-            client_certificate: client.map(|client| client.certificate.clone()).unwrap_or_default(),
-            client_key: client.map(|client| client.key.expose().to_owned()).unwrap_or_default(),
-            ca_certificates: self.ca_certificates.clone().unwrap_or_default(),
-        }
+    pub(crate) fn into_pb(self) -> pb::ReceiverTls {
+        let client = self.client.map(|client| (client.certificate, client.key.into_inner()));
+        let (client_certificate, client_key) = client.unwrap_or_default();
+        let ca_certificates = self.ca_certificates.unwrap_or_default();
+        pb::ReceiverTls { client_certificate, client_key, ca_certificates }
     }
 
     pub(crate) fn from_pb(tls: pb::ReceiverTls) -> Self {

@@ -22,6 +22,10 @@ impl Secret {
         Self(secret)
     }
 
+    pub(crate) fn into_inner(self) -> String {
+        self.0
+    }
+
     /// The secret itself.
     #[must_use]
     pub fn expose(&self) -> &str {

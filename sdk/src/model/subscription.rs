@@ -205,7 +205,7 @@ impl NewSubscription {
     /// let new = Subscription::to("https://example.com/hooks").retry_policy(twelve_times).timeout(Duration::from_secs(5));
     /// ```
     pub fn retry_policy(mut self, retry_policy: DeliveryRetryPolicy) -> Self {
-        self.message.retry_policy = Some(retry_policy.to_pb());
+        self.message.retry_policy = Some(retry_policy.into_pb());
         self
     }
 
@@ -223,7 +223,7 @@ impl NewSubscription {
     /// let new = Subscription::to("https://example.com/hooks").authentication(Authentication::bearer("s3cret"));
     /// ```
     pub fn authentication(mut self, authentication: Authentication) -> Self {
-        self.message.authentication = Some(authentication.to_pb());
+        self.message.authentication = Some(authentication.into_pb());
         self
     }
 
@@ -236,7 +236,7 @@ impl NewSubscription {
     /// let new = Subscription::to("https://hooks.internal/").tls(ReceiverTls::new().ca_certificates(authority_pem));
     /// ```
     pub fn tls(mut self, tls: ReceiverTls) -> Self {
-        self.message.tls = Some(tls.to_pb());
+        self.message.tls = Some(tls.into_pb());
         self
     }
 

@@ -71,7 +71,7 @@ impl UpdateSubscription {
 
     /// When failed attempts are repeated from now on; `None`: as the server is configured.
     pub fn retry_policy(mut self, retry_policy: impl Into<Option<DeliveryRetryPolicy>>) -> Self {
-        self.message.retry_policy = retry_policy.into().map(|policy| policy.to_pb());
+        self.message.retry_policy = retry_policy.into().map(DeliveryRetryPolicy::into_pb);
         self.change("retry_policy")
     }
 
@@ -84,14 +84,14 @@ impl UpdateSubscription {
     /// How the receiver is shown who is sending from now on; `None`: by the signature alone. A secret that was read masked and is
     /// sent back stays as it is.
     pub fn authentication(mut self, authentication: impl Into<Option<Authentication>>) -> Self {
-        self.message.authentication = authentication.into().map(|own| own.to_pb());
+        self.message.authentication = authentication.into().map(Authentication::into_pb);
         self.change("authentication")
     }
 
     /// With what certificates the receiver is spoken to from now on; `None`: as the server is configured. A key that was read
     /// masked and is sent back stays as it is.
     pub fn tls(mut self, tls: impl Into<Option<ReceiverTls>>) -> Self {
-        self.message.tls = tls.into().map(|own| own.to_pb());
+        self.message.tls = tls.into().map(ReceiverTls::into_pb);
         self.change("tls")
     }
 

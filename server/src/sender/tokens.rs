@@ -77,13 +77,12 @@ impl Holder {
             if let Some((_, cause)) = state.failed.as_ref().filter(|(until, _)| now < *until) {
                 return state.fallback(now).ok_or_else(|| Arc::clone(cause));
             }
-            match state.asking.as_ref().and_then(WeakShared::upgrade) {
-                Some(asking) => asking,
-                None => {
-                    let asking = Arc::clone(self).asking(now, ask());
-                    state.asking = asking.downgrade();
-                    asking
-                }
+            if let Some(asking) = state.asking.as_ref().and_then(WeakShared::upgrade) {
+                asking
+            } else {
+                let asking = Arc::clone(self).asking(now, ask());
+                state.asking = asking.downgrade();
+                asking
             }
         };
         asking.await
@@ -91,7 +90,8 @@ impl Holder {
 
     /// The receiver has answered 401 to an attempt that began at `now`: the token is asked for anew, at once unless it is new.
     pub(super) fn refused(&self, now: Timestamp) {
-        if let Some(held) = &mut self.state().token {
+        // One that began before had another token.
+        if let Some(held) = self.state().token.as_mut().filter(|held| now >= held.given_at) {
             let from = now.max(held.given_at + PATIENCE);
             (held.renewed_from, held.ends_at) = (held.renewed_from.min(from), held.ends_at.min(from));
         }
@@ -179,45 +179,55 @@ mod tests {
         }
     }
 
-    fn token(nth: usize) -> Result<String, String> {
-        Ok(format!("token-{nth}"))
+    fn token(nth: usize) -> String {
+        format!("token-{nth}")
     }
 
     #[tokio::test]
     async fn a_token_is_used_until_shortly_before_it_expires() {
         let fixture = Fixture::default();
-        assert_eq!(fixture.token(NOW, 3_600).await, token(1));
-        assert_eq!(fixture.token(NOW + 3_569 * SECOND, 60).await, token(1));
-        assert_eq!(fixture.token(NOW + 3_570 * SECOND, 60).await, token(2));
-        assert_eq!(fixture.token(NOW + (3_570 + 53) * SECOND, 60).await, token(2));
-        assert_eq!(fixture.token(NOW + (3_570 + 54) * SECOND, 60).await, token(3), "a tenth is left");
+        assert_eq!(fixture.token(NOW, 3_600).await.unwrap(), token(1));
+        assert_eq!(fixture.token(NOW + 3_569 * SECOND, 60).await.unwrap(), token(1));
+        assert_eq!(fixture.token(NOW + 3_570 * SECOND, 60).await.unwrap(), token(2));
+        assert_eq!(fixture.token(NOW + (3_570 + 53) * SECOND, 60).await.unwrap(), token(2));
+        assert_eq!(
+            fixture.token(NOW + (3_570 + 54) * SECOND, 60).await.unwrap(),
+            token(3),
+            "a tenth is left"
+        );
     }
 
     #[tokio::test]
     async fn while_none_can_be_had_the_one_that_lasts_is_used_and_the_endpoint_left_alone() {
         let fixture = Fixture::default();
-        assert_eq!(fixture.token(NOW, 100).await, token(1));
+        assert_eq!(fixture.token(NOW, 100).await.unwrap(), token(1));
         for second in [90, 91, 92] {
-            assert_eq!(fixture.token(NOW + second * SECOND, 0).await, token(1));
+            assert_eq!(fixture.token(NOW + second * SECOND, 0).await.unwrap(), token(1));
         }
         assert_eq!(fixture.asked.load(Ordering::Relaxed), 2);
         let late = fixture.token(NOW + 100 * SECOND, 0).await;
         assert_eq!(late.unwrap_err(), "failure 3");
         assert_eq!(fixture.token(NOW + 102 * SECOND, 100).await.unwrap_err(), "failure 3");
-        assert_eq!(fixture.token(NOW + 104 * SECOND, 100).await, token(4));
+        assert_eq!(fixture.token(NOW + 104 * SECOND, 100).await.unwrap(), token(4));
     }
 
     #[tokio::test]
     async fn a_token_that_is_refused_is_renewed_but_not_all_the_time() {
         let fixture = Fixture::default();
-        assert_eq!(fixture.token(NOW, 3_600).await, token(1));
+        assert_eq!(fixture.token(NOW, 3_600).await.unwrap(), token(1));
         fixture.holder.refused(NOW + 60 * SECOND);
-        assert_eq!(fixture.token(NOW + 60 * SECOND, 3_600).await, token(2));
+        assert_eq!(fixture.token(NOW + 60 * SECOND, 3_600).await.unwrap(), token(2));
         for second in [60, 61, 62] {
             fixture.holder.refused(NOW + second * SECOND);
-            assert_eq!(fixture.token(NOW + second * SECOND, 3_600).await, token(2));
+            assert_eq!(fixture.token(NOW + second * SECOND, 3_600).await.unwrap(), token(2));
         }
-        assert_eq!(fixture.token(NOW + 63 * SECOND, 3_600).await, token(3));
+        assert_eq!(fixture.token(NOW + 63 * SECOND, 3_600).await.unwrap(), token(3));
+        fixture.holder.refused(NOW + 62 * SECOND);
+        assert_eq!(
+            fixture.token(NOW + 66 * SECOND, 3_600).await.unwrap(),
+            token(3),
+            "that was said of the one before"
+        );
     }
 
     #[tokio::test]

@@ -68,7 +68,7 @@ async fn authentication_that_cannot_be_is_refused() {
     let extra = |name: &str| HashMap::from([(name.to_owned(), String::new())]);
     let nothing =
         pb::Subscription { authentication: Some(pb::Authentication::default()), ..a_subscription() };
-    for (field, subscription) in [
+    for (field, subscription) in vec![
         ("method", nothing),
         ("basic.user", basic("", "p")),
         ("basic.user", basic("a:b", "p")),
@@ -122,7 +122,7 @@ async fn certificates_that_cannot_be_are_refused() {
     let raw = app.raw();
     let ((certificate, key), (expired, its_key)) = (pair(2050), pair(2020));
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    for (field, subscription) in [
+    for (field, subscription) in vec![
         ("client_certificate", tls("hello", &key, "")),
         ("client_certificate", tls("", &key, "")),
         ("client_certificate", tls(garbage, &key, "")),
