@@ -1,9 +1,11 @@
 //! What is sent and what comes back. Every type can grow; none shows how it is written on the wire.
 
 mod attempt;
+mod authentication;
 mod delivery;
 mod event;
 mod priority;
+mod receiver_tls;
 mod retry_policy;
 mod secret;
 mod stored_event;
@@ -11,9 +13,11 @@ mod subscription;
 
 pub use self::{
     attempt::{Attempt, AttemptFailure, AttemptOutcome, Header},
+    authentication::{Authentication, ClientCredentials},
     delivery::{Delivery, DeliveryState, EndReason},
     event::Event,
     priority::Priority,
+    receiver_tls::{ClientCertificate, ReceiverTls},
     retry_policy::{DeliveryRetryPolicy, Pauses},
     secret::{RotatedSecret, Secret},
     stored_event::{Published, StoredEvent},

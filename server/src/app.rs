@@ -271,9 +271,10 @@ impl App {
         let parts = grpc::Parts {
             store: self.store.clone(),
             publisher,
-            clock: self.clock,
+            clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             limits: grpc::Limits {
+                clock: self.clock,
                 addresses: self.config.sender.address_policy(),
                 max_timeout: self.config.sender.max_timeout,
             },

@@ -31,8 +31,14 @@ const NOT_OURS: [&str; 2] = ["POSTRIDER_CONFIG", "POSTRIDER_TEST_CLOCK_OFFSET"];
 /// Kubernetes sets `POSTRIDER_SERVICE_HOST`, `POSTRIDER_PORT_50051_TCP` and the like where there is a Service of that name.
 const KUBERNETES: [&str; 2] = ["service", "port"];
 /// Keys that hold lists; in a variable their items are separated by commas.
-const LISTS: [&str; 5] =
-    ["auth.key_hashes", "grpc.web_origins", "retry.schedule", "secrets.keys", "sender.allowed_networks"];
+const LISTS: [&str; 6] = [
+    "auth.key_hashes",
+    "grpc.web_origins",
+    "retry.schedule",
+    "secrets.keys",
+    "sender.allowed_networks",
+    "sender.no_proxy",
+];
 
 /// The configuration of one server.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -411,11 +417,16 @@ mod tests {
             "[secrets]\nkeys = [\"hunter2\"]",
             "[database]\nurl = \"postgres://u:hunt/er2@h/d\"",
             "[database]\nurl = \"postgres://u:hunter2@h:port/d\"",
+            "[sender]\nproxy = \"http://u:hunter2@h:port\"",
         ] {
             let error = from_file(text).unwrap_err().to_string();
             assert!(!error.contains("hunt"), "{error}");
         }
-        let config = from_variables(&[("POSTRIDER_DATABASE_URL", "postgres://u:hunter2@h/d")]).unwrap();
+        let config = from_variables(&[
+            ("POSTRIDER_DATABASE_URL", "postgres://u:hunter2@h/d"),
+            ("POSTRIDER_SENDER_PROXY", "http://u:hunter2@h:3128"),
+        ])
+        .unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 

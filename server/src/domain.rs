@@ -13,17 +13,21 @@
 
 pub mod address;
 pub mod attempt;
+pub mod authentication;
 pub mod breaker;
 pub mod claim;
+pub mod client_credentials;
 pub mod concurrency;
 pub mod delivery;
 pub mod event;
 pub mod event_type;
 pub mod handling;
+pub mod hidden;
 pub mod id;
 pub mod invalid;
 pub mod page;
 pub mod rate_limit;
+pub mod receiver_tls;
 pub mod retry;
 pub mod secret;
 pub mod settings;

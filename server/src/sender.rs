@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   dispatch ── Claim ──> request (body, headers, signature) ──> client (hyper) ──> receiver
-//!                                                                  │  resolver: only allowed addresses
+//!                         credentials (who we are)                 │  resolver: only allowed addresses
 //!                                                                  │  phases: what took how long
 //!                                                                  │  meter: what it may cost
 //!   dispatch <─ Attempt ── Outcome + Response + Timings <── response │ failure
@@ -33,22 +33,31 @@ use crate::{
     },
 };
 
+mod authentication;
 mod build_error;
 mod client;
+mod clients;
 mod config;
+mod credentials;
 mod failure;
 mod meter;
 mod phases;
+mod proxy;
 mod request;
 mod resolver;
 mod response;
+mod route;
 mod signature;
 mod system_dns;
 mod tls;
+mod token_endpoint;
+mod tokens;
 
 pub use build_error::BuildError;
 pub use config::Config;
+use credentials::Credentials;
 use phases::Phases;
+pub use proxy::ProxyUrl;
 
 /// Sends over HTTP. Cheap to clone; all clones share their connections.
 #[derive(Debug, Clone)]
@@ -59,7 +68,8 @@ struct Inner {
     config: Config,
     policy: Arc<AddressPolicy>,
     user_agent: http::HeaderValue,
-    client: client::Client,
+    clients: clients::Clients,
+    credentials: Credentials,
 }
 
 impl HttpSender {
@@ -67,8 +77,10 @@ impl HttpSender {
     pub fn new(config: &Config) -> Result<Self, BuildError> {
         let policy = Arc::new(config.address_policy());
         let user_agent = http::HeaderValue::from_str(&config.user_agent)?;
-        let client = client::build(config, Arc::clone(&policy))?;
-        Ok(Self(Arc::new(Inner { config: config.clone(), policy, user_agent, client })))
+        let clients = clients::Clients::new(config, Arc::clone(&policy))?;
+        let credentials =
+            Credentials::new(Arc::clone(clients.shared()), Arc::clone(&policy), user_agent.clone());
+        Ok(Self(Arc::new(Inner { config: config.clone(), policy, user_agent, clients, credentials })))
     }
 
     async fn exchange(
@@ -80,21 +92,32 @@ impl HttpSender {
     ) -> (Outcome, Option<Response>) {
         let sender = &self.0;
         let target = &claim.target;
-        let deadline = Instant::now() + dispatch::Sender::timeout(self, target);
-        if target.settings.is_none() {
+        let timeout = dispatch::Sender::timeout(self, target);
+        let deadline = Instant::now() + timeout;
+        let Some(settings) = &target.settings else {
             return (
                 failed(Failure::Internal, "the subscription's settings cannot be decrypted".to_owned()),
                 None,
             );
-        }
+        };
         if let Err(refused) = sender.policy.check_url(&target.url) {
             return (failed(Failure::AddressRefused, refused.to_string()), None);
         }
-        let (headers, body) =
+        let client = match sender.clients.of(target, settings) {
+            Ok(client) => client,
+            Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
+        };
+        let (mut headers, body) =
             match request::build(&claim.event, &target.secrets, trace, now, &sender.user_agent) {
                 Ok(parts) => parts,
                 Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
             };
+        if let Some(own) = &settings.authentication {
+            match sender.credentials.header(own, target, now, timeout).await {
+                Ok((name, value)) => drop(headers.insert(name, value)),
+                Err(lack) => return (lack.into(), None),
+            }
+        }
         let mut request = client::Request::new(body.into());
         *request.method_mut() = Method::POST;
         match Uri::try_from(target.url.as_str()) {
@@ -103,7 +126,7 @@ impl HttpSender {
         }
         *request.headers_mut() = headers;
 
-        let exchange = phases.observe(meter::exchange(&sender.client, request));
+        let exchange = phases.observe(meter::exchange(&client, request));
         // Until all is read, the connection may be read from.
         let (answer, _under_way) = match timeout_at(deadline, exchange).await {
             Ok(Ok(answer)) => answer,
@@ -120,6 +143,9 @@ impl HttpSender {
             response::recorded_headers(answer.headers()),
         );
         let status = answer.status().as_u16();
+        if status == 401 && settings.authentication.is_some() {
+            sender.credentials.refused(target, now);
+        }
         let read = response::read_body(answer.into_body(), sender.config.max_response_bytes, deadline).await;
         // Other statuses have said what they had to say.
         let outcome = match outcome {

@@ -3,6 +3,7 @@
 use postrider_integration_tests::Raw;
 use postrider_proto::v1 as pb;
 
+mod authentication;
 mod events;
 mod lists;
 mod names;

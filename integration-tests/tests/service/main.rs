@@ -5,6 +5,7 @@
 mod asked;
 mod attempts;
 mod auth;
+mod authentication;
 mod bad_input;
 mod damaged;
 mod deliver;

@@ -5,7 +5,7 @@ use std::{cell::RefCell, io::Write};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_integration_tests::{Kind, Receiver, TestApp, an_event, on_both_databases};
 use postrider_proto::v1 as pb;
-use postrider_sdk::Secret;
+use postrider_sdk::{Secret, model::Authentication};
 use prost::Message;
 use sea_orm::{ConnectionTrait, Statement};
 use tonic::Response;
@@ -178,8 +178,9 @@ async fn the_log_holds_no_secret_and_no_payload() {
     let app = TestApp::start(Kind::Sqlite).await;
     let receiver = Receiver::answering([500]).await;
     let mut secrets = Needles::default();
-    let new =
-        postrider_sdk::Subscription::to(format!("{}?token=s3cret-query", receiver.url())).event_types(["**"]);
+    let new = postrider_sdk::Subscription::to(format!("{}?token=s3cret-query", receiver.url()))
+        .event_types(["**"])
+        .authentication(Authentication::bearer("s3cret-bearer"));
     let created = app.client.subscriptions().create(new).await.unwrap();
     secrets.add(&created.secret);
     secrets.add(&app.client.subscriptions().rotate_secret(&created.subscription.name).await.unwrap().secret);
@@ -195,6 +196,8 @@ async fn the_log_holds_no_secret_and_no_payload() {
     app.stop().await;
 
     let everything = LOG.take().unwrap();
+    assert!(requests.iter().all(|request| request.header("authorization") == "Bearer s3cret-bearer"));
+    secrets.0.push(b"s3cret-bearer".to_vec());
     assert!(!secrets.are_in(&everything), "at no level, of no crate");
     let ours: Vec<_> = String::from_utf8(everything)
         .unwrap()

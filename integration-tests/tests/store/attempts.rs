@@ -101,6 +101,7 @@ on_both_databases! {
             Failure::AddressRefused,
             Failure::Protocol,
             Failure::Internal,
+            Failure::Authentication,
         ];
         let claim = node.claimed(&node.subscribe("sub").await).await;
         let outcome = |failure| Outcome::Failed { failure, message: "it is broken".to_owned() };

@@ -5,9 +5,13 @@ use std::time::Duration;
 use postrider_integration_tests::{default_tenant, on_both_databases};
 use postrider_server::{
     domain::{
+        authentication::Authentication,
+        client_credentials::{ClientCredentials, SentIn, TokenUrl},
+        hidden::Hidden,
         id::{SubscriptionId, SubscriptionUid, TenantId},
         page::Page,
         rate_limit::RateLimit,
+        receiver_tls::{Identity, ReceiverTls},
         retry::{Growth, OwnRetry, Pauses},
         settings::Settings,
         subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec, SubscriptionState},
@@ -58,6 +62,19 @@ fn some_settings() -> Settings {
             max_age: Some(Duration::from_hours(3)),
         }),
         timeout: Some(Duration::from_millis(4_500)),
+        authentication: Some(Authentication::ClientCredentials(ClientCredentials {
+            token_url: TokenUrl::parse("https://id.example.com/token?a=b").unwrap(),
+            client_id: "me".to_owned(),
+            client_secret: Hidden::new("s3cret"),
+            scope: "a b".to_owned(),
+            audience: String::new(),
+            extra: [("resource".to_owned(), "ü".to_owned())].into(),
+            sent_in: SentIn::Body,
+        })),
+        tls: Some(ReceiverTls {
+            identity: Some(Identity { certificate: "a certificate".to_owned(), key: Hidden::new("a key") }),
+            authorities: None,
+        }),
     }
 }
 

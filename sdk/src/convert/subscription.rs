@@ -5,7 +5,10 @@ use postrider_proto::v1 as pb;
 use super::{required, time};
 use crate::{
     Result,
-    model::{DeliveryRetryPolicy, DisabledReason, Health, RateLimit, Subscription, SubscriptionState},
+    model::{
+        Authentication, DeliveryRetryPolicy, DisabledReason, Health, RateLimit, ReceiverTls, Subscription,
+        SubscriptionState,
+    },
 };
 
 pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Subscription> {
@@ -24,6 +27,8 @@ pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Sub
         max_in_flight: u32::try_from(subscription.max_in_flight).ok().filter(|most| *most > 0),
         retry_policy: subscription.retry_policy.map(DeliveryRetryPolicy::from_pb).transpose()?,
         timeout: time::duration(subscription.timeout, "timeout")?,
+        authentication: subscription.authentication.map(Authentication::from_pb),
+        tls: subscription.tls.map(ReceiverTls::from_pb),
         health: health(subscription.health.unwrap_or_default())?,
         paused_at: time::optional(subscription.pause_time, "pause_time")?,
         disabled_at: time::optional(subscription.disable_time, "disable_time")?,

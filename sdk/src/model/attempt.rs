@@ -89,6 +89,8 @@ pub enum AttemptFailure {
     Protocol,
     /// The server could not make the request; its log says more. Not held against the receiver.
     Internal,
+    /// The token endpoint of the subscription gave no token; nothing was sent to the receiver.
+    Authentication,
     /// A failure newer than this SDK, with its number.
     Unrecognized(i32),
 }

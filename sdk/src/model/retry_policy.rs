@@ -82,18 +82,18 @@ impl DeliveryRetryPolicy {
         Self { max_age: Some(max_age), ..self }
     }
 
-    pub(crate) fn to_pb(&self) -> pb::RetryPolicy {
-        let pauses = self.pauses.as_ref().map(|pauses| match pauses {
+    pub(crate) fn into_pb(self) -> pb::RetryPolicy {
+        let pauses = self.pauses.map(|pauses| match pauses {
             Pauses::Schedule(pauses) => {
-                let pauses = pauses.iter().copied().map(convert::time::duration_to_pb).collect();
+                let pauses = pauses.into_iter().map(convert::time::duration_to_pb).collect();
                 pb::retry_policy::Pauses::Schedule(pb::RetrySchedule { pauses })
             }
             Pauses::Exponential { initial, multiplier, max, max_attempts } => {
                 pb::retry_policy::Pauses::Exponential(pb::ExponentialBackoff {
-                    initial_pause: Some(convert::time::duration_to_pb(*initial)),
-                    multiplier: *multiplier,
+                    initial_pause: Some(convert::time::duration_to_pb(initial)),
+                    multiplier,
                     max_pause: max.map(convert::time::duration_to_pb),
-                    max_attempts: i32::try_from(*max_attempts).unwrap_or(i32::MAX),
+                    max_attempts: i32::try_from(max_attempts).unwrap_or(i32::MAX),
                 })
             }
         });

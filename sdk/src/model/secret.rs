@@ -1,10 +1,10 @@
-//! Signing secrets.
+//! Signing secrets, and those that receivers are shown.
 
 use std::fmt;
 
 use time::OffsetDateTime;
 
-/// A signing secret (`whsec_…`), to be handed to the receiver. It does not show itself in `Debug`.
+/// A signing secret (`whsec_…`), to be handed to the receiver, or one that a receiver is shown. It does not show itself in `Debug`.
 ///
 /// ```no_run
 /// # async fn example(client: postrider_sdk::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -20,6 +20,10 @@ pub struct Secret(String);
 impl Secret {
     pub(crate) fn new(secret: String) -> Self {
         Self(secret)
+    }
+
+    pub(crate) fn into_inner(self) -> String {
+        self.0
     }
 
     /// The secret itself.

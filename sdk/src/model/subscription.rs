@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
-use super::{DeliveryRetryPolicy, Secret, id_of};
+use super::{Authentication, DeliveryRetryPolicy, ReceiverTls, Secret, id_of};
 use crate::convert;
 
 /// Where a receiver wants events, and which ones.
@@ -30,6 +30,10 @@ pub struct Subscription {
     pub retry_policy: Option<DeliveryRetryPolicy>,
     /// How long an attempt may take, where that is other than the server is configured for.
     pub timeout: Option<Duration>,
+    /// How the receiver is shown who is sending, beside the signature; its secrets are masked.
+    pub authentication: Option<Authentication>,
+    /// With what certificates the receiver is spoken to, where they are others than the server is configured with.
+    pub tls: Option<ReceiverTls>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -201,13 +205,38 @@ impl NewSubscription {
     /// let new = Subscription::to("https://example.com/hooks").retry_policy(twelve_times).timeout(Duration::from_secs(5));
     /// ```
     pub fn retry_policy(mut self, retry_policy: DeliveryRetryPolicy) -> Self {
-        self.message.retry_policy = Some(retry_policy.to_pb());
+        self.message.retry_policy = Some(retry_policy.into_pb());
         self
     }
 
     /// How long an attempt may take, 1 second up to the server's `sender.max_timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.message.timeout = Some(convert::time::duration_to_pb(timeout));
+        self
+    }
+
+    /// How the receiver is shown who is sending, beside the signature.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::Authentication};
+    ///
+    /// let new = Subscription::to("https://example.com/hooks").authentication(Authentication::bearer("s3cret"));
+    /// ```
+    pub fn authentication(mut self, authentication: Authentication) -> Self {
+        self.message.authentication = Some(authentication.into_pb());
+        self
+    }
+
+    /// With what certificates the receiver is spoken to over TLS.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::ReceiverTls};
+    ///
+    /// # let authority_pem = "";
+    /// let new = Subscription::to("https://hooks.internal/").tls(ReceiverTls::new().ca_certificates(authority_pem));
+    /// ```
+    pub fn tls(mut self, tls: ReceiverTls) -> Self {
+        self.message.tls = Some(tls.into_pb());
         self
     }
 

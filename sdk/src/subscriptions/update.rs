@@ -9,7 +9,7 @@ use crate::{
     Client, Result, Subscription,
     client::Repeat,
     convert,
-    model::{DeliveryRetryPolicy, RateLimit},
+    model::{Authentication, DeliveryRetryPolicy, RateLimit, ReceiverTls},
 };
 
 /// A change of a subscription, made when it is awaited. Begun by
@@ -71,7 +71,7 @@ impl UpdateSubscription {
 
     /// When failed attempts are repeated from now on; `None`: as the server is configured.
     pub fn retry_policy(mut self, retry_policy: impl Into<Option<DeliveryRetryPolicy>>) -> Self {
-        self.message.retry_policy = retry_policy.into().map(|policy| policy.to_pb());
+        self.message.retry_policy = retry_policy.into().map(DeliveryRetryPolicy::into_pb);
         self.change("retry_policy")
     }
 
@@ -79,6 +79,20 @@ impl UpdateSubscription {
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.message.timeout = timeout.into().map(convert::time::duration_to_pb);
         self.change("timeout")
+    }
+
+    /// How the receiver is shown who is sending from now on; `None`: by the signature alone. A secret that was read masked and is
+    /// sent back stays as it is.
+    pub fn authentication(mut self, authentication: impl Into<Option<Authentication>>) -> Self {
+        self.message.authentication = authentication.into().map(Authentication::into_pb);
+        self.change("authentication")
+    }
+
+    /// With what certificates the receiver is spoken to from now on; `None`: as the server is configured. A key that was read
+    /// masked and is sent back stays as it is.
+    pub fn tls(mut self, tls: impl Into<Option<ReceiverTls>>) -> Self {
+        self.message.tls = tls.into().map(ReceiverTls::into_pb);
+        self.change("tls")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

@@ -66,6 +66,8 @@ pub enum Failure {
     AddressRefused,
     /// The connection broke or what came back was not HTTP.
     Protocol,
+    /// There was nothing to show the receiver who we are with: its token endpoint gave no token.
+    Authentication,
     /// We could not make the request: our defect, and not held against the receiver.
     Internal,
 }

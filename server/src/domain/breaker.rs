@@ -142,6 +142,7 @@ impl fmt::Display for Told<'_> {
             Failure::Tls => "the TLS handshake failed",
             Failure::AddressRefused => "the address is one that is not sent to",
             Failure::Protocol => "the connection broke or the answer was not HTTP",
+            Failure::Authentication => "there was no access token",
             Failure::Internal => "a defect of the server",
         })
     }

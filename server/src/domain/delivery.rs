@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_retry_that_would_come_at_the_greatest_age_ends_the_delivery_as_exhausted() {
         let now = Timestamp::from_micros(100_000_000);
-        let policy = RetryPolicy { max_age: Some(Duration::from_secs(60)), ..RetryPolicy::default() };
+        let policy = RetryPolicy { max_age: Some(Duration::from_mins(1)), ..RetryPolicy::default() };
         let rejected = Outcome::Rejected { status: 500, retry_after: None };
         let settled = |age| {
             let due_since = now.before(Duration::from_secs(age));

@@ -22,6 +22,8 @@ pub const DEFAULT_SCHEDULE: [Duration; 9] = [
 ];
 /// The most pauses of a schedule.
 const MAX_PAUSES: usize = 100;
+/// The most attempts: one more.
+const MAX_ATTEMPTS: u32 = 101;
 /// The longest pause: as long as payloads are kept.
 const MAX_PAUSE: Duration = Duration::from_hours(30 * 24);
 /// The most that a pause can grow by.
@@ -100,8 +102,8 @@ impl Pauses {
         if longest < first || longest > MAX_PAUSE {
             return Err(Invalid::new("max_pause", "must be at least `initial_pause` and at most 30 days"));
         }
-        if !(1..=MAX_PAUSES as u32 + 1).contains(&attempts) {
-            return Err(Invalid::new("max_attempts", format!("must be from 1 to {}", MAX_PAUSES + 1)));
+        if !(1..=MAX_ATTEMPTS).contains(&attempts) {
+            return Err(Invalid::new("max_attempts", format!("must be from 1 to {MAX_ATTEMPTS}")));
         }
         Ok(Self::Growing(growth))
     }
@@ -237,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_an_owner_sets_wins_and_the_rest_is_the_servers() {
-        let server = RetryPolicy { max_age: Some(Duration::from_secs(60)), ..RetryPolicy::default() };
+        let server = RetryPolicy { max_age: Some(Duration::from_mins(1)), ..RetryPolicy::default() };
         assert_eq!(*server.with(None), server);
         let pauses = Pauses::Listed(vec![Duration::from_secs(1)]);
         let own = server.with(Some(&OwnRetry { pauses: Some(pauses.clone()), max_age: None })).into_owned();

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{invalid::Invalid, retry::OwnRetry};
+use super::{authentication::Authentication, invalid::Invalid, receiver_tls::ReceiverTls, retry::OwnRetry};
 
 /// The shortest timeout that a subscription can have.
 pub const MIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,6 +26,12 @@ pub struct Settings {
     /// How long an exchange may take; as long as the server says if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// How the receiver is shown who we are, beside the signature; not at all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+    /// With what certificates the receiver is spoken to; with the server's if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ReceiverTls>,
 }
 
 impl Settings {
@@ -42,9 +48,14 @@ impl Settings {
         Arc::clone(&PLAIN)
     }
 
-    /// Checks what must be true between parts.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the parts of today do not conflict")]
+    /// Checks what must be true between parts, and of those that hold something of what was there before.
     pub fn check(&self) -> Result<(), Invalid> {
+        if let Some(authentication) = &self.authentication {
+            authentication.check().map_err(|invalid| invalid.within("authentication"))?;
+        }
+        if let Some(tls) = &self.tls {
+            tls.check().map_err(|invalid| invalid.within("tls"))?;
+        }
         Ok(())
     }
 

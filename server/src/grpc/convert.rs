@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::domain::{invalid::Invalid, timestamp::Timestamp};
 
+mod authentication;
 pub(super) mod delivery;
 mod duration;
 pub(super) mod event;
+mod receiver_tls;
 mod retry;
 pub(super) mod subscription;
 

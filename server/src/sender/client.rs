@@ -1,5 +1,5 @@
-//! The HTTP client: what it may do, and what a receiver can make it spend. It follows no redirects and knows no proxies, which would
-//! resolve names behind the guard's back; and it unpacks nothing, so that a small response cannot become a large one.
+//! HTTP clients: what they may do, and what a receiver can make it spend. They follow no redirects, which would
+//! resolve names behind the guard's back; and they unpack nothing, so that a small response cannot become a large one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,10 +12,14 @@ use hyper_util::{
 };
 
 use super::{
-    build_error::BuildError, config::Config, meter::MeteredConnector, phases::Connector,
-    resolver::GuardedResolver, tls,
+    config::Config,
+    meter::MeteredConnector,
+    phases::Connector,
+    proxy::{Exempt, Proxy},
+    resolver::GuardedResolver,
+    route::Route,
 };
-use crate::domain::address::AddressPolicy;
+use crate::domain::{address::AddressPolicy, invalid::Invalid};
 
 /// As many idle connections as there may be attempts under way, as many subscriptions may have one host; or bursts would open new ones
 /// each time.
@@ -41,39 +45,72 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 3;
 
 /// What opens connections.
-type Opener = Connector<HttpsConnector<MeteredConnector<HttpConnector<GuardedResolver>>>>;
-/// The client that all attempts of a node share. Cheap to clone.
+type Opener = Connector<HttpsConnector<MeteredConnector<Route>>>;
+/// What makes requests. Cheap to clone.
 pub(super) type Client = legacy::Client<Opener, Full<Bytes>>;
 pub(super) type Request = http::Request<Full<Bytes>>;
 pub(super) type Answer = http::Response<hyper::body::Incoming>;
 
-/// Makes the client.
-#[expect(clippy::disallowed_methods, reason = "this is the place")]
-pub(super) fn build(config: &Config, policy: Arc<AddressPolicy>) -> Result<Client, BuildError> {
-    let mut tcp = HttpConnector::new_with_resolver(GuardedResolver::new(policy));
+/// Makes clients. All of them look names up together, and count their connections together.
+#[derive(Debug)]
+pub(super) struct Maker {
+    metered: MeteredConnector<Route>,
+    connect_timeout: Duration,
+    max_response_bytes: usize,
+}
+
+impl Maker {
+    /// For clients that keep to the policy.
+    pub(super) fn new(config: &Config, policy: Arc<AddressPolicy>) -> Result<Self, Invalid> {
+        let resolver = GuardedResolver::new(Arc::clone(&policy));
+        let straight = tcp(resolver.clone());
+        let route = match Proxy::parse(&config.proxy)? {
+            None => Route::straight(straight),
+            Some(proxy) => {
+                let exempt = Exempt::parse(&config.no_proxy)?;
+                let to_proxy = tcp(GuardedResolver::new(Arc::new(AddressPolicy::everything())));
+                Route::through(proxy, exempt, straight, to_proxy, resolver, policy)
+            }
+        };
+        Ok(Self {
+            metered: MeteredConnector::new(route, MAX_HEAD_BYTES + config.max_response_bytes),
+            connect_timeout: config.connect_timeout,
+            max_response_bytes: config.max_response_bytes,
+        })
+    }
+
+    /// Makes a client.
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    pub(super) fn client(&self, tls: rustls::ClientConfig) -> Client {
+        let https = HttpsConnector::from((self.metered.clone(), tls));
+        // No more than we keep.
+        let stream_window = u32::try_from(self.max_response_bytes).unwrap_or(u32::MAX);
+        legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .http1_max_headers(MAX_HEADERS)
+            .http1_max_buf_size(MAX_HEAD_BYTES)
+            .http2_max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+            .http2_initial_stream_window_size(stream_window.max(MIN_STREAM_WINDOW_BYTES))
+            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .build(Connector::new(https, self.connect_timeout))
+    }
+}
+
+/// Opens TCP connections.
+fn tcp(resolver: GuardedResolver) -> HttpConnector<GuardedResolver> {
+    let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false); // TLS is begun on top of it.
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE));
     tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
     tcp.set_recv_buffer_size(Some(SOCKET_BUFFER_BYTES));
-    let metered = MeteredConnector::new(tcp, MAX_HEAD_BYTES + config.max_response_bytes);
-    let https = HttpsConnector::from((metered, tls::config(&config.extra_ca_file)?));
-    // No more than we keep.
-    let stream_window = u32::try_from(config.max_response_bytes).unwrap_or(u32::MAX);
-    Ok(legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .http1_max_headers(MAX_HEADERS)
-        .http1_max_buf_size(MAX_HEAD_BYTES)
-        .http2_max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
-        .http2_initial_stream_window_size(stream_window.max(MIN_STREAM_WINDOW_BYTES))
-        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .build(Connector::new(https, config.connect_timeout)))
+    tcp
 }
 
 #[cfg(test)]
@@ -81,7 +118,7 @@ mod tests {
     use std::io::Write;
 
     use super::{
-        super::{failure, phases::Stage},
+        super::{clients::Clients, failure, phases::Stage, proxy::ProxyUrl},
         *,
     };
     use crate::domain::attempt::Failure;
@@ -91,14 +128,20 @@ mod tests {
         let authority = rcgen::generate_simple_self_signed([]).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(authority.cert.pem().as_bytes()).unwrap();
-        let config = Config { extra_ca_file: file.path().to_owned(), ..Config::default() };
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://localhost:{}/?token=s3cret", listener.local_addr().unwrap().port());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let url = format!("http://localhost:{}/?token=s3cret", address.port());
 
-        let client = build(&config, Arc::default()).unwrap();
-        let error = client.get(url.parse().unwrap()).await.unwrap_err();
-        let (failure, message) = failure::explain(&error, Stage::Dns);
-        assert_eq!(failure, Failure::AddressRefused, "{message}");
-        assert!(message.contains("loopback") && !message.contains("s3cret"), "{message}");
+        // A proxy would be there for it.
+        for proxy in [String::new(), format!("http://{address}"), format!("socks5://{address}")] {
+            let proxy = ProxyUrl::new(proxy);
+            let config = Config { extra_ca_file: file.path().to_owned(), proxy, ..Config::default() };
+            let clients = Clients::new(&config, Arc::default()).unwrap();
+            let error = clients.shared().get(url.parse().unwrap()).await.unwrap_err();
+            let (failure, message) = failure::explain(&error, Stage::Dns);
+            assert_eq!(failure, Failure::AddressRefused, "{message}");
+            assert!(message.contains("loopback") && !message.contains("s3cret"), "{message}");
+            assert!(futures_util::poll!(Box::pin(listener.accept())).is_pending(), "nobody has connected");
+        }
     }
 }

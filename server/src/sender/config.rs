@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::proxy::{Exempt, Proxy, ProxyUrl};
 use crate::domain::{address::AddressPolicy, invalid::Invalid};
 
 /// The longest timeout: beyond it leases would be so long that a dead node's deliveries wait noticeably.
@@ -31,6 +32,10 @@ pub struct Config {
     pub allow_http: bool,
     /// Networks that may be sent to although they are internal: receivers that you host.
     pub allowed_networks: Vec<IpNet>,
+    /// A proxy that all requests go through: `http://user:password@host:port` or `socks5://…`. Empty: none.
+    pub proxy: ProxyUrl,
+    /// What is sent to without it: host names, with all below them, and networks.
+    pub no_proxy: Vec<String>,
     /// PEM file of certificate authorities that are trusted beside the system's. Empty: none.
     pub extra_ca_file: PathBuf,
     /// The `User-Agent` header.
@@ -46,6 +51,8 @@ impl Default for Config {
             max_response_bytes: 16 * 1024,
             allow_http: false,
             allowed_networks: Vec::new(),
+            proxy: ProxyUrl::default(),
+            no_proxy: Vec::new(),
             extra_ca_file: PathBuf::new(),
             user_agent: concat!("Postrider/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -76,6 +83,8 @@ impl Config {
             let reason = "must be text that fits in an HTTP header: visible characters and spaces";
             return Err(Invalid::new("sender.user_agent", reason));
         }
+        Proxy::parse(&self.proxy)?;
+        Exempt::parse(&self.no_proxy)?;
         Ok(())
     }
 
@@ -121,5 +130,7 @@ mod tests {
         assert_eq!(refused(|c| c.max_response_bytes = 2_000_000), "sender.max_response_bytes");
         assert_eq!(refused(|c| c.user_agent = "a\nb".to_owned()), "sender.user_agent");
         assert_eq!(refused(|c| c.user_agent = String::new()), "sender.user_agent");
+        assert_eq!(refused(|c| c.proxy = ProxyUrl::new("ftp://proxy")), "sender.proxy");
+        assert_eq!(refused(|c| c.no_proxy = vec!["a:1".to_owned()]), "sender.no_proxy[0]");
     }
 }

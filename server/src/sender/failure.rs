@@ -7,6 +7,7 @@ use hyper_util::client::legacy;
 use super::{
     phases::{ConnectTimeout, Stage},
     resolver::LookupError,
+    route::ProxyError,
 };
 use crate::domain::{address::Refused, attempt::Failure};
 
@@ -18,6 +19,13 @@ pub(super) fn explain(error: &legacy::Error, stage: Stage) -> (Failure, String) 
     if let Some(refused) = find::<Refused>(error) {
         return (Failure::AddressRefused, refused.to_string());
     }
+    if let Some(cause) = find::<ProxyError>(error) {
+        if is_timeout(error) {
+            return (Failure::Timeout, timed_out(stage));
+        }
+        let cause = innermost(cause).map_or_else(|| cause.to_string(), ToString::to_string);
+        return (Failure::Connect, format!("could not connect through the proxy: {}", tidy(&cause)));
+    }
     let failure = if find::<LookupError>(error).is_some() {
         Failure::Dns
     } else if is_timeout(error) {
@@ -28,7 +36,7 @@ pub(super) fn explain(error: &legacy::Error, stage: Stage) -> (Failure, String) 
         match stage {
             Stage::Dns => Failure::Dns,
             Stage::Tls => Failure::Tls,
-            Stage::Connect | Stage::Exchange => Failure::Connect,
+            Stage::Connect | Stage::Proxy | Stage::Exchange => Failure::Connect,
         }
     } else {
         Failure::Protocol
@@ -41,6 +49,7 @@ pub(super) fn timed_out(stage: Stage) -> String {
     let doing = match stage {
         Stage::Dns => "looking up the host",
         Stage::Connect => "connecting",
+        Stage::Proxy => "connecting through the proxy",
         Stage::Tls => "waiting for the tls handshake",
         Stage::Exchange => "waiting for the response",
     };
@@ -61,12 +70,17 @@ fn message(failure: Failure, error: &legacy::Error) -> String {
         Failure::Connect => "could not connect",
         Failure::Tls => "the tls handshake failed",
         Failure::Timeout | Failure::AddressRefused | Failure::Protocol => "the exchange broke off",
-        Failure::Internal => "could not make the request",
+        Failure::Authentication | Failure::Internal => "could not make the request",
     };
-    match causes(error).skip(1).last() {
+    match innermost(error) {
         Some(cause) => format!("{what}: {}", tidy(&cause.to_string())),
         None => what.to_owned(),
     }
+}
+
+/// What an error comes from, if it comes from another.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    causes(error).skip(1).last()
 }
 
 /// Fit for a message: begins in lower case, has no control characters, and an end.

@@ -29,6 +29,8 @@ pub(super) enum Mark {
     Resolving,
     /// It was.
     Resolved,
+    /// A proxy is asked for the connection.
+    Proxying,
     /// TCP stands, and the TLS handshake begins.
     Handshaking,
 }
@@ -45,6 +47,8 @@ pub(super) enum Stage {
     Dns,
     /// Opening the TCP connection.
     Connect,
+    /// Opening it through a proxy.
+    Proxy,
     /// In the TLS handshake.
     Tls,
     /// On a connection that stands.
@@ -70,6 +74,7 @@ struct Connection {
     began: Instant,
     resolving: Option<Instant>,
     resolved: Option<Instant>,
+    proxying: Option<Instant>,
     handshaking: Option<Instant>,
     stands: Option<Instant>,
     failed: Option<Instant>,
@@ -123,6 +128,7 @@ impl Phases {
             let moment = match mark {
                 Mark::Resolving => &mut connection.resolving,
                 Mark::Resolved => &mut connection.resolved,
+                Mark::Proxying => &mut connection.proxying,
                 Mark::Handshaking => &mut connection.handshaking,
             };
             moment.get_or_insert_with(Instant::now);
@@ -134,6 +140,7 @@ impl Phases {
             began: Instant::now(),
             resolving: None,
             resolved: None,
+            proxying: None,
             handshaking: None,
             stands: None,
             failed: None,
@@ -163,6 +170,8 @@ impl Connection {
             Stage::Exchange
         } else if self.handshaking.is_some() {
             Stage::Tls
+        } else if self.proxying.is_some() {
+            Stage::Proxy
         } else if self.resolving.is_some() && self.resolved.is_none() {
             Stage::Dns
         } else {
@@ -267,6 +276,7 @@ mod tests {
             began,
             resolving: None,
             resolved: None,
+            proxying: None,
             handshaking: None,
             stands: None,
             failed: None,

@@ -1,4 +1,7 @@
-//! Whom we trust, and how the moment is noted at which a TLS handshake begins.
+//! Whom we trust and who we are to receivers over TLS, and how the moment is noted at which a handshake begins.
+//!
+//! A subscription with certificates of its own has a configuration of its own, and with it sessions of its own: what one identity has
+//! begun no other one resumes.
 
 use std::{path::Path, sync::Arc};
 
@@ -6,10 +9,11 @@ use rustls::{
     ClientConfig, NamedGroup,
     client::{
         ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
-        Tls13ClientSessionValue,
+        Tls13ClientSessionValue, WebPkiServerVerifier, danger::ServerCertVerifier,
     },
-    crypto::ring,
+    crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, ServerName, pem::PemObject},
+    sign::SingleCertAndKey,
 };
 use rustls_platform_verifier::Verifier;
 
@@ -17,27 +21,87 @@ use super::{
     build_error::BuildError,
     phases::{self, Mark},
 };
+use crate::domain::{invalid::Invalid, receiver_tls::ReceiverTls};
 
 /// How many receivers' sessions are remembered for a shorter handshake.
 const REMEMBERED_SESSIONS: usize = 1_024;
+/// The same where there is one receiver, which may have several addresses of one name.
+const REMEMBERED_SESSIONS_OF_ONE: usize = 4;
 
-/// The roots of the operating system and those of `extra_ca_file`; HTTP/2 before HTTP/1.1.
-pub(super) fn config(extra_ca_file: &Path) -> Result<ClientConfig, BuildError> {
-    let provider = Arc::new(ring::default_provider());
-    let extra =
-        if extra_ca_file.as_os_str().is_empty() { Vec::new() } else { read_certificates(extra_ca_file)? };
-    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(BuildError::Roots)?;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(BuildError::Tls)?
-        .dangerous() // The platform's verifier is the usual one.
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    // The HTTP client leaves a ready-made configuration as it is, so this is ours to say.
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.resumption =
-        Resumption::store(Arc::new(NotingStore(ClientSessionMemoryCache::new(REMEMBERED_SESSIONS))));
-    Ok(config)
+/// What all configurations are made of.
+#[derive(Debug)]
+pub(super) struct Tls {
+    provider: Arc<CryptoProvider>,
+    /// Trusts the roots of the operating system and those of `extra_ca_file`.
+    verifier: Arc<dyn ServerCertVerifier>,
+}
+
+/// A subscription's own certificates are of no use. They were checked when they were set.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    /// One of them cannot be read.
+    #[error("the subscription's tls settings are of no use: {0}")]
+    Invalid(#[from] Invalid),
+    /// Nobody can be trusted by them.
+    #[error("the subscription's certificate authorities are of no use")]
+    Authorities(#[from] rustls::client::VerifierBuilderError),
+    /// TLS cannot be set up.
+    #[error("tls cannot be set up")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Tls {
+    /// Reads the certificates that are trusted.
+    pub(super) fn new(extra_ca_file: &Path) -> Result<Self, BuildError> {
+        let provider = Arc::new(ring::default_provider());
+        let extra =
+            if extra_ca_file.as_os_str().is_empty() { Vec::new() } else { read_certificates(extra_ca_file)? };
+        let verifier =
+            Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(BuildError::Roots)?;
+        Ok(Self { provider, verifier: Arc::new(verifier) })
+    }
+
+    /// For receivers of which nothing is said.
+    pub(super) fn plain(&self) -> Result<ClientConfig, BuildError> {
+        let plain = self.config(&ReceiverTls::default(), REMEMBERED_SESSIONS);
+        plain.map_err(|cause| match cause {
+            Unusable::Tls(cause) => BuildError::Tls(cause),
+            Unusable::Invalid(_) | Unusable::Authorities(_) => {
+                BuildError::Tls(rustls::Error::General(cause.to_string()))
+            }
+        })
+    }
+
+    /// For the receiver of a subscription that says something.
+    pub(super) fn own(&self, own: &ReceiverTls) -> Result<ClientConfig, Unusable> {
+        self.config(own, REMEMBERED_SESSIONS_OF_ONE)
+    }
+
+    /// HTTP/2 before HTTP/1.1.
+    fn config(&self, own: &ReceiverTls, sessions: usize) -> Result<ClientConfig, Unusable> {
+        let verifier: Arc<dyn ServerCertVerifier> = match &own.authorities {
+            None => Arc::clone(&self.verifier),
+            Some(own) => {
+                let (roots, provider) = (Arc::new(own.roots()?), Arc::clone(&self.provider));
+                WebPkiServerVerifier::builder_with_provider(roots, provider).build()?
+            }
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()?
+            .dangerous() // Both are the usual ones.
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &own.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let key = identity.certified_key()?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
+            }
+        };
+        // The HTTP client leaves a ready-made configuration as it is, so this is ours to say.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.resumption = Resumption::store(Arc::new(NotingStore(ClientSessionMemoryCache::new(sessions))));
+        Ok(config)
+    }
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {

@@ -3,7 +3,7 @@
 use std::{io::Write, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
+use rustls::{RootCertStore, ServerConfig, pki_types::PrivatePkcs8KeyDer, server::WebPkiClientVerifier};
 use tempfile::NamedTempFile;
 use tokio_rustls::TlsAcceptor;
 
@@ -23,16 +23,42 @@ impl Authority {
         file
     }
 
+    /// Its certificate in PEM.
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate that it has issued to a client, and its key, both in PEM.
+    pub(crate) fn client(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["postrider".to_owned()]).unwrap();
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
     /// Lets a receiver speak TLS as `localhost` and `127.0.0.1`.
     pub(crate) fn acceptor(&self, protocol: &str) -> TlsAcceptor {
+        self.acceptor_for(protocol, None)
+    }
+
+    /// The same, for those alone who show a certificate that `clients` has issued.
+    pub(crate) fn demanding_acceptor(&self, protocol: &str, clients: &Self) -> TlsAcceptor {
+        self.acceptor_for(protocol, Some(clients))
+    }
+
+    fn acceptor_for(&self, protocol: &str, clients: Option<&Self>) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = clients.map_or_else(WebPkiClientVerifier::no_client_auth, |clients| {
+            let mut roots = RootCertStore::empty();
+            roots.add(clients.0.der().clone()).unwrap();
+            WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider)).build().unwrap()
+        });
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(
                 vec![certificate.der().clone()],
                 PrivatePkcs8KeyDer::from(key.serialize_der()).into(),

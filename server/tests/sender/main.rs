@@ -25,12 +25,16 @@ use postrider_server::{
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
-    sender::{BuildError, Config, HttpSender},
+    sender::{BuildError, Config, HttpSender, ProxyUrl},
 };
 
+mod authentication;
 mod certificates;
 mod hostile;
+mod own_tls;
+mod proxy;
 mod receiver;
+mod token;
 
 use certificates::Authority;
 use receiver::Receiver;
@@ -39,6 +43,10 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const SECRET: [u8; 32] = [7; 32];
 
 fn claim(url: &str) -> Claim {
+    claim_with(url, Settings::default())
+}
+
+fn claim_with(url: &str, settings: Settings) -> Claim {
     let now = SystemClock.now();
     let tenant = TenantId::parse("default").unwrap();
     let secret = SecretInForce { secret: SigningSecret::from_bytes(SECRET.to_vec()), expires_at: None };
@@ -72,7 +80,7 @@ fn claim(url: &str) -> Claim {
         pace: Pace::default(),
         recovered_at: None,
         revision: 1,
-        settings: Some(Settings::plain()),
+        settings: Some(Arc::new(settings)),
     };
     Claim {
         delivery: DeliveryId::new(now),

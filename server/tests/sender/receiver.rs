@@ -10,7 +10,7 @@ use tokio::{
     sync::mpsc,
     task::JoinSet,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -61,7 +61,7 @@ impl Receiver {
         let answer: Arc<[u8]> = answer.into().into();
         Self::serving(move |stream, captured| {
             let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
-            async move { keep_answering(acceptor.accept(stream).await?, captured, answer).await }
+            async move { keep_answering(accept(acceptor, stream).await?, captured, answer).await }
         })
         .await
     }
@@ -73,7 +73,7 @@ impl Receiver {
             let (acceptor, body) = (acceptor.clone(), body.clone());
             async move {
                 let mut connection =
-                    h2::server::handshake(acceptor.accept(stream).await?).await.map_err(io::Error::other)?;
+                    h2::server::handshake(accept(acceptor, stream).await?).await.map_err(io::Error::other)?;
                 let mut answering = JoinSet::new();
                 while let Some(next) = connection.accept().await {
                     let (request, answer) = next.map_err(io::Error::other)?;
@@ -124,6 +124,17 @@ fn listen() -> TcpListener {
     socket.listen(128).unwrap()
 }
 
+/// Begins TLS. One who is refused is listened to until they hang up, so that what we said is not lost in a reset.
+async fn accept(acceptor: TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    match acceptor.accept(stream).into_fallible().await {
+        Ok(stream) => Ok(stream),
+        Err((error, mut stream)) => {
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            Err(error)
+        }
+    }
+}
+
 async fn keep_answering(
     mut stream: impl Stream,
     captured: mpsc::UnboundedSender<Captured>,
@@ -157,6 +168,14 @@ async fn answer_over_http2(
 }
 
 pub(crate) async fn read_request(stream: &mut impl Stream) -> io::Result<Captured> {
+    let (request_line, headers) = read_head(stream).await?;
+    let length = headers["content-length"].to_str().unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(Captured { request_line, headers, body })
+}
+
+pub(crate) async fn read_head(stream: &mut impl Stream) -> io::Result<(String, HeaderMap)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
@@ -171,8 +190,5 @@ pub(crate) async fn read_request(stream: &mut impl Stream) -> io::Result<Capture
             headers.append(name, value);
             headers
         });
-    let length = headers["content-length"].to_str().unwrap().parse().unwrap();
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    Ok(Captured { request_line, headers, body })
+    Ok((request_line, headers))
 }

@@ -179,7 +179,7 @@ async fn subscriptions_that_are_malformed_are_refused() {
     let aged = |age| retried(pb::RetryPolicy { pauses: None, max_age: Some(seconds(age)) });
     let timed = |timeout| pb::Subscription { timeout: Some(seconds(timeout)), ..a_subscription() };
     let (long, many) = ("x".repeat(256), vec!["a"; 101]);
-    for (field, subscription) in [
+    for (field, subscription) in vec![
         ("subscription.event_types", wanting(&[])),
         ("subscription.event_types", wanting(&many)),
         ("subscription.event_types[0]", wanting(&[""])),

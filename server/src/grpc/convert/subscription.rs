@@ -1,12 +1,13 @@
 //! Subscriptions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_proto::v1 as pb;
 
-use super::{duration, retry, to_duration, to_timestamp};
+use super::{authentication, duration, receiver_tls, retry, to_duration, to_timestamp};
 use crate::{
+    clock::Clock,
     domain::{
         address::AddressPolicy,
         breaker::Health,
@@ -29,6 +30,8 @@ pub struct Limits {
     pub addresses: AddressPolicy,
     /// The longest timeout of an attempt.
     pub max_timeout: Duration,
+    /// Tells whether certificates are in force.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Sets one field of a subscription to what was read.
@@ -45,7 +48,7 @@ struct Field {
 }
 
 /// All of them.
-const FIELDS: [Field; 7] = [
+const FIELDS: [Field; 9] = [
     Field {
         path: "description",
         is_populated: |message| !message.description.is_empty(),
@@ -107,6 +110,35 @@ const FIELDS: [Field; 7] = [
             let timeout =
                 timeout.map(|timeout| Settings::parse_timeout(timeout, limits.max_timeout)).transpose()?;
             Ok(Box::new(move |spec| spec.settings.timeout = timeout))
+        },
+    },
+    Field {
+        path: "authentication",
+        is_populated: |message| message.authentication.is_some(),
+        read: |message, limits| {
+            let own = message.authentication.as_ref();
+            let own = own.map(|own| authentication::own(own, &limits.addresses)).transpose();
+            let mut own = own.map_err(|invalid| invalid.within("authentication"))?;
+            Ok(Box::new(move |spec| {
+                if let Some(own) = &mut own {
+                    own.keep_secrets(spec.settings.authentication.as_ref());
+                }
+                spec.settings.authentication = own;
+            }))
+        },
+    },
+    Field {
+        path: "tls",
+        is_populated: |message| message.tls.is_some(),
+        read: |message, limits| {
+            let own = message.tls.as_ref().map(|own| receiver_tls::own(own, limits.clock.now())).transpose();
+            let mut own = own.map_err(|invalid| invalid.within("tls"))?.flatten();
+            Ok(Box::new(move |spec| {
+                if let Some(own) = &mut own {
+                    own.keep_secrets(spec.settings.tls.as_ref());
+                }
+                spec.settings.tls = own;
+            }))
         },
     },
 ];
@@ -232,6 +264,13 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
         health: Some(to_health(&subscription.health)),
         retry_policy: subscription.spec.settings.retry.as_ref().map(retry::to_policy),
         timeout: subscription.spec.settings.timeout.map(to_duration),
+        authentication: subscription
+            .spec
+            .settings
+            .authentication
+            .as_ref()
+            .map(authentication::to_authentication),
+        tls: subscription.spec.settings.tls.as_ref().map(receiver_tls::to_tls),
     }
 }
 
