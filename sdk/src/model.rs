@@ -6,6 +6,7 @@ mod event;
 mod priority;
 mod retry_policy;
 mod secret;
+pub(crate) mod signing;
 mod stored_event;
 mod subscription;
 
@@ -16,6 +17,7 @@ pub use self::{
     priority::Priority,
     retry_policy::{DeliveryRetryPolicy, Pauses},
     secret::{RotatedSecret, Secret},
+    signing::{CustomHmac, HmacAlgorithm, SignatureEncoding, SignatureProfile},
     stored_event::{Published, StoredEvent},
     subscription::{
         CreatedSubscription, DisabledReason, Health, NewSubscription, RateLimit, SentTestEvent, Subscription,

@@ -27,6 +27,7 @@ pub mod rate_limit;
 pub mod retry;
 pub mod secret;
 pub mod settings;
+pub mod signing;
 pub mod subscription;
 pub mod target_url;
 pub mod timestamp;

@@ -10,6 +10,7 @@ use postrider_server::{
         rate_limit::RateLimit,
         retry::{Growth, OwnRetry, Pauses},
         settings::Settings,
+        signing::{CustomHmac, Profile, SignatureHeader, Signing, Template},
         subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec, SubscriptionState},
         target_url::TargetUrl,
     },
@@ -19,7 +20,7 @@ use postrider_server::{
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::{
-    fixtures::{NOW, SECOND, a_page, a_secret, a_spec, name, one_page, set, tenant},
+    fixtures::{NOW, SECOND, a_page, a_secret, a_spec, name, one_page, over, set, tenant},
     node::{Node, done},
 };
 
@@ -52,12 +53,17 @@ async fn version(node: &Node, tenant: &TenantId) -> i64 {
 /// Settings with something in every part.
 fn some_settings() -> Settings {
     let growth = Growth { first: SECOND, factor: 1.5, longest: Duration::from_mins(1), attempts: 7 };
+    let custom = CustomHmac::new(
+        SignatureHeader::parse("header", "X-Acme-Signature").unwrap(),
+        Template::signed("{timestamp}.{{{body}}}").unwrap(),
+    );
     Settings {
         retry: Some(OwnRetry {
             pauses: Some(Pauses::growing(growth).unwrap()),
             max_age: Some(Duration::from_hours(3)),
         }),
         timeout: Some(Duration::from_millis(4_500)),
+        signing: Some(Signing::new(vec![Profile::Stripe, Profile::CustomHmac(custom)]).unwrap()),
     }
 }
 
@@ -171,7 +177,7 @@ on_both_databases! {
         assert!(again.unwrap().is_none());
         assert_eq!(parts(&node.subscription(&first).await), parts(&first));
         let secret = node.store.secret(&default_tenant(), &name("sub")).await.unwrap();
-        assert_eq!(secret, Some(a_secret(1)));
+        assert_eq!(secret.unwrap().secret, a_secret(1));
         let elsewhere = node.subscribe_in(&tenant("other"), "sub").await;
         assert_ne!(elsewhere.uid, first.uid);
     }
@@ -190,7 +196,7 @@ on_both_databases! {
             let (one, other) = (one.unwrap(), other.unwrap());
             assert!(one.is_some() != other.is_some(), "{one:?} {other:?}");
             let secret = a.store.secret(&newcomer, &id).await.unwrap().unwrap();
-            assert_eq!(secret, secrets[usize::from(one.is_none())]);
+            assert_eq!(secret.secret, secrets[usize::from(one.is_none())]);
             assert_eq!(version(&a, &newcomer).await, 1);
         }
     }
@@ -412,7 +418,7 @@ on_both_databases! {
         versions.push(version(&node, &default).await);
         node.resume(&created).await;
         versions.push(version(&node, &default).await);
-        node.store.rotate_secret(&default, &created.id, &a_secret(2), SECOND, NOW).await.unwrap();
+        node.store.rotate_secret(&default, &created.id, &a_secret(2), over(SECOND), NOW).await.unwrap();
         versions.push(version(&node, &default).await);
         node.disable(&created).await;
         versions.push(version(&node, &default).await);

@@ -1,11 +1,11 @@
 //! Subscriptions: where a receiver wants events, and which ones.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
-use super::{DeliveryRetryPolicy, Secret, id_of};
+use super::{DeliveryRetryPolicy, Secret, SignatureProfile, id_of, signing};
 use crate::convert;
 
 /// Where a receiver wants events, and which ones.
@@ -30,6 +30,8 @@ pub struct Subscription {
     pub retry_policy: Option<DeliveryRetryPolicy>,
     /// How long an attempt may take, where that is other than the server is configured for.
     pub timeout: Option<Duration>,
+    /// How callbacks are signed; by Standard Webhooks if there is nothing here.
+    pub signing: Vec<SignatureProfile>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -56,7 +58,7 @@ impl Subscription {
     /// ```
     pub fn to(target_url: impl Into<String>) -> NewSubscription {
         let message = pb::Subscription { target_url: target_url.into(), ..pb::Subscription::default() };
-        NewSubscription { message, id: String::new() }
+        NewSubscription { message, id: String::new(), secret: String::new() }
     }
 
     /// The last segment of the name.
@@ -151,11 +153,21 @@ pub enum DisabledReason {
 }
 
 /// A subscription to be created. Made by [`Subscription::to`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[must_use = "a subscription is created by `Subscriptions::create`"]
 pub struct NewSubscription {
     pub(crate) message: pb::Subscription,
     pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+impl fmt::Debug for NewSubscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewSubscription")
+            .field("message", &self.message)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl NewSubscription {
@@ -208,6 +220,25 @@ impl NewSubscription {
     /// How long an attempt may take, 1 second up to the server's `sender.max_timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.message.timeout = Some(convert::time::duration_to_pb(timeout));
+        self
+    }
+
+    /// How callbacks are signed, by all of these at once.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::SignatureProfile};
+    ///
+    /// let new = Subscription::to("https://example.com/hooks").signing([SignatureProfile::Svix, SignatureProfile::Stripe]);
+    /// ```
+    pub fn signing(mut self, profiles: impl IntoIterator<Item = SignatureProfile>) -> Self {
+        self.message.signing = Some(signing::to_pb(profiles));
+        self
+    }
+
+    /// The first secret, if it comes from another system: `whsec_…`, or, for signatures other than Standard Webhooks, 16 to 256 printable
+    /// ASCII characters.
+    pub fn secret(mut self, secret: impl Into<String>) -> Self {
+        self.secret = secret.into();
         self
     }
 

@@ -9,7 +9,7 @@ use crate::{
     Client, Result, Subscription,
     client::Repeat,
     convert,
-    model::{DeliveryRetryPolicy, RateLimit},
+    model::{DeliveryRetryPolicy, RateLimit, SignatureProfile, signing},
 };
 
 /// A change of a subscription, made when it is awaited. Begun by
@@ -79,6 +79,12 @@ impl UpdateSubscription {
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.message.timeout = timeout.into().map(convert::time::duration_to_pb);
         self.change("timeout")
+    }
+
+    /// How callbacks are signed from now on, by all of these at once; by Standard Webhooks if there are none.
+    pub fn signing(mut self, profiles: impl IntoIterator<Item = SignatureProfile>) -> Self {
+        self.message.signing = Some(signing::to_pb(profiles)).filter(|signing| !signing.profiles.is_empty());
+        self.change("signing")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{invalid::Invalid, retry::OwnRetry};
+use super::{invalid::Invalid, retry::OwnRetry, signing::Signing};
 
 /// The shortest timeout that a subscription can have.
 pub const MIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,6 +26,9 @@ pub struct Settings {
     /// How long an exchange may take; as long as the server says if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// How callbacks are signed; as Standard Webhooks says if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing: Option<Signing>,
 }
 
 impl Settings {

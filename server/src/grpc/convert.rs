@@ -8,6 +8,7 @@ pub(super) mod delivery;
 mod duration;
 pub(super) mod event;
 mod retry;
+pub(super) mod signing;
 pub(super) mod subscription;
 
 /// Reads an optional point in time.

@@ -41,7 +41,7 @@ const SECRET: [u8; 32] = [7; 32];
 fn claim(url: &str) -> Claim {
     let now = SystemClock.now();
     let tenant = TenantId::parse("default").unwrap();
-    let secret = SecretInForce { secret: SigningSecret::from_bytes(SECRET.to_vec()), expires_at: None };
+    let secret = SecretInForce::current(SigningSecret::from_bytes(SECRET.to_vec()));
     let event = Event {
         id: EventId::new(now),
         tenant: tenant.clone(),

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_proto::v1 as pb;
 
-use super::{duration, retry, to_duration, to_timestamp};
+use super::{duration, retry, signing, to_duration, to_timestamp};
 use crate::{
     domain::{
         address::AddressPolicy,
         breaker::Health,
         invalid::Invalid,
         rate_limit::RateLimit,
-        secret::SigningSecret,
         settings::Settings,
         subscription::{
             Description, DisabledReason, Filter, Pace, Subscription, SubscriptionSpec, SubscriptionState,
@@ -45,7 +43,7 @@ struct Field {
 }
 
 /// All of them.
-const FIELDS: [Field; 7] = [
+const FIELDS: [Field; 8] = [
     Field {
         path: "description",
         is_populated: |message| !message.description.is_empty(),
@@ -107,6 +105,15 @@ const FIELDS: [Field; 7] = [
             let timeout =
                 timeout.map(|timeout| Settings::parse_timeout(timeout, limits.max_timeout)).transpose()?;
             Ok(Box::new(move |spec| spec.settings.timeout = timeout))
+        },
+    },
+    Field {
+        path: "signing",
+        is_populated: |message| message.signing.is_some(),
+        read: |message, _| {
+            let signing = message.signing.as_ref().map(signing::signing).transpose();
+            let signing = signing.map_err(|invalid| invalid.within("signing"))?;
+            Ok(Box::new(|spec| spec.settings.signing = signing))
         },
     },
 ];
@@ -232,6 +239,7 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
         health: Some(to_health(&subscription.health)),
         retry_policy: subscription.spec.settings.retry.as_ref().map(retry::to_policy),
         timeout: subscription.spec.settings.timeout.map(to_duration),
+        signing: subscription.spec.settings.signing.as_ref().map(signing::to_signing),
     }
 }
 
@@ -248,9 +256,4 @@ fn to_health(health: &Health) -> pb::SubscriptionHealth {
             next_probe_time: to_timestamp(*next_probe_at),
         },
     }
-}
-
-/// Shows a secret in the form that every Standard Webhooks library takes.
-pub(in crate::grpc) fn to_secret(secret: &SigningSecret) -> String {
-    format!("whsec_{}", STANDARD.encode(secret.expose()))
 }
