@@ -38,8 +38,8 @@ fn signed_by(profiles: impl Into<Vec<Profile>>) -> SubscriptionSpec {
 
 async fn create(node: &Node, profile: Profile, secret: &SigningSecret) -> Subscription {
     let spec = signed_by([profile]);
-    let created = node.store.create_subscription(&default_tenant(), Some(name("sub")), &spec, secret, NOW);
-    created.await.unwrap().unwrap()
+    let (tenant, id) = (default_tenant(), Some(name("sub")));
+    node.store.create_subscription(&tenant, id, &spec, secret, NOW).await.unwrap().unwrap()
 }
 
 async fn rotate(node: &Node, secret: &SigningSecret, takeover: Takeover, now: Timestamp) -> Rotation {

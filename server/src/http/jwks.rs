@@ -4,9 +4,12 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Path, State},
-    http::{StatusCode, header::CACHE_CONTROL},
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -77,8 +80,10 @@ async fn show<K: PublicKeys>(
         // Whether there is such a subscription is nobody's business.
         Ok(pairs) if pairs.is_empty() => StatusCode::NOT_FOUND.into_response(),
         Ok(pairs) => {
-            let keys = Json(KeySet { keys: pairs.iter().map(Key::new).collect() });
-            ([(CACHE_CONTROL, "public, max-age=60")], keys).into_response()
+            // Strings always serialise.
+            let keys = serde_json::to_vec(&KeySet { keys: pairs.iter().map(Key::new).collect() });
+            let headers = [(CONTENT_TYPE, "application/jwk-set+json"), (CACHE_CONTROL, "public, max-age=60")];
+            (headers, keys.unwrap_or_default()).into_response()
         }
         Err(NoKeys) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
