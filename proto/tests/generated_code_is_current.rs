@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use protox::prost::Message;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "postrider/v1/authentication.proto",
     "postrider/v1/delivery.proto",
     "postrider/v1/delivery_service.proto",
@@ -16,6 +16,7 @@ const FILES: [&str; 10] = [
     "postrider/v1/event_service.proto",
     "postrider/v1/receiver_tls.proto",
     "postrider/v1/retry_policy.proto",
+    "postrider/v1/signing.proto",
     "postrider/v1/subscription.proto",
     "postrider/v1/subscription_service.proto",
 ];

@@ -8,6 +8,7 @@ mod priority;
 mod receiver_tls;
 mod retry_policy;
 mod secret;
+pub(crate) mod signing;
 mod stored_event;
 mod subscription;
 
@@ -20,6 +21,7 @@ pub use self::{
     receiver_tls::{ClientCertificate, ReceiverTls},
     retry_policy::{DeliveryRetryPolicy, Pauses},
     secret::{RotatedSecret, Secret},
+    signing::{CustomHmac, HmacAlgorithm, SignatureEncoding, SignatureProfile},
     stored_event::{Published, StoredEvent},
     subscription::{
         CreatedSubscription, DisabledReason, Health, NewSubscription, RateLimit, SentTestEvent, Subscription,

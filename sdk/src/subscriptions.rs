@@ -1,19 +1,22 @@
 //! Subscriptions: who gets which events.
 
 mod delete;
+mod rotate;
 mod test_event;
 mod update;
 
 use postrider_proto::v1::{self as pb, subscription_service_client::SubscriptionServiceClient};
 use tonic::transport::Channel;
 
-pub use self::{delete::DeleteSubscription, test_event::SendTestEvent, update::UpdateSubscription};
+pub use self::{
+    delete::DeleteSubscription, rotate::RotateSecret, test_event::SendTestEvent, update::UpdateSubscription,
+};
 use crate::{
     Client, List, Page, Result,
     client::{MAX_ANSWER_BYTES, Repeat},
     convert,
     list::{PageFuture, Query},
-    model::{CreatedSubscription, NewSubscription, RotatedSecret, Secret, Subscription},
+    model::{CreatedSubscription, NewSubscription, Secret, Subscription},
 };
 
 /// Who gets which events. Made by [`Client::subscriptions`]. A subscription is given by its name or id.
@@ -48,6 +51,7 @@ impl Subscriptions {
             parent: self.client.parent(),
             subscription: Some(new.message),
             subscription_id: new.id,
+            secret: new.secret,
         };
         let answer = self
             .client
@@ -124,32 +128,29 @@ impl Subscriptions {
         convert::subscription::subscription(answer.subscription)
     }
 
-    /// Makes a new signing secret. Callbacks are signed with both until the previous one expires, so that the receiver
-    /// has time to change over. Not tried again by itself.
-    pub async fn rotate_secret(&self, subscription: impl Into<String>) -> Result<RotatedSecret> {
-        let request = pb::RotateSubscriptionSecretRequest { name: self.name(subscription) };
-        let answer = self
-            .client
-            .call(Repeat::Never, request, async |channel, request| {
-                rpc(channel).rotate_subscription_secret(request).await
-            })
-            .await?;
-        Ok(RotatedSecret {
-            secret: Secret::new(answer.secret),
-            previous_expires_at: convert::time::from_pb(answer.previous_expire_time, "previous_expire_time")?,
-        })
+    /// Makes a new signing secret: `rotate_secret("orders").await`. Where a header holds several signatures, callbacks are signed with
+    /// both until the previous one expires, so that the receiver has time to change over.
+    pub fn rotate_secret(&self, subscription: impl Into<String>) -> RotateSecret {
+        RotateSecret::new(self.client.clone(), self.name(subscription))
     }
 
     /// Returns the current signing secret.
     pub async fn secret(&self, subscription: impl Into<String>) -> Result<Secret> {
+        Ok(Secret::new(self.read_secret(subscription).await?.secret))
+    }
+
+    /// Returns the public key (`whpk_…`) of a subscription whose callbacks are signed with Ed25519.
+    pub async fn public_key(&self, subscription: impl Into<String>) -> Result<Option<String>> {
+        Ok(Some(self.read_secret(subscription).await?.public_key).filter(|key| !key.is_empty()))
+    }
+
+    async fn read_secret(
+        &self,
+        subscription: impl Into<String>,
+    ) -> Result<pb::GetSubscriptionSecretResponse> {
         let request = pb::GetSubscriptionSecretRequest { name: self.name(subscription) };
-        let answer = self
-            .client
-            .call(Repeat::Safe, request, async |channel, request| {
-                rpc(channel).get_subscription_secret(request).await
-            })
-            .await?;
-        Ok(Secret::new(answer.secret))
+        let read = async |channel, request| rpc(channel).get_subscription_secret(request).await;
+        self.client.call(Repeat::Safe, request, read).await
     }
 
     /// Publishes an event to this subscription alone, whatever its patterns say: `send_test_event("orders").await`.

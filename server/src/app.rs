@@ -268,6 +268,8 @@ impl App {
             async move { writer.run(stop).await }
         });
 
+        let public_keys =
+            wiring::PublicKeys { store: self.store.clone(), clock: Arc::clone(&self.clock) as _ };
         let parts = grpc::Parts {
             store: self.store.clone(),
             publisher,
@@ -295,7 +297,8 @@ impl App {
             followers.spawn(health::follow(reporter, readiness, following));
             grpc::serve(&grpc_config, keys, health, grpc_listener, parts).await
         });
-        let requests = http::serve(self.world.http, self.readiness.watch(), self.metrics, stop.clone());
+        let requests =
+            http::serve(self.world.http, self.readiness.watch(), self.metrics, public_keys, stop.clone());
         loops.spawn(async move {
             if let Err(cause) = requests.await {
                 tracing::error!(cause = &cause as &dyn std::error::Error, "the HTTP port failed");

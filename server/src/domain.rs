@@ -31,6 +31,7 @@ pub mod receiver_tls;
 pub mod retry;
 pub mod secret;
 pub mod settings;
+pub mod signing;
 pub mod subscription;
 pub mod target_url;
 pub mod timestamp;

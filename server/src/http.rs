@@ -1,4 +1,5 @@
-//! The plain HTTP port: health for orchestrators, metrics for Prometheus. Nothing here tells of events or needs a token.
+//! The plain HTTP port: health for orchestrators, metrics for Prometheus, public keys for receivers. Nothing here tells of events or
+//! needs a token.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -17,6 +18,10 @@ use crate::{
     readiness::NotReady,
     telemetry::metrics::Metrics,
 };
+
+mod jwks;
+
+pub use jwks::{NoKeys, PublicKeys};
 
 /// The most connections at a time: some probes and scrapers.
 const MAX_CONNECTIONS: usize = 256;
@@ -42,10 +47,12 @@ impl Default for Config {
 /// - `GET /healthz`: 200 while the process runs.
 /// - `GET /readyz`: 200 while it does its work, 503 and the reason otherwise.
 /// - `GET /metrics`: everything in the OpenMetrics text format.
+/// - `GET /.well-known/postrider/{tenant}/{subscription}/jwks.json`: the public keys that callbacks can be verified with.
 pub async fn serve(
     listener: TcpListener,
     readiness: watch::Receiver<Result<(), NotReady>>,
     metrics: Metrics,
+    keys: impl PublicKeys,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let readyz = move || async move {
@@ -62,7 +69,8 @@ pub async fn serve(
     let router = Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(scrape));
+        .route("/metrics", get(scrape))
+        .merge(jwks::router(keys));
     let acceptor = Acceptor::new(listener, MAX_CONNECTIONS, Patience::InAll(LIFETIME), limited);
     axum::serve(acceptor, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }

@@ -19,7 +19,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Method, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -107,24 +106,20 @@ impl HttpSender {
             Ok(client) => client,
             Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
         };
-        let (mut headers, body) =
-            match request::build(&claim.event, &target.secrets, trace, now, &sender.user_agent) {
-                Ok(parts) => parts,
-                Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
-            };
+        let mut parts = match request::build(&claim.event, target, trace, now, &sender.user_agent) {
+            Ok(parts) => parts,
+            Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
+        };
         if let Some(own) = &settings.authentication {
             match sender.credentials.header(own, target, now, timeout).await {
-                Ok((name, value)) => drop(headers.insert(name, value)),
+                Ok((name, value)) => drop(parts.headers.insert(name, value)),
                 Err(lack) => return (lack.into(), None),
             }
         }
-        let mut request = client::Request::new(body.into());
-        *request.method_mut() = Method::POST;
-        match Uri::try_from(target.url.as_str()) {
-            Ok(uri) => *request.uri_mut() = uri,
-            Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
-        }
-        *request.headers_mut() = headers;
+        let mut request = client::Request::new(parts.body.into());
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = parts.uri;
+        *request.headers_mut() = parts.headers;
 
         let exchange = phases.observe(meter::exchange(&client, request));
         // Until all is read, the connection may be read from.

@@ -24,7 +24,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("maintenance", &["domain", "store", "clock", "telemetry"]),
     // It judges the dispatcher and the fan-out.
     ("readiness", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
-    ("http", &["accept", "readiness", "telemetry"]),
+    ("http", &["accept", "domain", "readiness", "telemetry"]),
     ("grpc", &["accept", "domain", "publish", "store", "clock", "telemetry"]),
     // Collects what each component lets be configured.
     ("config", &["domain", "dispatch", "grpc", "http", "sender", "shutdown", "store", "telemetry"]),

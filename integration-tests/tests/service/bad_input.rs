@@ -42,6 +42,7 @@ async fn create(raw: &Raw, subscription: pb::Subscription) -> Result<pb::Subscri
         parent: "tenants/default".to_owned(),
         subscription: Some(subscription),
         subscription_id: String::new(),
+        ..pb::CreateSubscriptionRequest::default()
     };
     let answer = raw.subscriptions.clone().create_subscription(request).await?;
     Ok(answer.into_inner().subscription.unwrap())

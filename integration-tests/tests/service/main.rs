@@ -19,6 +19,7 @@ mod request_id;
 mod retry;
 mod sdk_examples;
 mod secrets;
+mod signing;
 mod standard;
 mod stop;
 mod subscriptions;

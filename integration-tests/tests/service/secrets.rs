@@ -50,7 +50,7 @@ on_both_databases! {
         let created = raw.subscriptions.create_subscription(request.clone()).await.unwrap().into_inner();
         let name = || "tenants/default/subscriptions/orders".to_owned();
         secrets.add(&app.client.subscriptions().secret("orders").await.unwrap());
-        let rotate = pb::RotateSubscriptionSecretRequest { name: name() };
+        let rotate = pb::RotateSubscriptionSecretRequest { name: name(), ..pb::RotateSubscriptionSecretRequest::default() };
         let rotated = raw.subscriptions.rotate_subscription_secret(rotate).await.unwrap().into_inner();
         secrets.add(&app.client.subscriptions().secret("orders").await.unwrap());
         let get = pb::GetSubscriptionSecretRequest { name: name() };

@@ -20,7 +20,7 @@ use postrider_server::{
 
 use crate::{
     fixtures::{
-        LEASE, NOW, SECOND, TICK, a_draft, a_secret, a_spec, acknowledged, ask, name, retried, tenant,
+        LEASE, NOW, SECOND, TICK, a_draft, a_secret, a_spec, acknowledged, ask, name, over, retried, tenant,
     },
     node::Node,
 };
@@ -91,7 +91,7 @@ on_both_databases! {
         let node = Node::new(kind).await;
         let (id, tenant) = (name("sub"), default_tenant());
         let subscription = node.subscribe("sub").await;
-        node.store.rotate_secret(&tenant, &id, &a_secret(2), SECOND, NOW).await.unwrap();
+        node.store.rotate_secret(&tenant, &id, &a_secret(2), over(SECOND), NOW).await.unwrap();
         publish_due(&node, &subscription, 1, NOW).await;
         let claims = node.claim(NOW, 1).await;
         let signing = |now| claims[0].target.secrets.in_force(now).map(|s| s.expose()[0]).collect::<Vec<_>>();

@@ -24,6 +24,7 @@ use postrider_server::{
         trace_context::TraceContext,
     },
     publish::{Entry, NewDelivery},
+    store::secrets::Takeover,
 };
 
 /// 2026-01-01T00:00:00Z: when everything begins.
@@ -278,4 +279,9 @@ impl Chance {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
+}
+
+/// Takes over at once, and leaves the one before in force for a while.
+pub(crate) fn over(overlap: Duration) -> Takeover {
+    Takeover { overlap, starts_at: None }
 }

@@ -27,6 +27,7 @@ mod retention;
 mod scale;
 mod secrets;
 mod settle;
+mod signing;
 mod steer;
 mod subscriptions;
 mod sweep;

@@ -15,7 +15,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use sea_orm_migration::MigratorTrait;
 
 use crate::{
-    fixtures::{DAY, NOW, SECOND, a_draft, a_secret, acknowledged, retried},
+    fixtures::{DAY, NOW, SECOND, a_draft, a_secret, acknowledged, over, retried},
     node::{Node, count, open},
 };
 
@@ -118,7 +118,7 @@ on_both_databases! {
         let node = Node::new(kind).await;
         let subscription = node.subscribe("sub").await;
         let id = &subscription.id;
-        node.store.rotate_secret(&default_tenant(), id, &a_secret(2), DAY, NOW).await.unwrap();
+        node.store.rotate_secret(&default_tenant(), id, &a_secret(2), over(DAY), NOW).await.unwrap();
         let claim = node.claimed(&subscription).await;
         node.settle([retried(&claim, NOW, NOW + SECOND)]).await;
         let connection = node.database.connect().await;

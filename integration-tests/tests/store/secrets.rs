@@ -20,13 +20,16 @@ use postrider_server::{
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::{
-    fixtures::{DAY, NOW, SECOND, TICK, a_draft, a_secret, a_spec, ask, name, tenant},
+    fixtures::{DAY, NOW, SECOND, TICK, a_draft, a_secret, a_spec, ask, name, over, tenant},
     node::{Node, open},
 };
 
 /// Makes the secret of this byte the current one.
 async fn rotate(node: &Node, byte: u8, overlap: Duration, now: Timestamp) -> Rotation {
-    node.store.rotate_secret(&default_tenant(), &name("sub"), &a_secret(byte), overlap, now).await.unwrap()
+    node.store
+        .rotate_secret(&default_tenant(), &name("sub"), &a_secret(byte), over(overlap), now)
+        .await
+        .unwrap()
 }
 
 /// What callbacks to the one subscription are signed with, the current secret first.
@@ -36,7 +39,7 @@ async fn signing(node: &Node, now: Timestamp) -> Vec<u8> {
 }
 
 async fn current(store: &Store, tenant: &TenantId) -> Option<SigningSecret> {
-    store.secret(tenant, &name("sub")).await.unwrap()
+    store.secret(tenant, &name("sub")).await.unwrap().map(|held| held.secret)
 }
 
 /// All that is stored of secrets.
@@ -139,7 +142,7 @@ on_both_databases! {
         let (first, second) = (draw_signing_secret(), draw_signing_secret());
         let (tenant, id) = (default_tenant(), name("sub"));
         node.store.create_subscription(&tenant, Some(id.clone()), &a_spec(), &first, NOW).await.unwrap();
-        node.store.rotate_secret(&tenant, &id, &second, DAY, NOW).await.unwrap();
+        node.store.rotate_secret(&tenant, &id, &second, over(DAY), NOW).await.unwrap();
         // The same secret again: nobody may see that it is the same.
         node.store.create_subscription(&tenant, None, &a_spec(), &first, NOW).await.unwrap();
         let stored = ciphertexts(&node.database).await;
@@ -187,7 +190,7 @@ on_both_databases! {
         let rotated = open(&node.database, Keyring::new(new.clone(), vec![node.key()])).await.unwrap();
         assert_eq!(current(&rotated, &default_tenant()).await, Some(a_secret(1)));
         let (tenant, id) = (default_tenant(), name("sub"));
-        rotated.rotate_secret(&tenant, &id, &a_secret(2), DAY, NOW).await.unwrap();
+        rotated.rotate_secret(&tenant, &id, &a_secret(2), over(DAY), NOW).await.unwrap();
         assert_eq!(current(&rotated, &default_tenant()).await, Some(a_secret(2)));
         // A claim on the rotated node signs with both; the node that knows only the old key cannot read the new
         // secret and says so instead of signing with the wrong one.

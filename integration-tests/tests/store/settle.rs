@@ -17,8 +17,8 @@ use postrider_server::{
 
 use crate::{
     fixtures::{
-        LEASE, NOW, SECOND, a_draft, a_secret, acknowledged, ask, exhausted, gone, retried, set, target,
-        tenant,
+        LEASE, NOW, SECOND, a_draft, a_secret, acknowledged, ask, exhausted, gone, over, retried, set,
+        target, tenant,
     },
     node::{Node, done},
 };
@@ -285,7 +285,7 @@ on_both_databases! {
         let subscription = node.subscribe("sub").await;
         let claim = node.claimed(&subscription).await;
         let (tenant, id) = (&subscription.tenant, &subscription.id);
-        node.store.rotate_secret(tenant, id, &a_secret(2), SECOND, NOW).await.unwrap();
+        node.store.rotate_secret(tenant, id, &a_secret(2), over(SECOND), NOW).await.unwrap();
         let claim = Claim { target: Arc::clone(&target(&subscription)), ..claim };
         assert!(node.settle([gone(&claim, NOW)]).await.disabled);
     }

@@ -14,6 +14,7 @@ use postrider_server::{
         receiver_tls::{Identity, ReceiverTls},
         retry::{Growth, OwnRetry, Pauses},
         settings::Settings,
+        signing::{CustomHmac, Profile, SignatureHeader, Signing, Template},
         subscription::{Description, Filter, Pace, Subscription, SubscriptionSpec, SubscriptionState},
         target_url::TargetUrl,
     },
@@ -23,7 +24,7 @@ use postrider_server::{
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::{
-    fixtures::{NOW, SECOND, a_page, a_secret, a_spec, name, one_page, set, tenant},
+    fixtures::{NOW, SECOND, a_page, a_secret, a_spec, name, one_page, over, set, tenant},
     node::{Node, done},
 };
 
@@ -56,6 +57,10 @@ async fn version(node: &Node, tenant: &TenantId) -> i64 {
 /// Settings with something in every part.
 fn some_settings() -> Settings {
     let growth = Growth { first: SECOND, factor: 1.5, longest: Duration::from_mins(1), attempts: 7 };
+    let custom = CustomHmac::new(
+        SignatureHeader::parse("header", "X-Acme-Signature").unwrap(),
+        Template::signed("{timestamp}.{{{body}}}").unwrap(),
+    );
     Settings {
         retry: Some(OwnRetry {
             pauses: Some(Pauses::growing(growth).unwrap()),
@@ -75,6 +80,7 @@ fn some_settings() -> Settings {
             identity: Some(Identity { certificate: "a certificate".to_owned(), key: Hidden::new("a key") }),
             authorities: None,
         }),
+        signing: Some(Signing::new(vec![Profile::Stripe, Profile::CustomHmac(custom)]).unwrap()),
     }
 }
 
@@ -188,7 +194,7 @@ on_both_databases! {
         assert!(again.unwrap().is_none());
         assert_eq!(parts(&node.subscription(&first).await), parts(&first));
         let secret = node.store.secret(&default_tenant(), &name("sub")).await.unwrap();
-        assert_eq!(secret, Some(a_secret(1)));
+        assert_eq!(secret.unwrap().secret, a_secret(1));
         let elsewhere = node.subscribe_in(&tenant("other"), "sub").await;
         assert_ne!(elsewhere.uid, first.uid);
     }
@@ -207,7 +213,7 @@ on_both_databases! {
             let (one, other) = (one.unwrap(), other.unwrap());
             assert!(one.is_some() != other.is_some(), "{one:?} {other:?}");
             let secret = a.store.secret(&newcomer, &id).await.unwrap().unwrap();
-            assert_eq!(secret, secrets[usize::from(one.is_none())]);
+            assert_eq!(secret.secret, secrets[usize::from(one.is_none())]);
             assert_eq!(version(&a, &newcomer).await, 1);
         }
     }
@@ -429,7 +435,7 @@ on_both_databases! {
         versions.push(version(&node, &default).await);
         node.resume(&created).await;
         versions.push(version(&node, &default).await);
-        node.store.rotate_secret(&default, &created.id, &a_secret(2), SECOND, NOW).await.unwrap();
+        node.store.rotate_secret(&default, &created.id, &a_secret(2), over(SECOND), NOW).await.unwrap();
         versions.push(version(&node, &default).await);
         node.disable(&created).await;
         versions.push(version(&node, &default).await);

@@ -2246,6 +2246,224 @@ pub struct ExponentialBackoff {
     #[prost(int32, tag = "4")]
     pub max_attempts: i32,
 }
+/// How a subscription's callbacks are signed: by all of these profiles at once. Without any, by Standard Webhooks `v1`.
+///
+/// `webhook-id` and `webhook-timestamp` are part of every callback, whatever signs it.
+///
+/// One secret serves all profiles that are HMACs. Standard Webhooks and Svix decode the base64 behind its `whsec_`; for all others its
+/// whole text is the key, `whsec_` included.
+///
+/// Every attempt is signed anew, at its own time. While two secrets are in force after a rotation, `webhook-signature`,
+/// `svix-signature` and `Stripe-Signature` carry a signature by each of them; all other headers carry one signature, by the one
+/// secret whose turn it is (see `RotateSubscriptionSecret`).
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Signing {
+    /// Required. 1 to 16 profiles, each kind but `custom_hmac` once at most. No two of them may write the same header.
+    #[prost(message, repeated, tag = "1")]
+    pub profiles: ::prost::alloc::vec::Vec<SignatureProfile>,
+}
+/// A scheme by which receivers verify callbacks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignatureProfile {
+    /// Required. The scheme.
+    #[prost(
+        oneof = "signature_profile::Profile",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+    )]
+    pub profile: ::core::option::Option<signature_profile::Profile>,
+}
+/// Nested message and enum types in `SignatureProfile`.
+pub mod signature_profile {
+    /// Required. The scheme.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Profile {
+        /// Standard Webhooks `v1`.
+        #[prost(message, tag = "1")]
+        StandardWebhooks(super::StandardWebhooksSignature),
+        /// Standard Webhooks `v1a`.
+        #[prost(message, tag = "2")]
+        StandardWebhooksEd25519(super::StandardWebhooksEd25519Signature),
+        /// Standard Webhooks `v1` under the names of Svix.
+        #[prost(message, tag = "3")]
+        Svix(super::SvixSignature),
+        /// As Stripe signs.
+        #[prost(message, tag = "4")]
+        Stripe(super::StripeSignature),
+        /// As GitHub signs.
+        #[prost(message, tag = "5")]
+        Github(super::GithubSignature),
+        /// As Shopify signs.
+        #[prost(message, tag = "6")]
+        Shopify(super::ShopifySignature),
+        /// As Slack signs.
+        #[prost(message, tag = "7")]
+        Slack(super::SlackSignature),
+        /// As Twilio signs.
+        #[prost(message, tag = "8")]
+        Twilio(super::TwilioSignature),
+        /// As Square signs.
+        #[prost(message, tag = "9")]
+        Square(super::SquareSignature),
+        /// As HubSpot signs.
+        #[prost(message, tag = "10")]
+        Hubspot(super::HubspotSignature),
+        /// A scheme of your own.
+        #[prost(message, tag = "11")]
+        CustomHmac(super::CustomHmacSignature),
+    }
+}
+/// `webhook-signature: v1,…`: HMAC-SHA256 of `{id}.{timestamp}.{body}` in base64. Needs a secret that is `whsec_` and the padded base64
+/// of 24 to 64 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StandardWebhooksSignature {}
+/// `webhook-signature: v1a,…`: Ed25519 over `{id}.{timestamp}.{body}` in base64. The server makes a pair of keys for the subscription,
+/// and with each rotation another one. `GetSubscriptionSecret` returns the public key (`whpk_…`); the public keys that are in force are
+/// also served as a JWKS on the HTTP port, at `/.well-known/postrider/{tenant}/{subscription}/jwks.json`, so that receivers need no
+/// secret at all.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StandardWebhooksEd25519Signature {}
+/// `svix-id`, `svix-timestamp`, `svix-signature`: what Standard Webhooks `v1` says, under other names.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SvixSignature {}
+/// `Stripe-Signature: t=…,v1=…`: HMAC-SHA256 of `{timestamp}.{body}` in hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StripeSignature {}
+/// `X-Hub-Signature-256: sha256=…`: HMAC-SHA256 of the body in hexadecimal; with it `X-GitHub-Event` (the event's type) and
+/// `X-GitHub-Delivery` (the event's id as a UUID).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GithubSignature {
+    /// Optional. Send `X-Hub-Signature: sha1=…` too, for receivers that know no other.
+    #[prost(bool, tag = "1")]
+    pub legacy_sha1: bool,
+}
+/// `X-Shopify-Hmac-Sha256`: HMAC-SHA256 of the body in base64; with it the headers below, `X-Shopify-Webhook-Id` and
+/// `X-Shopify-Event-Id` (the event's id as a UUID) and `X-Shopify-Triggered-At` (the event's time).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShopifySignature {
+    /// Optional. `X-Shopify-Topic`; if empty, the event's type with slashes for its dots: `orders/create` for `orders.create`.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// Required. `X-Shopify-Shop-Domain`, like `acme.myshopify.com`.
+    #[prost(string, tag = "2")]
+    pub shop_domain: ::prost::alloc::string::String,
+    /// Required. `X-Shopify-API-Version`, like `2026-10`.
+    #[prost(string, tag = "3")]
+    pub api_version: ::prost::alloc::string::String,
+}
+/// `X-Slack-Signature: v0=…`: HMAC-SHA256 of `v0:{timestamp}:{body}` in hexadecimal; with it `X-Slack-Request-Timestamp`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SlackSignature {}
+/// `X-Twilio-Signature`: HMAC-SHA1 of the URL, and of the sorted parameters if the body is a form, in base64. Any other body is covered
+/// by its SHA-256 in the query of the URL (`bodySHA256=…`), which is added to the target URL of each request; other profiles
+/// that sign the URL sign it with that.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TwilioSignature {}
+/// `x-square-hmacsha256-signature`: HMAC-SHA256 of the URL and the body in base64. The URL is the subscription's `target_url` as it is
+/// shown.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SquareSignature {}
+/// `X-HubSpot-Signature-v3`: HMAC-SHA256 of method, URL, body and timestamp in base64; with it `X-HubSpot-Request-Timestamp` in
+/// milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HubspotSignature {}
+/// An HMAC in a header of your own: `header: prefix + signature`. Trello: `X-Trello-Webhook`, SHA-1, base64, `{body}{url}`.
+/// Asana: `X-Hook-Signature`, `{body}`. Meta: `X-Hub-Signature-256`, prefix `sha256=`, `{body}`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CustomHmacSignature {
+    /// Required. The name of the header that carries the signature, at most 100 characters. Names that mean something of their own
+    /// (`Host`, `Authorization`, `Content-…`, `webhook-…`, those that are for one hop only) are refused.
+    #[prost(string, tag = "1")]
+    pub header: ::prost::alloc::string::String,
+    /// Optional. The hash; SHA-256 if unset.
+    #[prost(enumeration = "HmacAlgorithm", tag = "2")]
+    pub algorithm: i32,
+    /// Optional. How the signature is written; hexadecimal if unset.
+    #[prost(enumeration = "SignatureEncoding", tag = "3")]
+    pub encoding: i32,
+    /// Optional. What stands before the signature in the header: `sha256=`, `t={timestamp},v1=`. A template as in
+    /// `signed_content`, which may name `{timestamp}`, `{timestamp_ms}` and `{id}`.
+    #[prost(string, tag = "4")]
+    pub prefix: ::prost::alloc::string::String,
+    /// Required. What is signed: printable ASCII, at most 256 characters, in which `{body}` (which must be there) stands for the body, `{timestamp}` for the
+    /// time of the attempt in seconds since 1970, `{timestamp_ms}` for the same in milliseconds, `{id}` for the event's id as
+    /// in `webhook-id`, `{url}` for the URL that is requested, `{method}` for the method; `{{` and `}}` stand for braces.
+    #[prost(string, tag = "5")]
+    pub signed_content: ::prost::alloc::string::String,
+    /// Optional. The name of a header that carries the time of the attempt: in milliseconds if `{timestamp_ms}` is used, else in
+    /// seconds. Both cannot be used with it.
+    #[prost(string, tag = "6")]
+    pub timestamp_header: ::prost::alloc::string::String,
+}
+/// The hash of an HMAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum HmacAlgorithm {
+    /// SHA-256.
+    Unspecified = 0,
+    /// SHA-1, for receivers that know no other.
+    Sha1 = 1,
+    /// SHA-256.
+    Sha256 = 2,
+    /// SHA-512.
+    Sha512 = 3,
+}
+impl HmacAlgorithm {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "HMAC_ALGORITHM_UNSPECIFIED",
+            Self::Sha1 => "HMAC_ALGORITHM_SHA1",
+            Self::Sha256 => "HMAC_ALGORITHM_SHA256",
+            Self::Sha512 => "HMAC_ALGORITHM_SHA512",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "HMAC_ALGORITHM_UNSPECIFIED" => Some(Self::Unspecified),
+            "HMAC_ALGORITHM_SHA1" => Some(Self::Sha1),
+            "HMAC_ALGORITHM_SHA256" => Some(Self::Sha256),
+            "HMAC_ALGORITHM_SHA512" => Some(Self::Sha512),
+            _ => None,
+        }
+    }
+}
+/// How the bytes of a signature are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SignatureEncoding {
+    /// Hexadecimal.
+    Unspecified = 0,
+    /// Lower-case hexadecimal.
+    Hex = 1,
+    /// Base64 of the standard alphabet, padded.
+    Base64 = 2,
+}
+impl SignatureEncoding {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SIGNATURE_ENCODING_UNSPECIFIED",
+            Self::Hex => "SIGNATURE_ENCODING_HEX",
+            Self::Base64 => "SIGNATURE_ENCODING_BASE64",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SIGNATURE_ENCODING_UNSPECIFIED" => Some(Self::Unspecified),
+            "SIGNATURE_ENCODING_HEX" => Some(Self::Hex),
+            "SIGNATURE_ENCODING_BASE64" => Some(Self::Base64),
+            _ => None,
+        }
+    }
+}
 /// Where a receiver wants events, and which ones.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Subscription {
@@ -2311,6 +2529,10 @@ pub struct Subscription {
     /// Optional. With what certificates the receiver is spoken to over TLS; unset: as the server is configured.
     #[prost(message, optional, tag = "22")]
     pub tls: ::core::option::Option<ReceiverTls>,
+    /// Optional. How callbacks are signed; unset: by Standard Webhooks `v1`. A change that the current secret does not fit is refused:
+    /// rotate the secret first.
+    #[prost(message, optional, tag = "20")]
+    pub signing: ::core::option::Option<Signing>,
 }
 /// How many attempts a second a subscription takes. Retries count as well. It holds over all nodes.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -2455,6 +2677,11 @@ pub struct CreateSubscriptionRequest {
     /// The server chooses one (`sub_…`) if empty.
     #[prost(string, tag = "3")]
     pub subscription_id: ::prost::alloc::string::String,
+    /// Optional. The first signing secret, if it comes from another system; the server makes one if empty. For Standard Webhooks and Svix
+    /// (also if `signing` is unset): `whsec_` and the padded base64 of 24 to 64 bytes. For other profiles: that, or 16 to 256 printable ASCII
+    /// characters without spaces at the ends.
+    #[prost(string, tag = "4")]
+    pub secret: ::prost::alloc::string::String,
 }
 /// The response of `CreateSubscription`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2462,7 +2689,7 @@ pub struct CreateSubscriptionResponse {
     /// The subscription.
     #[prost(message, optional, tag = "1")]
     pub subscription: ::core::option::Option<Subscription>,
-    /// Its signing secret (`whsec_…`), to be handed to the receiver.
+    /// Its signing secret (`whsec_…`, or as it was given), to be handed to the receiver.
     #[prost(string, tag = "2")]
     pub secret: ::prost::alloc::string::String,
 }
@@ -2582,14 +2809,22 @@ pub struct RotateSubscriptionSecretRequest {
     /// Required. `tenants/{tenant}/subscriptions/{subscription}`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// Optional. The new secret, if it comes from another system, as in `CreateSubscription`; the server makes one if empty.
+    #[prost(string, tag = "2")]
+    pub secret: ::prost::alloc::string::String,
+    /// Optional. When headers that hold one signature only change over from the previous secret to the new one; at most 30 days ahead. At
+    /// once if unset or past. Headers that hold several carry the new one's signature at once, beside the previous one's.
+    #[prost(message, optional, tag = "3")]
+    pub effective_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// The response of `RotateSubscriptionSecret`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateSubscriptionSecretResponse {
-    /// The new secret (`whsec_…`), to be handed to the receiver.
+    /// The new secret (`whsec_…`, or as it was given), to be handed to the receiver.
     #[prost(string, tag = "1")]
     pub secret: ::prost::alloc::string::String,
-    /// Until when callbacks are also signed with the previous secret.
+    /// Until when the previous secret is in force: headers that hold several signatures carry one by it too. Not before
+    /// `effective_time`.
     #[prost(message, optional, tag = "2")]
     pub previous_expire_time: ::core::option::Option<::prost_types::Timestamp>,
 }
@@ -2603,9 +2838,15 @@ pub struct GetSubscriptionSecretRequest {
 /// The response of `GetSubscriptionSecret`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSubscriptionSecretResponse {
-    /// The current secret (`whsec_…`).
+    /// The current secret, which is the newest (`whsec_…`, or as it was given).
     #[prost(string, tag = "1")]
     pub secret: ::prost::alloc::string::String,
+    /// When headers that hold one signature only change over to it; unset if they have from the beginning.
+    #[prost(message, optional, tag = "2")]
+    pub effective_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The public key (`whpk_…`) that came with it, for `standard_webhooks_ed25519`; empty without that profile.
+    #[prost(string, tag = "3")]
+    pub public_key: ::prost::alloc::string::String,
 }
 /// The request of `SendTestEvent`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2970,10 +3211,12 @@ pub mod subscription_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Makes a new signing secret. Callbacks are signed with the new and the previous one until
-        /// `previous_expire_time`, 24 hours later unless the server is configured otherwise.
+        /// Makes a new signing secret, or takes one over. Where a header holds several signatures, callbacks are signed with the new and the
+        /// previous one until `previous_expire_time`, 24 hours later unless the server is configured otherwise; where it holds one only, with
+        /// the previous one until the request's `effective_time` and with the new one from then on.
         ///
-        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if five secrets are in force already.
+        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT` also if the subscription's profiles cannot sign with the secret; `FAILED_PRECONDITION` if
+        /// five secrets are in force already.
         pub async fn rotate_subscription_secret(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateSubscriptionSecretRequest>,
@@ -3161,10 +3404,12 @@ pub mod subscription_service_server {
             tonic::Response<super::EnableSubscriptionResponse>,
             tonic::Status,
         >;
-        /// Makes a new signing secret. Callbacks are signed with the new and the previous one until
-        /// `previous_expire_time`, 24 hours later unless the server is configured otherwise.
+        /// Makes a new signing secret, or takes one over. Where a header holds several signatures, callbacks are signed with the new and the
+        /// previous one until `previous_expire_time`, 24 hours later unless the server is configured otherwise; where it holds one only, with
+        /// the previous one until the request's `effective_time` and with the new one from then on.
         ///
-        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if five secrets are in force already.
+        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT` also if the subscription's profiles cannot sign with the secret; `FAILED_PRECONDITION` if
+        /// five secrets are in force already.
         async fn rotate_subscription_secret(
             &self,
             request: tonic::Request<super::RotateSubscriptionSecretRequest>,

@@ -7,7 +7,7 @@ use crate::{
     Result,
     model::{
         Authentication, DeliveryRetryPolicy, DisabledReason, Health, RateLimit, ReceiverTls, Subscription,
-        SubscriptionState,
+        SubscriptionState, signing,
     },
 };
 
@@ -29,6 +29,7 @@ pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Sub
         timeout: time::duration(subscription.timeout, "timeout")?,
         authentication: subscription.authentication.map(Authentication::from_pb),
         tls: subscription.tls.map(ReceiverTls::from_pb),
+        signing: signing::from_pb(subscription.signing),
         health: health(subscription.health.unwrap_or_default())?,
         paused_at: time::optional(subscription.pause_time, "pause_time")?,
         disabled_at: time::optional(subscription.disable_time, "disable_time")?,

@@ -1,11 +1,11 @@
 //! Subscriptions: where a receiver wants events, and which ones.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
-use super::{Authentication, DeliveryRetryPolicy, ReceiverTls, Secret, id_of};
+use super::{Authentication, DeliveryRetryPolicy, ReceiverTls, Secret, SignatureProfile, id_of, signing};
 use crate::convert;
 
 /// Where a receiver wants events, and which ones.
@@ -34,6 +34,8 @@ pub struct Subscription {
     pub authentication: Option<Authentication>,
     /// With what certificates the receiver is spoken to, where they are others than the server is configured with.
     pub tls: Option<ReceiverTls>,
+    /// How callbacks are signed; by Standard Webhooks if there is nothing here.
+    pub signing: Vec<SignatureProfile>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -60,7 +62,7 @@ impl Subscription {
     /// ```
     pub fn to(target_url: impl Into<String>) -> NewSubscription {
         let message = pb::Subscription { target_url: target_url.into(), ..pb::Subscription::default() };
-        NewSubscription { message, id: String::new() }
+        NewSubscription { message, id: String::new(), secret: String::new() }
     }
 
     /// The last segment of the name.
@@ -155,11 +157,21 @@ pub enum DisabledReason {
 }
 
 /// A subscription to be created. Made by [`Subscription::to`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[must_use = "a subscription is created by `Subscriptions::create`"]
 pub struct NewSubscription {
     pub(crate) message: pb::Subscription,
     pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+impl fmt::Debug for NewSubscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewSubscription")
+            .field("message", &self.message)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl NewSubscription {
@@ -237,6 +249,25 @@ impl NewSubscription {
     /// ```
     pub fn tls(mut self, tls: ReceiverTls) -> Self {
         self.message.tls = Some(tls.into_pb());
+        self
+    }
+
+    /// How callbacks are signed, by all of these at once.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::SignatureProfile};
+    ///
+    /// let new = Subscription::to("https://example.com/hooks").signing([SignatureProfile::Svix, SignatureProfile::Stripe]);
+    /// ```
+    pub fn signing(mut self, profiles: impl IntoIterator<Item = SignatureProfile>) -> Self {
+        self.message.signing = Some(signing::to_pb(profiles));
+        self
+    }
+
+    /// The first secret, if it comes from another system: `whsec_…`, or, for signatures other than Standard Webhooks, 16 to 256 printable
+    /// ASCII characters.
+    pub fn secret(mut self, secret: impl Into<String>) -> Self {
+        self.secret = secret.into();
         self
     }
 

@@ -9,7 +9,7 @@ use crate::{
     Client, Result, Subscription,
     client::Repeat,
     convert,
-    model::{Authentication, DeliveryRetryPolicy, RateLimit, ReceiverTls},
+    model::{Authentication, DeliveryRetryPolicy, RateLimit, ReceiverTls, SignatureProfile, signing},
 };
 
 /// A change of a subscription, made when it is awaited. Begun by
@@ -93,6 +93,12 @@ impl UpdateSubscription {
     pub fn tls(mut self, tls: impl Into<Option<ReceiverTls>>) -> Self {
         self.message.tls = tls.into().map(ReceiverTls::into_pb);
         self.change("tls")
+    }
+
+    /// How callbacks are signed from now on, by all of these at once; by Standard Webhooks if there are none.
+    pub fn signing(mut self, profiles: impl IntoIterator<Item = SignatureProfile>) -> Self {
+        self.message.signing = Some(signing::to_pb(profiles)).filter(|signing| !signing.profiles.is_empty());
+        self.change("signing")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

@@ -6,12 +6,16 @@ use tokio::sync::Notify;
 
 use super::Deliverer;
 use crate::{
+    clock::SharedClock,
     dispatch::{Dispatcher, NoRoom, Permit, Queue, Sender},
     domain::{
         claim::{Claim, Target},
+        id::{SubscriptionId, TenantId},
+        secret::KeyPair,
         timestamp::Timestamp,
     },
-    grpc, publish,
+    grpc, http, publish,
+    store::Store,
 };
 
 /// Publishing hands deliveries to the dispatcher.
@@ -61,5 +65,20 @@ impl grpc::Nudge for Nudge {
 
     fn subscription_ended(&self) {
         self.ended.notify_one();
+    }
+}
+
+/// The HTTP port shows public keys.
+pub(super) struct PublicKeys {
+    pub(super) store: Store,
+    pub(super) clock: SharedClock,
+}
+
+impl http::PublicKeys for PublicKeys {
+    async fn of(&self, tenant: TenantId, subscription: SubscriptionId) -> Result<Vec<KeyPair>, http::NoKeys> {
+        self.store.key_pairs(&tenant, &subscription, self.clock.now()).await.map_err(|cause| {
+            tracing::error!(cause = &cause as &dyn std::error::Error, "public keys cannot be read");
+            http::NoKeys
+        })
     }
 }

@@ -11,7 +11,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{authentication::Authentication, invalid::Invalid, receiver_tls::ReceiverTls, retry::OwnRetry};
+use super::{
+    authentication::Authentication, invalid::Invalid, receiver_tls::ReceiverTls, retry::OwnRetry,
+    signing::Signing,
+};
 
 /// The shortest timeout that a subscription can have.
 pub const MIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -32,6 +35,9 @@ pub struct Settings {
     /// With what certificates the receiver is spoken to; with the server's if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ReceiverTls>,
+    /// How callbacks are signed; as Standard Webhooks says if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing: Option<Signing>,
 }
 
 impl Settings {

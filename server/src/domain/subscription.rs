@@ -38,6 +38,9 @@ pub struct SubscriptionSpec {
 impl SubscriptionSpec {
     /// Checks what must be true between fields.
     pub fn check(&self) -> Result<(), Invalid> {
+        if let Some(signing) = &self.settings.signing {
+            signing.check_target(&self.target_url)?;
+        }
         self.settings.check()
     }
 }

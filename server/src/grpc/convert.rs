@@ -10,6 +10,7 @@ mod duration;
 pub(super) mod event;
 mod receiver_tls;
 mod retry;
+pub(super) mod signing;
 pub(super) mod subscription;
 
 /// Reads an optional point in time.

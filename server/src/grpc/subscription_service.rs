@@ -14,7 +14,11 @@ use crate::{
         subscription::{Subscription, SubscriptionState},
     },
     publish::Route,
-    store::{keyring::draw_signing_secret, secrets::Rotation, subscriptions::Change},
+    store::{
+        keyring::draw_signing_secret,
+        secrets::{Rotation, Takeover},
+        subscriptions::Change,
+    },
 };
 
 pub(super) struct Subscriptions(pub(super) Arc<Parts>);
@@ -65,7 +69,9 @@ impl SubscriptionService for Subscriptions {
         let subscription =
             request.subscription.ok_or_else(|| Failure::from(Invalid::new("subscription", "is missing")))?;
         let spec = convert::subscription::spec(&subscription, &self.0.limits).map_err(Failure::from)?;
-        let secret = draw_signing_secret();
+        let imported = convert::signing::imported(&request.secret).map_err(Failure::from)?;
+        let secret = imported.unwrap_or_else(draw_signing_secret);
+        convert::signing::check_first(spec.settings.signing.as_ref(), &secret).map_err(Failure::from)?;
         let now = self.0.clock.now();
         let created = self.0.store.create_subscription(&tenant, id, &spec, &secret, now).await;
         let taken = || Failure::IdTaken {
@@ -75,7 +81,7 @@ impl SubscriptionService for Subscriptions {
         let created = created.map_err(Failure::from)?.ok_or_else(taken)?;
         Ok(Response::new(pb::CreateSubscriptionResponse {
             subscription: Some(convert::subscription::to_subscription(&created)),
-            secret: convert::subscription::to_secret(&secret),
+            secret: secret.text(),
         }))
     }
 
@@ -180,15 +186,20 @@ impl SubscriptionService for Subscriptions {
     ) -> Result<Response<pb::RotateSubscriptionSecretResponse>, Status> {
         let request = request.into_inner();
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
-        let secret = draw_signing_secret();
+        let imported = convert::signing::imported(&request.secret).map_err(Failure::from)?;
+        let secret = imported.unwrap_or_else(draw_signing_secret);
         let now = self.0.clock.now();
-        let rotation = self.0.store.rotate_secret(&tenant, &id, &secret, self.0.secret_overlap, now).await;
+        let starts_at =
+            convert::signing::effective_time(request.effective_time, now).map_err(Failure::from)?;
+        let takeover = Takeover { overlap: self.0.secret_overlap, starts_at };
+        let rotation = self.0.store.rotate_secret(&tenant, &id, &secret, takeover, now).await;
         match rotation.map_err(Failure::from)? {
             Rotation::Done(previous_expires_at) => Ok(Response::new(pb::RotateSubscriptionSecretResponse {
-                secret: convert::subscription::to_secret(&secret),
+                secret: secret.text(),
                 previous_expire_time: convert::to_timestamp(previous_expires_at),
             })),
             Rotation::NotFound => Err(Failure::NotFound { field: "name", name: request.name }.into()),
+            Rotation::Unfit(reason) => Err(Failure::from(convert::signing::unfit(reason)).into()),
             Rotation::TooMany => {
                 let message = format!(
                     "{MAX_IN_FORCE} secrets are in force already; wait until one of them has expired"
@@ -204,10 +215,13 @@ impl SubscriptionService for Subscriptions {
     ) -> Result<Response<pb::GetSubscriptionSecretResponse>, Status> {
         let request = request.into_inner();
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
-        let secret = self.0.store.secret(&tenant, &id).await.map_err(Failure::from)?;
-        let secret = secret.ok_or(Failure::NotFound { field: "name", name: request.name })?;
-        let secret = convert::subscription::to_secret(&secret);
-        Ok(Response::new(pb::GetSubscriptionSecretResponse { secret }))
+        let held = self.0.store.secret(&tenant, &id).await.map_err(Failure::from)?;
+        let held = held.ok_or(Failure::NotFound { field: "name", name: request.name })?;
+        Ok(Response::new(pb::GetSubscriptionSecretResponse {
+            secret: held.secret.text(),
+            effective_time: held.starts_at.and_then(convert::to_timestamp),
+            public_key: held.key_pair.map(|pair| pair.public_text()).unwrap_or_default(),
+        }))
     }
 
     async fn send_test_event(

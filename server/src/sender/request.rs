@@ -5,19 +5,19 @@ use std::fmt::Write;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri,
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT},
 };
 
-use super::signature;
-use crate::domain::{event::Event, secret::SecretSet, timestamp::Timestamp, trace_context::TraceContext};
+use super::signature::{self, Message, Unsigned};
+use crate::domain::{claim::Target, event::Event, timestamp::Timestamp, trace_context::TraceContext};
 
 /// Why there is no request. None of these can happen to what the domain let in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BuildError {
-    /// Every secret has expired.
-    #[error("the subscription has no signing secret in force")]
-    NoSecret,
+    /// It cannot be signed.
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
     /// The event's time is outside the years 1 to 9999.
     #[error("the event's time cannot be written down")]
     Time(#[from] std::fmt::Error),
@@ -27,38 +27,49 @@ pub(super) enum BuildError {
     /// A value does not fit in a header.
     #[error("a header cannot be written down")]
     Header(#[from] http::header::InvalidHeaderValue),
+    /// The target cannot be requested.
+    #[error("the target url cannot be requested")]
+    Uri(#[from] http::uri::InvalidUri),
 }
 
-/// The headers and the body of an attempt that begins at `now`.
+/// What is sent.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// The request of an attempt that begins at `now`.
 pub(super) fn build(
     event: &Event,
-    secrets: &SecretSet,
+    target: &Target,
     trace: Option<&TraceContext>,
     now: Timestamp,
     user_agent: &HeaderValue,
-) -> Result<(HeaderMap, Bytes), BuildError> {
+) -> Result<Parts, BuildError> {
+    let (method, content_type) = (Method::POST, "application/json");
     let body = body(event)?;
     let id = event.id.to_string();
-    let seconds = now.unix_seconds();
-    let signatures =
-        signature::header(secrets.in_force(now), &id, seconds, &body).ok_or(BuildError::NoSecret)?;
-    let mut signatures = HeaderValue::try_from(signatures)?;
-    // Never in HTTP/2's compression table: it would only push reusable headers out.
-    signatures.set_sensitive(true);
 
     let mut headers = HeaderMap::with_capacity(10);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     // What comes back is kept as it is; nothing is ever unpacked.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(USER_AGENT, user_agent.clone());
-    headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::try_from(id)?);
-    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(seconds));
-    headers.insert(HeaderName::from_static("webhook-signature"), signatures);
+    headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::try_from(&id)?);
+    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(now.unix_seconds()));
+    let message =
+        Message { event, id: &id, method: &method, url: target.url.url(), content_type, body: &body, now };
+    let signing = target.settings.as_ref().and_then(|settings| settings.signing.as_ref());
+    let url = signature::sign(signing, &target.secrets, &message, &mut headers)?;
+    let uri = Uri::try_from(url.as_ref().unwrap_or(target.url.url()).as_str())?;
     if let Some(trace) = trace {
         add_trace(&mut headers, trace);
     }
-    Ok((headers, body))
+    Ok(Parts { method, uri, headers, body })
 }
 
 /// A trace context that does not fit in headers is left out: tracing must not keep an event from its receiver.
@@ -111,8 +122,11 @@ mod tests {
         event::{Attributes, EventContent, Payload},
         event_type::EventType,
         handling::Handling,
-        id::{EventId, TenantId},
-        secret::{SecretInForce, SigningSecret},
+        id::{EventId, SubscriptionId, SubscriptionUid, TenantId},
+        secret::{SecretInForce, SecretSet, SigningSecret},
+        settings::Settings,
+        subscription::Pace,
+        target_url::TargetUrl,
     };
 
     const NOW: Timestamp = Timestamp::from_micros(1_732_186_800_900_000);
@@ -138,18 +152,29 @@ mod tests {
 
     fn secrets(ends: &[Option<Timestamp>]) -> SecretSet {
         let held = |(at, end): (usize, &Option<Timestamp>)| SecretInForce {
-            secret: SigningSecret::from_bytes(vec![u8::try_from(at).unwrap(); 32]),
             expires_at: *end,
+            ..SecretInForce::current(SigningSecret::from_bytes(vec![u8::try_from(at).unwrap(); 32]))
         };
         SecretSet::newest_first(ends.iter().enumerate().map(held).collect())
     }
 
-    fn build_with(
-        trace: Option<&TraceContext>,
-        secrets: &SecretSet,
-    ) -> Result<(HeaderMap, Bytes), BuildError> {
+    fn target(ends: &[Option<Timestamp>]) -> Target {
+        Target {
+            uid: SubscriptionUid::new(NOW),
+            tenant: TenantId::parse("default").unwrap(),
+            id: SubscriptionId::parse("orders").unwrap(),
+            url: TargetUrl::parse("https://example.com/hook").unwrap(),
+            secrets: secrets(ends),
+            pace: Pace::default(),
+            recovered_at: None,
+            revision: 1,
+            settings: Some(Settings::plain()),
+        }
+    }
+
+    fn build_with(trace: Option<&TraceContext>, target: &Target) -> Result<HeaderMap, BuildError> {
         let agent = HeaderValue::from_static("Postrider/test");
-        build(&event(b"{}", ""), secrets, trace, NOW, &agent)
+        build(&event(b"{}", ""), target, trace, NOW, &agent).map(|parts| parts.headers)
     }
 
     #[test]
@@ -183,7 +208,7 @@ mod tests {
     fn the_headers_are_those_of_the_contract() {
         let trace =
             TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "a=1").unwrap();
-        let (headers, _) = build_with(Some(&trace), &secrets(&[None])).unwrap();
+        let headers = build_with(Some(&trace), &target(&[None])).unwrap();
         let get = |name| headers.get(name).map(|value| value.to_str().unwrap());
         assert_eq!(get("content-type"), Some("application/json"));
         assert_eq!(get("accept"), Some("*/*"));
@@ -201,19 +226,19 @@ mod tests {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         for state in ["", "a=\n"] {
             let trace = TraceContext::from_stored(parent.to_owned(), state.to_owned());
-            let (headers, _) = build_with(Some(&trace), &secrets(&[None])).unwrap();
+            let headers = build_with(Some(&trace), &target(&[None])).unwrap();
             assert!(headers.contains_key("traceparent"));
             assert!(!headers.contains_key("tracestate"));
         }
         let trace = TraceContext::from_stored("\n".to_owned(), "a=1".to_owned());
-        let (headers, _) = build_with(Some(&trace), &secrets(&[None])).unwrap();
+        let headers = build_with(Some(&trace), &target(&[None])).unwrap();
         assert!(!headers.contains_key("tracestate"), "a state without its parent says nothing");
     }
 
     #[test]
     fn during_a_rotation_both_secrets_sign_in_one_line() {
-        let (headers, _) =
-            build_with(None, &secrets(&[None, Some(NOW + std::time::Duration::from_secs(1))])).unwrap();
+        let headers =
+            build_with(None, &target(&[None, Some(NOW + std::time::Duration::from_secs(1))])).unwrap();
         let line = headers["webhook-signature"].to_str().unwrap();
         assert_eq!(headers.get_all("webhook-signature").iter().count(), 1);
         let signatures: Vec<_> = line.split(' ').collect();
@@ -223,8 +248,8 @@ mod tests {
 
     #[test]
     fn without_a_secret_in_force_there_is_no_request() {
-        let none = build_with(None, &secrets(&[Some(NOW)]));
-        assert!(matches!(none, Err(BuildError::NoSecret)));
+        let none = build_with(None, &target(&[Some(NOW)]));
+        assert!(matches!(none, Err(BuildError::Unsigned(Unsigned::NoSecret))));
     }
 
     #[test]
@@ -232,7 +257,7 @@ mod tests {
         let mut event = event(b"{}", "");
         event.content.time = Some(Timestamp::from_micros(i64::MAX));
         let agent = HeaderValue::from_static("x");
-        let none = build(&event, &secrets(&[None]), None, NOW, &agent);
+        let none = build(&event, &target(&[None]), None, NOW, &agent);
         assert!(matches!(none, Err(BuildError::Time(_))));
     }
 }

@@ -5,6 +5,7 @@ use crate::domain::{
     attempt::Failure,
     delivery::{DeliveryStatus, EndReason},
     handling::Priority,
+    secret::SecretKind,
     subscription::DisabledReason,
 };
 
@@ -30,6 +31,11 @@ pub(super) const PENDING: i16 = status_code(DeliveryStatus::Pending);
 pub(super) const ACKNOWLEDGED: i16 = 1;
 pub(super) const REJECTED: i16 = 2;
 pub(super) const FAILED: i16 = 3;
+
+codes!("subscription_secrets", SecretKind, secret_kind_code, secret_kind_of, {
+    Bytes = 0,
+    Text = 1,
+});
 
 codes!("deliveries", DeliveryStatus, status_code, status_of, {
     Pending = 0,

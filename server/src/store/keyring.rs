@@ -14,10 +14,14 @@ use chacha20poly1305::{
     Key, KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Generate, Payload},
 };
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{id::SubscriptionUid, secret::SigningSecret};
+use crate::domain::{
+    id::SubscriptionUid,
+    secret::{KeyPair, SecretKind, SigningSecret},
+};
 
 /// The nonce stands in front of the ciphertext: 192 random bits, which do not repeat.
 const NONCE_LENGTH: usize = 24;
@@ -149,19 +153,34 @@ impl Keyring {
     }
 
     pub(super) fn seal(&self, secret: &SigningSecret, owner: SubscriptionUid) -> Result<Sealed, Error> {
-        self.seal_bytes(secret.expose(), owner.uuid().as_bytes())
+        self.seal_bytes(secret.expose(), &of_secret(secret.kind(), owner))
     }
 
-    pub(super) fn open(&self, sealed: &Sealed, owner: SubscriptionUid) -> Result<SigningSecret, Error> {
-        self.open_bytes(sealed, owner.uuid().as_bytes()).map(SigningSecret::from_bytes)
+    pub(super) fn open(
+        &self,
+        sealed: &Sealed,
+        kind: SecretKind,
+        owner: SubscriptionUid,
+    ) -> Result<SigningSecret, Error> {
+        let material = self.open_bytes(sealed, &of_secret(kind, owner))?;
+        Ok(SigningSecret::from_stored(kind, material))
+    }
+
+    pub(super) fn seal_key_pair(&self, pair: &KeyPair, owner: SubscriptionUid) -> Result<Sealed, Error> {
+        self.seal_bytes(pair.expose(), &place(owner, b"ed25519"))
+    }
+
+    pub(super) fn open_key_pair(&self, sealed: &Sealed, owner: SubscriptionUid) -> Result<KeyPair, Error> {
+        let both = self.open_bytes(sealed, &place(owner, b"ed25519"))?;
+        KeyPair::from_stored(&both).ok_or(Error::Sealed)
     }
 
     pub(super) fn seal_settings(&self, document: &[u8], owner: SubscriptionUid) -> Result<Sealed, Error> {
-        self.seal_bytes(document, &of_settings(owner))
+        self.seal_bytes(document, &place(owner, b"settings"))
     }
 
     pub(super) fn open_settings(&self, sealed: &Sealed, owner: SubscriptionUid) -> Result<Vec<u8>, Error> {
-        self.open_bytes(sealed, &of_settings(owner))
+        self.open_bytes(sealed, &place(owner, b"settings"))
     }
 
     /// `place` is where the ciphertext belongs; it opens nowhere else.
@@ -187,15 +206,31 @@ impl Keyring {
     }
 }
 
-/// The settings of a subscription are another place than its secrets.
-fn of_settings(owner: SubscriptionUid) -> Vec<u8> {
-    [owner.uuid().as_bytes(), &b"settings"[..]].concat()
+/// The secrets of a subscription are one place, its settings another.
+fn place(owner: SubscriptionUid, what: &[u8]) -> Vec<u8> {
+    [owner.uuid().as_bytes(), what].concat()
+}
+
+/// Nobody can make bytes of a text by changing the row.
+fn of_secret(kind: SecretKind, owner: SubscriptionUid) -> Vec<u8> {
+    match kind {
+        SecretKind::Bytes => place(owner, b""),
+        SecretKind::Text => place(owner, b"text"),
+    }
 }
 
 /// Draws a new signing secret.
 #[must_use]
 pub fn draw_signing_secret() -> SigningSecret {
     SigningSecret::from_bytes(<[u8; SigningSecret::LENGTH]>::generate().to_vec())
+}
+
+/// Draws a new pair of keys.
+pub(super) fn draw_key_pair() -> Result<KeyPair, Error> {
+    let seed = <[u8; 32]>::generate();
+    let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Error::Sealed)?;
+    let public = pair.public_key().as_ref().try_into().map_err(|_| Error::Sealed)?;
+    Ok(KeyPair::from_halves(&seed, public))
 }
 
 fn cipher(key: &EncryptionKey) -> XChaCha20Poly1305 {
@@ -228,15 +263,18 @@ mod tests {
         let (old, new) = (EncryptionKey::generate(), EncryptionKey::generate());
         let (secret, owner) = (draw_signing_secret(), uid());
         let sealed = Keyring::new(old.clone(), vec![]).seal(&secret, owner).unwrap();
+        let bytes = SecretKind::Bytes;
         assert!(!sealed.ciphertext.windows(8).any(|part| part == &secret.expose()[..8]));
 
         let rotated = Keyring::new(new.clone(), vec![old]);
-        assert_eq!(rotated.open(&sealed, owner).unwrap(), secret);
+        assert_eq!(rotated.open(&sealed, bytes, owner).unwrap(), secret);
         assert_ne!(rotated.seal(&secret, owner).unwrap().key_id, sealed.key_id);
-        assert!(matches!(rotated.open(&sealed, uid()), Err(Error::Sealed)));
-        assert!(matches!(Keyring::new(new, vec![]).open(&sealed, owner), Err(Error::UnknownKey(_))));
+        assert!(matches!(rotated.open(&sealed, bytes, uid()), Err(Error::Sealed)));
+        assert!(matches!(Keyring::new(new, vec![]).open(&sealed, bytes, owner), Err(Error::UnknownKey(_))));
+        assert!(matches!(rotated.open(&sealed, SecretKind::Text, owner), Err(Error::Sealed)));
+        assert!(matches!(rotated.open_key_pair(&sealed, owner), Err(Error::Sealed)));
         let cut = Sealed { ciphertext: sealed.ciphertext[..10].to_vec(), ..sealed };
-        assert!(matches!(rotated.open(&cut, owner), Err(Error::Sealed)));
+        assert!(matches!(rotated.open(&cut, bytes, owner), Err(Error::Sealed)));
     }
 
     #[test]

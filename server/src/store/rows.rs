@@ -102,7 +102,7 @@ pub(super) fn wanted(row: &subscriptions::Model) -> Result<Filter, Error> {
 }
 
 /// What the owner has set.
-fn settings(row: &subscriptions::Model, keyring: &Keyring) -> Result<Arc<Settings>, Error> {
+pub(super) fn settings(row: &subscriptions::Model, keyring: &Keyring) -> Result<Arc<Settings>, Error> {
     let (Some(ciphertext), Some(key_id)) = (&row.settings, &row.settings_key_id) else {
         return Ok(Settings::plain());
     };
@@ -167,12 +167,10 @@ pub(super) fn secrets(
     let mut by_subscription: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows {
         let owner = SubscriptionUid::from_uuid(row.subscription_uid);
-        let sealed = Sealed { key_id: row.key_id, ciphertext: row.ciphertext };
-        match keyring.open(&sealed, owner) {
-            Ok(secret) => {
-                let held = SecretInForce { secret, expires_at: row.expires_at.map(timestamp) };
-                by_subscription.entry(owner).or_default().push(held);
-            }
+        // The current one has no end; the others are as old as they are.
+        let age = (row.expires_at.is_some(), std::cmp::Reverse((row.created_at, row.expires_at, row.id)));
+        match secret(row, keyring) {
+            Ok(secret) => by_subscription.entry(owner).or_default().push((age, secret)),
             Err(cause) => tracing::error!(
                 cause = &cause as &dyn std::error::Error,
                 subscription.uid = %owner,
@@ -180,14 +178,25 @@ pub(super) fn secrets(
             ),
         }
     }
-    let newest_first = |mut held: Vec<SecretInForce>| {
-        // The current one has no end, and whoever ends later was replaced later.
-        held.sort_by_key(|held| {
-            std::cmp::Reverse(held.expires_at.unwrap_or(Timestamp::from_micros(i64::MAX)))
-        });
-        SecretSet::newest_first(held)
+    let newest_first = |mut held: Vec<(_, SecretInForce)>| {
+        held.sort_by_key(|(age, _)| *age);
+        SecretSet::newest_first(held.into_iter().map(|(_, held)| held).collect())
     };
     by_subscription.into_iter().map(|(owner, held)| (owner, newest_first(held))).collect()
+}
+
+/// A secret, decrypted.
+pub(super) fn secret(row: subscription_secrets::Model, keyring: &Keyring) -> Result<SecretInForce, Error> {
+    let owner = SubscriptionUid::from_uuid(row.subscription_uid);
+    let kind = codes::secret_kind_of(row.kind)?;
+    let sealed = |ciphertext| Sealed { key_id: row.key_id.clone(), ciphertext };
+    let key_pair = row.key_pair.map(|pair| keyring.open_key_pair(&sealed(pair), owner)).transpose()?;
+    Ok(SecretInForce {
+        secret: keyring.open(&sealed(row.ciphertext), kind, owner)?,
+        key_pair,
+        starts_at: row.starts_at.map(timestamp),
+        expires_at: row.expires_at.map(timestamp),
+    })
 }
 
 /// An event with its data, or without where that is not wanted or no longer kept.

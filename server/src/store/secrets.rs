@@ -3,31 +3,44 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter,
-    prelude::Uuid, sea_query::Expr,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
+    PaginatorTrait, QueryFilter, prelude::Uuid, sea_query::Expr,
 };
 
 use super::{
-    Error, Store,
-    entity::subscription_secrets,
-    keyring::{Keyring, Sealed},
-    lookup, tenants,
+    Error, Store, codes,
+    entity::{subscription_secrets, subscriptions},
+    keyring::{Keyring, draw_key_pair},
+    lookup, rows, tenants,
 };
 use crate::domain::{
     id::{SubscriptionId, SubscriptionUid, TenantId},
-    secret::{MAX_IN_FORCE, SigningSecret},
+    invalid::Invalid,
+    secret::{KeyPair, MAX_IN_FORCE, SecretInForce, SigningSecret},
+    signing::{Signing, check_secret},
     timestamp::Timestamp,
 };
+
+/// How one secret takes over from another.
+#[derive(Debug, Clone, Copy)]
+pub struct Takeover {
+    /// How long both sign where there can be several signatures.
+    pub overlap: Duration,
+    /// From when on the new one signs where there can be one only; at once if absent.
+    pub starts_at: Option<Timestamp>,
+}
 
 /// What became of a rotation.
 #[derive(Debug)]
 pub enum Rotation {
-    /// The new secret is the current one; the one before signs too until then.
+    /// The new secret is the current one; the one before is in force too until then.
     Done(Timestamp),
     /// There is no such subscription.
     NotFound,
     /// As many secrets as there may be are in force.
     TooMany,
+    /// The subscription's callbacks cannot be signed with it, and why.
+    Unfit(&'static str),
 }
 
 impl Store {
@@ -36,49 +49,64 @@ impl Store {
         &self,
         tenant: &TenantId,
         id: &SubscriptionId,
-    ) -> Result<Option<SigningSecret>, Error> {
+    ) -> Result<Option<SecretInForce>, Error> {
         let reader = &self.connections.reader;
         let Some(subscription) = lookup::living(tenant, id).one(reader).await? else {
             return Ok(None);
         };
-        let row = subscription_secrets::Entity::find()
-            .filter(subscription_secrets::Column::SubscriptionUid.eq(subscription.uid))
-            .filter(subscription_secrets::Column::ExpiresAt.is_null())
-            .one(reader)
-            .await?;
-        let Some(row) = row else {
-            let cause = format!("subscription {} has no current secret", subscription.uid);
-            return Err(Error::Corrupt { table: "subscription_secrets", cause });
-        };
-        let sealed = Sealed { key_id: row.key_id, ciphertext: row.ciphertext };
-        Ok(Some(self.keyring.open(&sealed, SubscriptionUid::from_uuid(subscription.uid))?))
+        let row = current(subscription.uid).one(reader).await?.ok_or_else(|| none(subscription.uid))?;
+        rows::secret(row, &self.keyring).map(Some)
     }
 
-    /// Makes `secret` the current one; the one before goes on signing for `overlap`.
+    /// Returns the pairs of keys that sign a subscription's callbacks at `now`, the current one first; none if nobody wants them.
+    pub async fn key_pairs(
+        &self,
+        tenant: &TenantId,
+        id: &SubscriptionId,
+        now: Timestamp,
+    ) -> Result<Vec<KeyPair>, Error> {
+        let reader = &self.connections.reader;
+        let Some(subscription) = lookup::living(tenant, id).one(reader).await? else {
+            return Ok(Vec::new());
+        };
+        let rows = of(subscription.uid)
+            .filter(subscription_secrets::Column::KeyPair.is_not_null())
+            .all(reader)
+            .await?;
+        let held = rows::secrets(rows, &self.keyring).into_values();
+        Ok(held.flat_map(|held| held.key_pairs(now).cloned().collect::<Vec<_>>()).collect())
+    }
+
+    /// Makes `secret` the current one; the one before goes on signing for a while.
     pub async fn rotate_secret(
         &self,
         tenant: &TenantId,
         id: &SubscriptionId,
         secret: &SigningSecret,
-        overlap: Duration,
+        takeover: Takeover,
         now: Timestamp,
     ) -> Result<Rotation, Error> {
         let transaction = self.connections.begin().await?;
         let Some(subscription) = lookup::locked(&transaction, tenant, id).await? else {
             return Ok(Rotation::NotFound);
         };
+        let settings = rows::settings(&subscription, &self.keyring)?;
+        let signing = settings.signing.as_ref();
+        if let Err(reason) = check_secret(signing, secret.kind()) {
+            return Ok(Rotation::Unfit(reason));
+        }
         let of_subscription = subscription_secrets::Column::SubscriptionUid.eq(subscription.uid);
         subscription_secrets::Entity::delete_many()
             .filter(of_subscription.clone())
             .filter(subscription_secrets::Column::ExpiresAt.lte(now.as_micros()))
             .exec(&transaction)
             .await?;
-        let in_force =
-            subscription_secrets::Entity::find().filter(of_subscription.clone()).count(&transaction).await?;
-        if in_force >= MAX_IN_FORCE as u64 {
+        if of(subscription.uid).count(&transaction).await? >= MAX_IN_FORCE as u64 {
             return Ok(Rotation::TooMany);
         }
-        let expires_at = now + overlap;
+        let starts_at = takeover.starts_at.filter(|start| *start > now);
+        // Until the new one starts, somebody must sign.
+        let expires_at = starts_at.map_or(now + takeover.overlap, |start| start.max(now + takeover.overlap));
         subscription_secrets::Entity::update_many()
             .col_expr(subscription_secrets::Column::ExpiresAt, Expr::value(expires_at.as_micros()))
             .filter(of_subscription)
@@ -86,32 +114,90 @@ impl Store {
             .exec(&transaction)
             .await?;
         let owner = SubscriptionUid::from_uuid(subscription.uid);
-        insert(&transaction, &self.keyring, owner, secret, now).await?;
+        insert(&transaction, &self.keyring, owner, New { secret, signing, starts_at, now }).await?;
         tenants::raise_version(&transaction, tenant.as_str()).await?;
         transaction.commit().await?;
         Ok(Rotation::Done(expires_at))
     }
 }
 
-/// Stores a subscription's current secret, encrypted.
+/// A secret that becomes the current one.
+pub(super) struct New<'a> {
+    pub(super) secret: &'a SigningSecret,
+    /// How callbacks are signed.
+    pub(super) signing: Option<&'a Signing>,
+    pub(super) starts_at: Option<Timestamp>,
+    pub(super) now: Timestamp,
+}
+
+/// Stores a subscription's current secret, encrypted, with a pair of keys where one is wanted.
 pub(super) async fn insert(
     transaction: &DatabaseTransaction,
     keyring: &Keyring,
     owner: SubscriptionUid,
-    secret: &SigningSecret,
-    now: Timestamp,
+    new: New<'_>,
 ) -> Result<(), Error> {
-    let sealed = keyring.seal(secret, owner)?;
+    let sealed = keyring.seal(new.secret, owner)?;
+    let key_pair = match new.signing {
+        Some(signing) if signing.needs_key_pair() => Some(keyring.seal_key_pair(&draw_key_pair()?, owner)?),
+        _ => None,
+    };
     let row = subscription_secrets::ActiveModel {
-        id: Set(secret_id(now)),
+        id: Set(secret_id(new.now)),
         subscription_uid: Set(owner.uuid()),
-        created_at: Set(now.as_micros()),
+        created_at: Set(new.now.as_micros()),
         expires_at: Set(None),
         key_id: Set(sealed.key_id),
         ciphertext: Set(sealed.ciphertext),
+        kind: Set(codes::secret_kind_code(new.secret.kind())),
+        starts_at: Set(new.starts_at.map(Timestamp::as_micros)),
+        key_pair: Set(key_pair.map(|sealed| sealed.ciphertext)),
     };
     subscription_secrets::Entity::insert(row).exec_without_returning(transaction).await?;
     Ok(())
+}
+
+/// Checks that a subscription's current secret is fit for its settings, and makes the pair of keys that they want.
+pub(super) async fn fit(
+    transaction: &DatabaseTransaction,
+    keyring: &Keyring,
+    subscription: &subscriptions::Model,
+) -> Result<Result<(), Invalid>, Error> {
+    let settings = rows::settings(subscription, keyring)?;
+    let signing = settings.signing.as_ref();
+    let row = current(subscription.uid).one(transaction).await?.ok_or_else(|| none(subscription.uid))?;
+    if let Err(reason) = check_secret(signing, codes::secret_kind_of(row.kind)?) {
+        let reason = format!(
+            "does not fit the subscription's secret: {reason}; rotate the secret first (RotateSubscriptionSecret)"
+        );
+        return Ok(Err(Invalid::new("subscription.signing", reason)));
+    }
+    if row.key_pair.is_none() && signing.is_some_and(Signing::needs_key_pair) {
+        let owner = SubscriptionUid::from_uuid(subscription.uid);
+        // Both under one key, which may be newer than the one that the secret was encrypted with.
+        let secret = keyring.seal(&rows::secret(row.clone(), keyring)?.secret, owner)?;
+        let key_pair = keyring.seal_key_pair(&draw_key_pair()?, owner)?;
+        let mut row = row.into_active_model();
+        row.key_id = Set(secret.key_id);
+        row.ciphertext = Set(secret.ciphertext);
+        row.key_pair = Set(Some(key_pair.ciphertext));
+        row.update(transaction).await?;
+    }
+    Ok(Ok(()))
+}
+
+fn of(subscription: Uuid) -> sea_orm::Select<subscription_secrets::Entity> {
+    subscription_secrets::Entity::find()
+        .filter(subscription_secrets::Column::SubscriptionUid.eq(subscription))
+}
+
+fn current(subscription: Uuid) -> sea_orm::Select<subscription_secrets::Entity> {
+    of(subscription).filter(subscription_secrets::Column::ExpiresAt.is_null())
+}
+
+fn none(subscription: Uuid) -> Error {
+    let cause = format!("subscription {subscription} has no current secret");
+    Error::Corrupt { table: "subscription_secrets", cause }
 }
 
 /// Nobody names a secret; its row just needs a key.

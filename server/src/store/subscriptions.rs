@@ -80,7 +80,8 @@ impl Store {
             transaction.rollback().await?;
             return Ok(None);
         }
-        secrets::insert(&transaction, &self.keyring, uid, secret, now).await?;
+        let new = secrets::New { secret, signing: spec.settings.signing.as_ref(), starts_at: None, now };
+        secrets::insert(&transaction, &self.keyring, uid, new).await?;
         tenants::raise_version(&transaction, tenant.as_str()).await?;
         transaction.commit().await?;
         rows::subscription(row, &self.keyring).map(Some)
@@ -239,6 +240,11 @@ impl Store {
         }
         if after == before {
             return Ok(Change::Done(current));
+        }
+        if after.settings != before.settings
+            && let Err(invalid) = secrets::fit(&transaction, &self.keyring, &after).await?
+        {
+            return Ok(Change::Invalid(invalid));
         }
         let is_health_alone = {
             let mut unblocked = before;

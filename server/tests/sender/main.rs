@@ -49,7 +49,7 @@ fn claim(url: &str) -> Claim {
 fn claim_with(url: &str, settings: Settings) -> Claim {
     let now = SystemClock.now();
     let tenant = TenantId::parse("default").unwrap();
-    let secret = SecretInForce { secret: SigningSecret::from_bytes(SECRET.to_vec()), expires_at: None };
+    let secret = SecretInForce::current(SigningSecret::from_bytes(SECRET.to_vec()));
     let event = Event {
         id: EventId::new(now),
         tenant: tenant.clone(),

@@ -246,7 +246,14 @@ async fn subscribe(
     let subscription = Subscription { target_url, event_types: vec![event_type], ..Subscription::default() };
     let parent = format!("tenants/{tenant}");
     let subscription = Some(subscription);
-    client.create_subscription(CreateSubscriptionRequest { parent, subscription, subscription_id }).await?;
+    client
+        .create_subscription(CreateSubscriptionRequest {
+            parent,
+            subscription,
+            subscription_id,
+            ..CreateSubscriptionRequest::default()
+        })
+        .await?;
     Ok(())
 }
 

@@ -141,6 +141,7 @@ async fn malformed_tenants_are_refused() {
             parent: parent.to_owned(),
             subscription: Some(a_subscription()),
             subscription_id: String::new(),
+            ..pb::CreateSubscriptionRequest::default()
         };
         let refused = raw.subscriptions.create_subscription(request).await;
         assert_eq!(refused.refusal(), Refusal::invalid("parent"), "{parent}");
@@ -182,9 +183,12 @@ async fn refusals_of_subscription(raw: &Raw, name: &str) -> Vec<(&'static str, R
         ("enable", rpc.enable_subscription(pb::EnableSubscriptionRequest { name: name() }).await.refusal()),
         (
             "rotate",
-            rpc.rotate_subscription_secret(pb::RotateSubscriptionSecretRequest { name: name() })
-                .await
-                .refusal(),
+            rpc.rotate_subscription_secret(pb::RotateSubscriptionSecretRequest {
+                name: name(),
+                ..pb::RotateSubscriptionSecretRequest::default()
+            })
+            .await
+            .refusal(),
         ),
         (
             "secret",

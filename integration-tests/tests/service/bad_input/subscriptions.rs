@@ -1,7 +1,7 @@
 //! Subscriptions that cannot be, and changes that cannot be made.
 
 use postrider_integration_tests::{Kind, Refusal, Refused, TestApp, on_both_databases};
-use postrider_proto::v1 as pb;
+use postrider_proto::v1::{self as pb, signature_profile::Profile as Pb};
 use tonic::Code;
 
 use super::{a_subscription, create, update};
@@ -40,8 +40,7 @@ on_both_databases! {
         let request = pb::CreateSubscriptionRequest {
             parent: "tenants/default".to_owned(),
             subscription: Some(a_subscription()),
-            subscription_id: "orders".to_owned(),
-        };
+            subscription_id: "orders".to_owned(), ..pb::CreateSubscriptionRequest::default() };
         let mut raw = app.raw();
         raw.subscriptions.create_subscription(request.clone()).await.unwrap();
         let refused = raw.subscriptions.create_subscription(request.clone()).await;
@@ -178,6 +177,17 @@ async fn subscriptions_that_are_malformed_are_refused() {
     };
     let aged = |age| retried(pb::RetryPolicy { pauses: None, max_age: Some(seconds(age)) });
     let timed = |timeout| pb::Subscription { timeout: Some(seconds(timeout)), ..a_subscription() };
+    let signed = |profiles: Vec<Pb>| {
+        let profiles = profiles.into_iter().map(|profile| pb::SignatureProfile { profile: Some(profile) });
+        pb::Subscription { signing: Some(pb::Signing { profiles: profiles.collect() }), ..a_subscription() }
+    };
+    let custom = |header: &str, signed_content: &str| pb::CustomHmacSignature {
+        header: header.to_owned(),
+        signed_content: signed_content.to_owned(),
+        ..pb::CustomHmacSignature::default()
+    };
+    let own = |custom| signed(vec![Pb::CustomHmac(custom)]);
+    let fine = custom("X-A", "{body}");
     let (long, many) = ("x".repeat(256), vec!["a"; 101]);
     for (field, subscription) in vec![
         ("subscription.event_types", wanting(&[])),
@@ -210,6 +220,56 @@ async fn subscriptions_that_are_malformed_are_refused() {
         ("subscription.timeout", timed(0)),
         ("subscription.timeout", timed(-1)),
         ("subscription.timeout", timed(31)),
+        ("subscription.signing.profiles", signed(vec![])),
+        (
+            "subscription.signing.profiles[0].profile",
+            pb::Subscription {
+                signing: Some(pb::Signing { profiles: vec![pb::SignatureProfile { profile: None }] }),
+                ..a_subscription()
+            },
+        ),
+        (
+            "subscription.signing.profiles[1].slack",
+            signed(vec![Pb::Slack(pb::SlackSignature {}), Pb::Slack(pb::SlackSignature {})]),
+        ),
+        (
+            "subscription.signing.profiles[1].custom_hmac.header",
+            signed(vec![
+                Pb::Stripe(pb::StripeSignature {}),
+                Pb::CustomHmac(custom("stripe-signature", "{body}")),
+            ]),
+        ),
+        (
+            "subscription.signing.profiles[0].shopify.shop_domain",
+            signed(vec![Pb::Shopify(pb::ShopifySignature::default())]),
+        ),
+        ("subscription.signing.profiles[0].custom_hmac.header", own(custom("Content-Length", "{body}"))),
+        ("subscription.signing.profiles[0].custom_hmac.header", own(custom("webhook-signature", "{body}"))),
+        ("subscription.signing.profiles[0].custom_hmac.signed_content", own(custom("X-A", "{id}"))),
+        ("subscription.signing.profiles[0].custom_hmac.signed_content", own(custom("X-A", "{body}{data}"))),
+        (
+            "subscription.signing.profiles[0].custom_hmac.prefix",
+            own(pb::CustomHmacSignature { prefix: "{body}".to_owned(), ..fine.clone() }),
+        ),
+        (
+            "subscription.signing.profiles[0].custom_hmac.timestamp_header",
+            own(pb::CustomHmacSignature { timestamp_header: "Host".to_owned(), ..fine.clone() }),
+        ),
+        (
+            "subscription.signing.profiles[0].custom_hmac.algorithm",
+            own(pb::CustomHmacSignature { algorithm: 99, ..fine.clone() }),
+        ),
+        (
+            "subscription.signing.profiles[0].custom_hmac.encoding",
+            own(pb::CustomHmacSignature { encoding: 99, ..fine }),
+        ),
+        (
+            "subscription.target_url",
+            pb::Subscription {
+                target_url: "https://example.com/?bodySHA256=1".to_owned(),
+                ..signed(vec![Pb::Twilio(pb::TwilioSignature {})])
+            },
+        ),
     ] {
         let refused = create(&raw, subscription).await.expect_err(field);
         assert_eq!(Refusal::from(&refused), Refusal::invalid(field), "{refused}");
@@ -219,6 +279,7 @@ async fn subscriptions_that_are_malformed_are_refused() {
             parent: "tenants/default".to_owned(),
             subscription: Some(a_subscription()),
             subscription_id: id.to_owned(),
+            ..pb::CreateSubscriptionRequest::default()
         };
         let refused = raw.subscriptions.clone().create_subscription(request).await;
         assert_eq!(refused.refusal(), Refusal::invalid("subscription_id"), "{id}");

@@ -138,6 +138,7 @@ impl SubscriptionService for Fake {
         self.begin("GetSubscriptionSecret", &request, Vec::new()).await?;
         Ok(Response::new(pb::GetSubscriptionSecretResponse {
             secret: "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned(),
+            ..pb::GetSubscriptionSecretResponse::default()
         }))
     }
 

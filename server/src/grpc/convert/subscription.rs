@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_proto::v1 as pb;
 
-use super::{authentication, duration, receiver_tls, retry, to_duration, to_timestamp};
+use super::{authentication, duration, receiver_tls, retry, signing, to_duration, to_timestamp};
 use crate::{
     clock::Clock,
     domain::{
@@ -13,7 +12,6 @@ use crate::{
         breaker::Health,
         invalid::Invalid,
         rate_limit::RateLimit,
-        secret::SigningSecret,
         settings::Settings,
         subscription::{
             Description, DisabledReason, Filter, Pace, Subscription, SubscriptionSpec, SubscriptionState,
@@ -48,7 +46,7 @@ struct Field {
 }
 
 /// All of them.
-const FIELDS: [Field; 9] = [
+const FIELDS: [Field; 10] = [
     Field {
         path: "description",
         is_populated: |message| !message.description.is_empty(),
@@ -139,6 +137,15 @@ const FIELDS: [Field; 9] = [
                 }
                 spec.settings.tls = own;
             }))
+        },
+    },
+    Field {
+        path: "signing",
+        is_populated: |message| message.signing.is_some(),
+        read: |message, _| {
+            let signing = message.signing.as_ref().map(signing::signing).transpose();
+            let signing = signing.map_err(|invalid| invalid.within("signing"))?;
+            Ok(Box::new(|spec| spec.settings.signing = signing))
         },
     },
 ];
@@ -271,6 +278,7 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
             .as_ref()
             .map(authentication::to_authentication),
         tls: subscription.spec.settings.tls.as_ref().map(receiver_tls::to_tls),
+        signing: subscription.spec.settings.signing.as_ref().map(signing::to_signing),
     }
 }
 
@@ -287,9 +295,4 @@ fn to_health(health: &Health) -> pb::SubscriptionHealth {
             next_probe_time: to_timestamp(*next_probe_at),
         },
     }
-}
-
-/// Shows a secret in the form that every Standard Webhooks library takes.
-pub(in crate::grpc) fn to_secret(secret: &SigningSecret) -> String {
-    format!("whsec_{}", STANDARD.encode(secret.expose()))
 }

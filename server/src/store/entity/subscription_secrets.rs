@@ -12,6 +12,9 @@ pub(in crate::store) struct Model {
     pub(in crate::store) expires_at: Option<i64>,
     pub(in crate::store) key_id: String,
     pub(in crate::store) ciphertext: Vec<u8>,
+    pub(in crate::store) kind: i16,
+    pub(in crate::store) starts_at: Option<i64>,
+    pub(in crate::store) key_pair: Option<Vec<u8>>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
