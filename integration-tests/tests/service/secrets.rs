@@ -45,8 +45,7 @@ on_both_databases! {
                 event_types: vec!["**".to_owned()],
                 ..pb::Subscription::default()
             }),
-            subscription_id: "orders".to_owned(),
-        };
+            subscription_id: "orders".to_owned(), ..pb::CreateSubscriptionRequest::default() };
         let created = raw.subscriptions.create_subscription(request.clone()).await.unwrap().into_inner();
         let name = || "tenants/default/subscriptions/orders".to_owned();
         secrets.add(&app.client.subscriptions().secret("orders").await.unwrap());

@@ -283,7 +283,7 @@ on_both_databases! {
         let rotations = async {
             for nth in (0..40).rev() {
                 let id = name(&format!("sub-{nth}"));
-                a.rotate_secret(&default_tenant(), &id, &a_secret(7), DAY, NOW).await.unwrap();
+                a.rotate_secret(&default_tenant(), &id, &a_secret(7), over(DAY), NOW).await.unwrap();
             }
         };
         let (resealed, ()) = tokio::join!(b.reseal(NOW), rotations);

@@ -15,6 +15,7 @@ use postrider_server::{
     },
     publish::Journal,
     store::{
+        keyring::{EncryptionKey, Keyring},
         secrets::{Rotation, Takeover},
         subscriptions::Change,
     },
@@ -22,7 +23,7 @@ use postrider_server::{
 
 use crate::{
     fixtures::{DAY, NOW, SECOND, TICK, a_secret, a_spec, name, over, set},
-    node::{Node, done},
+    node::{Node, done, open},
 };
 
 const TEXT: &str = "a text of another system";
@@ -147,5 +148,19 @@ on_both_databases! {
         assert_ne!(both[0], both[1]);
         assert_eq!(node.store.key_pairs(&tenant, &id, NOW + DAY).await.unwrap(), both[..1]);
         assert_eq!(node.store.key_pairs(&tenant, &name("other"), NOW).await.unwrap(), []);
+    }
+
+    async fn texts_and_pairs_of_keys_can_be_encrypted_anew(kind: Kind) {
+        let node = Node::new(kind).await;
+        create(&node, Profile::StandardWebhooksEd25519, &a_text()).await;
+        let (tenant, id) = (default_tenant(), name("sub"));
+        let before = node.store.key_pairs(&tenant, &id, NOW).await.unwrap();
+        assert_eq!(before.len(), 1);
+        let new = EncryptionKey::generate();
+        let rotated = open(&node.database, Keyring::new(new.clone(), vec![node.key()])).await.unwrap();
+        assert_eq!(rotated.reseal(NOW).await.unwrap().secrets, 1);
+        let only_new = open(&node.database, Keyring::new(new, Vec::new())).await.unwrap();
+        assert_eq!(only_new.secret(&tenant, &id).await.unwrap().unwrap().secret, a_text());
+        assert_eq!(only_new.key_pairs(&tenant, &id, NOW).await.unwrap(), before);
     }
 }

@@ -9,11 +9,11 @@ use sea_orm::{
 };
 
 use super::{
-    Error, Store, database,
+    Error, Store, codes, database,
     entity::{secret_keys, subscription_secrets, subscriptions},
     keyring::{self, Sealed},
 };
-use crate::domain::{id::SubscriptionUid, timestamp::Timestamp};
+use crate::domain::{id::SubscriptionUid, secret::SecretKind, timestamp::Timestamp};
 
 /// How many secrets one transaction encrypts anew.
 const BATCH: u64 = 100;
@@ -96,14 +96,13 @@ impl Store {
         let rows = sealed_otherwise.all(&transaction).await?;
         for row in &rows {
             let owner = SubscriptionUid::from_uuid(row.subscription_uid);
-            let sealed = Sealed { key_id: row.key_id.clone(), ciphertext: row.ciphertext.clone() };
-            let resealed =
-                self.keyring.open(&sealed, owner).and_then(|secret| self.keyring.seal(&secret, owner));
-            let Sealed { key_id, ciphertext } =
-                resealed.map_err(|source| ResealError::Sealed { owner, source })?;
+            let kind = codes::secret_kind_of(row.kind)?;
+            let (Sealed { key_id, ciphertext }, key_pair) =
+                self.resealed(row, kind).map_err(|source| ResealError::Sealed { owner, source })?;
             let update = Entity::update_many()
                 .col_expr(Column::KeyId, Expr::value(key_id))
                 .col_expr(Column::Ciphertext, Expr::value(ciphertext))
+                .col_expr(Column::KeyPair, Expr::value(key_pair))
                 .filter(Column::Id.eq(row.id))
                 .exec(&transaction)
                 .await?;
@@ -114,6 +113,26 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(rows.len() as u64)
+    }
+
+    /// The secret of a row and its pair of keys, which are under one key.
+    fn resealed(
+        &self,
+        row: &subscription_secrets::Model,
+        kind: SecretKind,
+    ) -> Result<(Sealed, Option<Vec<u8>>), keyring::Error> {
+        let (keyring, owner) = (&self.keyring, SubscriptionUid::from_uuid(row.subscription_uid));
+        let sealed =
+            |ciphertext: &Vec<u8>| Sealed { key_id: row.key_id.clone(), ciphertext: ciphertext.clone() };
+        let secret = keyring.seal(&keyring.open(&sealed(&row.ciphertext), kind, owner)?, owner)?;
+        let key_pair = match &row.key_pair {
+            Some(pair) => {
+                let pair = keyring.open_key_pair(&sealed(pair), owner)?;
+                Some(keyring.seal_key_pair(&pair, owner)?.ciphertext)
+            }
+            None => None,
+        };
+        Ok((secret, key_pair))
     }
 
     async fn reseal_settings(&self) -> Result<u64, ResealError> {
