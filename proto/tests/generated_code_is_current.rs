@@ -7,12 +7,14 @@ use std::{fs, path::Path};
 
 use protox::prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
     "postrider/v1/delivery.proto",
     "postrider/v1/delivery_service.proto",
     "postrider/v1/error.proto",
     "postrider/v1/event.proto",
+    "postrider/v1/event_filter.proto",
     "postrider/v1/event_service.proto",
+    "postrider/v1/explanation.proto",
     "postrider/v1/retry_policy.proto",
     "postrider/v1/subscription.proto",
     "postrider/v1/subscription_service.proto",

@@ -3,6 +3,8 @@
 mod attempt;
 mod delivery;
 mod event;
+mod event_filter;
+mod explanation;
 mod priority;
 mod retry_policy;
 mod secret;
@@ -13,6 +15,8 @@ pub use self::{
     attempt::{Attempt, AttemptFailure, AttemptOutcome, Header},
     delivery::{Delivery, DeliveryState, EndReason},
     event::Event,
+    event_filter::{AttributeCondition, AttributeTest, EventFilter},
+    explanation::{Explanation, Verdict},
     priority::Priority,
     retry_policy::{DeliveryRetryPolicy, Pauses},
     secret::{RotatedSecret, Secret},

@@ -52,6 +52,7 @@ mod convert;
 mod delivery_service;
 mod event_service;
 mod explain;
+mod explain_event;
 mod failure;
 mod intake;
 mod name;

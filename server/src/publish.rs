@@ -15,6 +15,8 @@
 //! soon as the commit stands; nobody polls for it. The others are found by the dispatcher's poll: those that are put off, and those
 //! that have to wait for an earlier one with the same ordering key, which only the commit finds out.
 //!
+//! What subscriptions ask beyond the type is judged beside the writer ([`screen`]), so that it costs nobody else anything.
+//!
 //! Whether the match tables are current is checked inside the transaction, by a version that every change of a
 //! tenant's subscriptions raises: an event published after a subscription was created finds it, on every node. A table that was read
 //! after the event had come in needs no check. So a batch is matched twice at most, however fast subscriptions change.
@@ -32,22 +34,30 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::domain::{
     claim::{Claim, Target},
+    conditions::{Conditions, Judgement},
     event::{Event, Fingerprint, NewEvent},
+    expression::{Facts, Program},
     id::{DeliveryId, EventId, SubscriptionUid, TenantId},
     subscription::Filter,
     timestamp::Timestamp,
 };
 use crate::telemetry::metrics::Metrics;
 
+mod deep_stack;
+mod explain;
 pub mod fan_out;
 mod hand_over;
 mod match_table;
+mod programs;
 mod queue;
+mod screen;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use explain::{Explanation, explain};
 use queue::Queue;
+use screen::Screened;
 pub use writer::Writer;
 
 /// The most deliveries of an event without an ordering key that are committed together with it, and the most of each part
@@ -131,10 +141,25 @@ pub struct Interests {
 pub struct Interest {
     /// Where to.
     pub target: Arc<Target>,
-    /// Which events.
+    /// Which types of events.
     pub filter: Filter,
     /// Whether its deliveries are to wait.
     pub paused: bool,
+    /// What the expression of its conditions is compiled to.
+    pub program: Option<Arc<Program>>,
+}
+
+impl Interest {
+    /// What is asked of events beyond their type. What this node cannot decrypt is not asked: an event too many can be
+    /// dealt with, one too few is lost.
+    fn conditions(&self) -> Option<&Conditions> {
+        self.target.settings.as_ref()?.filter.as_ref()
+    }
+
+    fn judge(&self, facts: &Facts<'_>) -> Judgement {
+        self.conditions()
+            .map_or(Judgement::Wanted, |conditions| conditions.judge(self.program.as_deref(), facts))
+    }
 }
 
 /// Events and deliveries for one transaction.
@@ -271,6 +296,8 @@ struct Pending {
     event: NewEvent,
     route: Route,
     answer: oneshot::Sender<Result<Published, Error>>,
+    /// Who does not want it, where there are conditions and they were looked at.
+    screened: Option<Screened>,
 }
 
 /// The way in, for handlers. Cheap to clone.
@@ -310,7 +337,7 @@ impl Publisher {
     /// Hands one event to the writer, waiting for a place in line; its commit is awaited separately.
     pub async fn submit(&self, event: NewEvent, route: Route) -> Result<Submitted, Error> {
         let (answer, answered) = oneshot::channel();
-        let pending = Pending { event, route, answer };
+        let pending = Pending { event, route, answer, screened: None };
         self.queue.join(pending).await.map_err(|queue::Closed| Error::Stopping)?;
         Ok(Submitted(answered))
     }

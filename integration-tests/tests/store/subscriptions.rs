@@ -5,6 +5,7 @@ use std::time::Duration;
 use postrider_integration_tests::{default_tenant, on_both_databases};
 use postrider_server::{
     domain::{
+        conditions::{AttributeCondition, AttributeTest, Conditions},
         id::{SubscriptionId, SubscriptionUid, TenantId},
         page::Page,
         rate_limit::RateLimit,
@@ -58,6 +59,13 @@ fn some_settings() -> Settings {
             max_age: Some(Duration::from_hours(3)),
         }),
         timeout: Some(Duration::from_millis(4_500)),
+        filter: Some(Conditions {
+            attributes: vec![AttributeCondition {
+                key: "region".to_owned(),
+                test: AttributeTest::Prefix("eu-".to_owned()),
+            }],
+            expression: Some("data.amount > 100".to_owned()),
+        }),
     }
 }
 

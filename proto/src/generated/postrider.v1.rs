@@ -1240,6 +1240,118 @@ impl EventPriority {
         }
     }
 }
+/// Which events of the right types a subscription wants. All conditions must hold.
+///
+/// A filter that fails on an event, as its expression names a field that the event does not have, counts as one that does not match;
+/// the event is published all the same. `postrider_filter_failures_total` counts such failures, and `ExplainEvent` shows them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EventFilter {
+    /// Optional. What attributes must be, up to 32 conditions. An event without the attribute does not match.
+    #[prost(message, repeated, tag = "1")]
+    pub attributes: ::prost::alloc::vec::Vec<AttributeCondition>,
+    /// Optional. An expression in the Common Expression Language (cel.dev) that must be true: `data.amount > 100 && attributes.region
+    /// == "eu"`. Up to 4 KiB. It knows
+    ///
+    /// - `data`: the event's data, read as JSON; not there if its content type is another;
+    /// - `attributes`: a map of strings; `type`, `source` and `subject`: strings;
+    /// - `time`: when the event happened, or, if its producer did not say, when it was published.
+    ///
+    /// There are CEL's operators and macros (`has`, `all`, `exists`, `exists_one`, `map`, `filter`), its conversions, `size`,
+    /// `contains`, `startsWith`, `endsWith`, `matches` (with a literal pattern, on texts of up to 16 KiB) and the parts of timestamps.
+    /// An evaluation may take two million steps (a part of the expression, an element of a list or 16 bytes of a text is one), and those
+    /// of all subscriptions on one event ten times as many. What takes more fails.
+    #[prost(string, tag = "2")]
+    pub expression: ::prost::alloc::string::String,
+}
+/// What one attribute must be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AttributeCondition {
+    /// Required. The attribute's key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// Required. What its value must be.
+    #[prost(oneof = "attribute_condition::Test", tags = "2, 3")]
+    pub test: ::core::option::Option<attribute_condition::Test>,
+}
+/// Nested message and enum types in `AttributeCondition`.
+pub mod attribute_condition {
+    /// Required. What its value must be.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Test {
+        /// Exactly this.
+        #[prost(string, tag = "2")]
+        Equals(::prost::alloc::string::String),
+        /// Something that begins with this; not empty.
+        #[prost(string, tag = "3")]
+        Prefix(::prost::alloc::string::String),
+    }
+}
+/// Whether one subscription gets an event, and if not, why.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventExplanation {
+    /// The subscription's name.
+    #[prost(string, tag = "1")]
+    pub subscription: ::prost::alloc::string::String,
+    /// Whether it gets the event, or what keeps it from it: the first thing in the order of the enum.
+    #[prost(enumeration = "MatchVerdict", tag = "2")]
+    pub verdict: i32,
+    /// Which of the filter's attribute conditions does not hold, counted from 0; set if the verdict is
+    /// `MATCH_VERDICT_ATTRIBUTE`.
+    #[prost(int32, tag = "3")]
+    pub attribute_index: i32,
+    /// How the expression failed, for people; set if the verdict is `MATCH_VERDICT_EXPRESSION_FAILED`. Can hold parts of the event.
+    #[prost(string, tag = "4")]
+    pub failure_message: ::prost::alloc::string::String,
+}
+/// Whether a subscription gets an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MatchVerdict {
+    /// Not used.
+    Unspecified = 0,
+    /// It gets it; while it is paused, later.
+    Matches = 1,
+    /// It is disabled.
+    Disabled = 2,
+    /// None of its patterns matches the event's type.
+    EventType = 3,
+    /// A condition on an attribute does not hold.
+    Attribute = 4,
+    /// The expression is false.
+    ExpressionFalse = 5,
+    /// The expression failed on this event.
+    ExpressionFailed = 6,
+}
+impl MatchVerdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MATCH_VERDICT_UNSPECIFIED",
+            Self::Matches => "MATCH_VERDICT_MATCHES",
+            Self::Disabled => "MATCH_VERDICT_DISABLED",
+            Self::EventType => "MATCH_VERDICT_EVENT_TYPE",
+            Self::Attribute => "MATCH_VERDICT_ATTRIBUTE",
+            Self::ExpressionFalse => "MATCH_VERDICT_EXPRESSION_FALSE",
+            Self::ExpressionFailed => "MATCH_VERDICT_EXPRESSION_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MATCH_VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "MATCH_VERDICT_MATCHES" => Some(Self::Matches),
+            "MATCH_VERDICT_DISABLED" => Some(Self::Disabled),
+            "MATCH_VERDICT_EVENT_TYPE" => Some(Self::EventType),
+            "MATCH_VERDICT_ATTRIBUTE" => Some(Self::Attribute),
+            "MATCH_VERDICT_EXPRESSION_FALSE" => Some(Self::ExpressionFalse),
+            "MATCH_VERDICT_EXPRESSION_FAILED" => Some(Self::ExpressionFailed),
+            _ => None,
+        }
+    }
+}
 /// The request of `PublishEvent`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PublishEventRequest {
@@ -1398,6 +1510,45 @@ pub struct ListEventsResponse {
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<Event>,
     /// Ask for the next page with this; empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// The request of `ExplainEvent`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainEventRequest {
+    /// Required. The tenant: `tenants/{tenant}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// Optional. At most this many subscriptions; 50 if 0. Values over 1,000 mean 1,000.
+    #[prost(int32, tag = "4")]
+    pub page_size: i32,
+    /// Optional. The `next_page_token` of the page before, with all other fields unchanged.
+    #[prost(string, tag = "5")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Required. The event.
+    #[prost(oneof = "explain_event_request::Subject", tags = "2, 3")]
+    pub subject: ::core::option::Option<explain_event_request::Subject>,
+}
+/// Nested message and enum types in `ExplainEventRequest`.
+pub mod explain_event_request {
+    /// Required. The event.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Subject {
+        /// One that was not published. Its output-only fields are ignored.
+        #[prost(message, tag = "2")]
+        Event(super::Event),
+        /// The name of one that was: `tenants/{tenant}/events/{event}`, of the same tenant.
+        #[prost(string, tag = "3")]
+        EventName(::prost::alloc::string::String),
+    }
+}
+/// The response of `ExplainEvent`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainEventResponse {
+    /// One for each subscription, the newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub explanations: ::prost::alloc::vec::Vec<EventExplanation>,
+    /// Where to go on; empty if these were the last.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
@@ -1627,6 +1778,34 @@ pub mod event_service_client {
                 .insert(GrpcMethod::new("postrider.v1.EventService", "ListEvents"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says which subscriptions of a tenant would get an event if it was published now, and why the others would not. Publishes nothing.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND` if the tenant or the named event does not exist; `FAILED_PRECONDITION` if the data of the named
+        /// event is no longer kept.
+        pub async fn explain_event(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainEventRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainEventResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventService/ExplainEvent",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("postrider.v1.EventService", "ExplainEvent"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1702,6 +1881,17 @@ pub mod event_service_server {
             request: tonic::Request<super::ListEventsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListEventsResponse>,
+            tonic::Status,
+        >;
+        /// Says which subscriptions of a tenant would get an event if it was published now, and why the others would not. Publishes nothing.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND` if the tenant or the named event does not exist; `FAILED_PRECONDITION` if the data of the named
+        /// event is no longer kept.
+        async fn explain_event(
+            &self,
+            request: tonic::Request<super::ExplainEventRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainEventResponse>,
             tonic::Status,
         >;
     }
@@ -2014,6 +2204,51 @@ pub mod event_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/postrider.v1.EventService/ExplainEvent" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainEventSvc<T: EventService>(pub Arc<T>);
+                    impl<
+                        T: EventService,
+                    > tonic::server::UnaryService<super::ExplainEventRequest>
+                    for ExplainEventSvc<T> {
+                        type Response = super::ExplainEventResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainEventRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventService>::explain_event(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainEventSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -2164,6 +2399,9 @@ pub struct Subscription {
     /// `sender.max_timeout`; unset: the server's `sender.timeout`.
     #[prost(message, optional, tag = "17")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Optional. Which events of these types it wants; unset: all of them.
+    #[prost(message, optional, tag = "18")]
+    pub filter: ::core::option::Option<EventFilter>,
 }
 /// How many attempts a second a subscription takes. Retries count as well. It holds over all nodes.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]

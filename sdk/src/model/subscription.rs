@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
-use super::{DeliveryRetryPolicy, Secret, id_of};
+use super::{DeliveryRetryPolicy, EventFilter, Secret, id_of};
 use crate::convert;
 
 /// Where a receiver wants events, and which ones.
@@ -30,6 +30,8 @@ pub struct Subscription {
     pub retry_policy: Option<DeliveryRetryPolicy>,
     /// How long an attempt may take, where that is other than the server is configured for.
     pub timeout: Option<Duration>,
+    /// Which events of these types it wants, if not all of them.
+    pub filter: Option<EventFilter>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -208,6 +210,20 @@ impl NewSubscription {
     /// How long an attempt may take, 1 second up to the server's `sender.max_timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.message.timeout = Some(convert::time::duration_to_pb(timeout));
+        self
+    }
+
+    /// Which events of these types it wants.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::EventFilter};
+    ///
+    /// let filter = EventFilter::new().expression("data.amount > 100");
+    /// let new = Subscription::to("https://example.com/hooks").event_types(["order.*"]).filter(filter);
+    /// # let _ = new;
+    /// ```
+    pub fn filter(mut self, filter: EventFilter) -> Self {
+        self.message.filter = Some(filter.into_pb());
         self
     }
 

@@ -9,7 +9,7 @@ use crate::{
     Client, Result, Subscription,
     client::Repeat,
     convert,
-    model::{DeliveryRetryPolicy, RateLimit},
+    model::{DeliveryRetryPolicy, EventFilter, RateLimit},
 };
 
 /// A change of a subscription, made when it is awaited. Begun by
@@ -79,6 +79,12 @@ impl UpdateSubscription {
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.message.timeout = timeout.into().map(convert::time::duration_to_pb);
         self.change("timeout")
+    }
+
+    /// Which events of its types it wants from now on; `None`: all of them.
+    pub fn filter(mut self, filter: impl Into<Option<EventFilter>>) -> Self {
+        self.message.filter = filter.into().map(EventFilter::into_pb);
+        self.change("filter")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

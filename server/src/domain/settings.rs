@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{invalid::Invalid, retry::OwnRetry};
+use super::{conditions::Conditions, invalid::Invalid, retry::OwnRetry};
 
 /// The shortest timeout that a subscription can have.
 pub const MIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,6 +26,9 @@ pub struct Settings {
     /// How long an exchange may take; as long as the server says if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// What is asked of events beyond their type; nothing if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Conditions>,
 }
 
 impl Settings {

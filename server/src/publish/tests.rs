@@ -132,7 +132,12 @@ fn interest(tenant: &TenantId, number: usize) -> Interest {
         revision: 1,
         settings: Some(Settings::plain()),
     };
-    Interest { target: Arc::new(target), filter: Filter::parse(&["**"]).unwrap(), paused: false }
+    Interest {
+        target: Arc::new(target),
+        filter: Filter::parse(&["**"]).unwrap(),
+        paused: false,
+        program: None,
+    }
 }
 
 fn an_event(tenant: &TenantId, data: &str) -> NewEvent {

@@ -56,7 +56,8 @@ impl Store {
             let held = secrets.remove(&SubscriptionUid::from_uuid(row.uid));
             let secrets = held.unwrap_or_else(|| SecretSet::newest_first(Vec::new()));
             let target = rows::target(row, secrets, &self.keyring)?;
-            Ok::<_, Error>(Interest { filter: rows::wanted(row)?, target, paused: row.paused_at.is_some() })
+            let (filter, paused) = (rows::wanted(row)?, row.paused_at.is_some());
+            Ok::<_, Error>(Interest { filter, target, paused, program: None })
         };
         let mut interests =
             Interests { version, subscriptions: Vec::with_capacity(rows.len()), unreadable: 0 };

@@ -46,6 +46,7 @@ struct Instruments {
     shed: Family<ShedLabels, Counter>,
     oldest_due: Gauge<f64, AtomicU64>,
     fan_out_parts: Gauge,
+    filter_failures: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -117,6 +118,7 @@ impl Default for Metrics {
             shed: Family::default(),
             oldest_due: Gauge::default(),
             fan_out_parts: Gauge::default(),
+            filter_failures: Counter::default(),
             registry: Registry::default(),
         };
         instruments.register(&mut registry);
@@ -133,6 +135,11 @@ impl Instruments {
             "From a publish's arrival to its commit",
             Unit::Seconds,
             self.publish_duration.clone(),
+        );
+        registry.register(
+            "filter_failures",
+            "Filters that failed on an event, which counts as not matching",
+            self.filter_failures.clone(),
         );
         registry.register("attempts", "Attempts by what they came to", self.attempts.clone());
         registry.register_with_unit(
@@ -272,6 +279,11 @@ impl Metrics {
     /// An event was not matched with so many subscriptions because those cannot be read.
     pub fn left_out(&self, subscriptions: usize) {
         self.0.left_out.inc_by(subscriptions as u64);
+    }
+
+    /// A filter failed on an event.
+    pub fn filter_failed(&self) {
+        self.0.filter_failures.inc();
     }
 
     /// Deliveries were cancelled with their subscription.

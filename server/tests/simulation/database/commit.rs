@@ -19,6 +19,7 @@ impl Database {
             target: row.target(),
             filter: row.filter.clone(),
             paused: row.paused,
+            program: None,
         };
         Interests {
             version: self.tenants.get(tenant).copied(),
