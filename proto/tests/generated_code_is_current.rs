@@ -7,13 +7,15 @@ use std::{fs, path::Path};
 
 use protox::prost::Message;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 12] = [
     "postrider/v1/delivery.proto",
     "postrider/v1/delivery_service.proto",
     "postrider/v1/error.proto",
     "postrider/v1/event.proto",
     "postrider/v1/event_filter.proto",
     "postrider/v1/event_service.proto",
+    "postrider/v1/event_type.proto",
+    "postrider/v1/event_type_service.proto",
     "postrider/v1/explanation.proto",
     "postrider/v1/retry_policy.proto",
     "postrider/v1/subscription.proto",

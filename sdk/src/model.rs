@@ -4,6 +4,7 @@ mod attempt;
 mod delivery;
 mod event;
 mod event_filter;
+mod event_type;
 mod explanation;
 mod priority;
 mod retry_policy;
@@ -16,6 +17,7 @@ pub use self::{
     delivery::{Delivery, DeliveryState, EndReason},
     event::Event,
     event_filter::{AttributeCondition, AttributeTest, EventFilter},
+    event_type::{EventType, NewEventType},
     explanation::{Explanation, Verdict},
     priority::Priority,
     retry_policy::{DeliveryRetryPolicy, Pauses},
@@ -26,6 +28,8 @@ pub use self::{
         SubscriptionState,
     },
 };
+
+pub(crate) use self::event_type::to_pb as event_type_schema;
 
 /// The last segment of a resource name.
 fn id_of(name: &str) -> &str {

@@ -270,7 +270,7 @@ impl App {
 
         let parts = grpc::Parts {
             store: self.store.clone(),
-            publisher,
+            publisher: publisher.with_unknown_types(self.config.events.unknown_types),
             clock: self.clock,
             metrics: self.metrics.clone(),
             limits: grpc::Limits {

@@ -14,6 +14,7 @@
 pub mod address;
 pub mod attempt;
 pub mod breaker;
+pub mod catalogue;
 pub mod claim;
 pub mod concurrency;
 pub mod conditions;
@@ -27,6 +28,7 @@ pub mod invalid;
 pub mod page;
 pub mod rate_limit;
 pub mod retry;
+pub mod schema;
 pub mod secret;
 pub mod settings;
 pub mod subscription;

@@ -33,11 +33,13 @@ use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 use tokio::sync::{Notify, oneshot};
 
 use crate::domain::{
+    catalogue::{CataloguedType, UnknownTypes},
     claim::{Claim, Target},
     conditions::{Conditions, Judgement},
     event::{Event, Fingerprint, NewEvent},
     expression::{Facts, Program},
     id::{DeliveryId, EventId, SubscriptionUid, TenantId},
+    invalid::Invalid,
     subscription::Filter,
     timestamp::Timestamp,
 };
@@ -50,6 +52,7 @@ mod hand_over;
 mod match_table;
 mod programs;
 mod queue;
+mod rulebook;
 mod screen;
 #[cfg(test)]
 mod tests;
@@ -57,6 +60,7 @@ mod writer;
 
 pub use explain::{Explanation, explain};
 use queue::Queue;
+use rulebook::{Checked, Rulebook};
 use screen::Screened;
 pub use writer::Writer;
 
@@ -100,6 +104,14 @@ pub enum Error {
     /// The database does not do what it should.
     #[error("the event could not be stored")]
     Broken(#[source] Arc<JournalError>),
+    /// The catalogue of event types does not let it through, for these reasons.
+    #[error("the catalogue of event types refuses the event")]
+    Refused {
+        /// What was to be published.
+        event: Box<NewEvent>,
+        /// What is wrong with it.
+        reasons: Vec<Invalid>,
+    },
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -121,6 +133,9 @@ pub trait Journal: Send + Sync + 'static {
     /// Reads what matching needs to know of a tenant, as it is at one moment.
     fn interests(&self, tenant: &TenantId) -> impl Future<Output = Result<Interests, JournalError>> + Send;
 
+    /// Reads the catalogue of event types, with its version.
+    fn catalogue(&self) -> impl Future<Output = Result<(i64, Vec<CataloguedType>), JournalError>> + Send;
+
     /// Stores a batch in one transaction, or nothing of it if its match tables are not current.
     fn commit(&self, batch: &Batch) -> impl Future<Output = Result<Commit, JournalError>> + Send;
 }
@@ -130,6 +145,8 @@ pub trait Journal: Send + Sync + 'static {
 pub struct Interests {
     /// Changes with every change of the tenant's subscriptions; `None` if the tenant does not exist yet.
     pub version: Option<i64>,
+    /// The version of the catalogue, whose changes change `version` too.
+    pub catalogue_version: i64,
     /// Subscriptions that events are matched with.
     pub subscriptions: Vec<Interest>,
     /// How many others there are that nobody can tell the wishes of, as their rows are damaged.
@@ -298,12 +315,16 @@ struct Pending {
     answer: oneshot::Sender<Result<Published, Error>>,
     /// Who does not want it, where there are conditions and they were looked at.
     screened: Option<Screened>,
+    /// By which rules of the catalogue it was checked, if it goes by them.
+    checked: Option<Checked>,
 }
 
 /// The way in, for handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
     queue: Arc<Queue<Pending>>,
+    rules: Arc<Rulebook>,
+    unknown_types: UnknownTypes,
 }
 
 impl queue::Waiting for Pending {
@@ -326,7 +347,31 @@ impl Publisher {
         fan_outs: Arc<Notify>,
     ) -> (Self, Writer<J, O>) {
         let queue = Arc::new(Queue::default());
-        (Self { queue: Arc::clone(&queue) }, Writer::new(queue, journal, outlet, clock, metrics, fan_outs))
+        let rules = Arc::new(Rulebook::default());
+        let publisher = Self {
+            queue: Arc::clone(&queue),
+            rules: Arc::clone(&rules),
+            unknown_types: UnknownTypes::default(),
+        };
+        (publisher, Writer::new(queue, journal, outlet, clock, metrics, fan_outs, rules))
+    }
+
+    /// Does this with events whose types are not in the catalogue.
+    #[must_use]
+    pub fn with_unknown_types(mut self, unknown_types: UnknownTypes) -> Self {
+        self.unknown_types = unknown_types;
+        self
+    }
+
+    /// The version of the catalogue that events are checked by.
+    #[must_use]
+    pub fn rules_version(&self) -> i64 {
+        self.rules.current().version
+    }
+
+    /// Checks events by this catalogue from now on, unless there is a later one.
+    pub async fn renew_rules(&self, version: i64, types: Vec<CataloguedType>) {
+        self.rules.renew(version, types).await;
     }
 
     /// Publishes one event; returns after its commit.
@@ -334,23 +379,42 @@ impl Publisher {
         self.submit(event, route).await?.published().await
     }
 
-    /// Hands one event to the writer, waiting for a place in line; its commit is awaited separately.
+    /// Checks one event by the catalogue, unless it is for one subscription only, and hands it to the writer, waiting for a place in
+    /// line; its commit is awaited separately.
     pub async fn submit(&self, event: NewEvent, route: Route) -> Result<Submitted, Error> {
         let (answer, answered) = oneshot::channel();
-        let pending = Pending { event, route, answer, screened: None };
+        let checked = match route {
+            Route::Matching => match self.rules.check(&event.content, self.unknown_types).await {
+                Ok(checked) => Some(checked),
+                Err(reasons) => return Err(Error::Refused { event: Box::new(event), reasons }),
+            },
+            Route::Only(_) => None,
+        };
+        let deprecated = checked.is_some_and(|(_, deprecated)| deprecated);
+        let checked = checked.map(|(checked, _)| checked);
+        let pending = Pending { event, route, answer, screened: None, checked };
         self.queue.join(pending).await.map_err(|queue::Closed| Error::Stopping)?;
-        Ok(Submitted(answered))
+        Ok(Submitted { answered, deprecated })
     }
 }
 
 /// An event that the writer has in hand.
 #[derive(Debug)]
-pub struct Submitted(oneshot::Receiver<Result<Published, Error>>);
+pub struct Submitted {
+    answered: oneshot::Receiver<Result<Published, Error>>,
+    deprecated: bool,
+}
 
 impl Submitted {
+    /// Whether producers should stop using its type.
+    #[must_use]
+    pub fn is_deprecated(&self) -> bool {
+        self.deprecated
+    }
+
     /// Waits for the commit.
     pub async fn published(self) -> Result<Published, Error> {
         // The writer drops an answer only if it ends first.
-        self.0.await.unwrap_or(Err(Error::Stopping))
+        self.answered.await.unwrap_or(Err(Error::Stopping))
     }
 }

@@ -10,6 +10,7 @@ mod damaged;
 mod deliver;
 mod deliveries;
 mod envelope;
+mod event_types;
 mod fan_out;
 mod filter;
 mod health;

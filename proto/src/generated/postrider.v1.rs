@@ -2289,6 +2289,985 @@ pub mod event_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// What is known of a type of events. One catalogue holds them for the installation, for all tenants.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EventType {
+    /// The name: `eventTypes/{event_type}`, like `eventTypes/order.created`. Set by the server at create.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Optional. For people, up to 1,024 characters.
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+    /// Optional. What it belongs to, for people: `Orders`. Up to 128 characters.
+    #[prost(string, tag = "3")]
+    pub group: ::prost::alloc::string::String,
+    /// Optional. Schemas of its data by version, up to 20.
+    #[prost(message, repeated, tag = "4")]
+    pub schemas: ::prost::alloc::vec::Vec<EventTypeSchema>,
+    /// Optional. The version that `enforce` goes by; 0: the highest there is. An update that leaves 0 here makes it the highest again.
+    #[prost(int32, tag = "5")]
+    pub current_version: i32,
+    /// Optional. Whether events of this type are refused whose data does not conform to the current schema. Needs one. It holds
+    /// on every node as soon as the call that sets it has answered.
+    #[prost(bool, tag = "6")]
+    pub enforce: bool,
+    /// Optional. Whether producers should stop using it. Events are accepted; `postrider_deprecated_events_total` counts them.
+    #[prost(bool, tag = "7")]
+    pub deprecated: bool,
+    /// Output only. Since when it is archived; events of an archived type are refused.
+    #[prost(message, optional, tag = "8")]
+    pub archive_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. When it was created.
+    #[prost(message, optional, tag = "9")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. When it was last changed.
+    #[prost(message, optional, tag = "10")]
+    pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. Changes with every change; sent back with an update or a deletion, it makes sure that nobody has changed it meanwhile.
+    #[prost(string, tag = "11")]
+    pub etag: ::prost::alloc::string::String,
+}
+/// What the data of an event looks like, in one version.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventTypeSchema {
+    /// Required. The version, 1 to 1,000,000.
+    #[prost(int32, tag = "1")]
+    pub version: i32,
+    /// Required. A JSON Schema of up to 64 KiB, of draft 4, 6, 7, 2019-09 or 2020-12 as its `$schema` says (2020-12 if it does not).
+    /// References are to places in it (`#/$defs/…`) and not in circles; patterns have neither lookaround nor back references; formats are not
+    /// checked.
+    #[prost(string, tag = "2")]
+    pub json_schema: ::prost::alloc::string::String,
+}
+/// The request of `CreateEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateEventTypeRequest {
+    /// Required. The type. Its output-only fields are ignored.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+    /// Required. The event type itself: `order.created`. Types below `postrider.` are reserved.
+    #[prost(string, tag = "2")]
+    pub event_type_id: ::prost::alloc::string::String,
+}
+/// The response of `CreateEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateEventTypeResponse {
+    /// What was created.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+}
+/// The request of `GetEventType`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetEventTypeRequest {
+    /// Required. The name: `eventTypes/{event_type}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// The response of `GetEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetEventTypeResponse {
+    /// The type.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+}
+/// The request of `ListEventTypes`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListEventTypesRequest {
+    /// Optional. At most this many types; 50 if 0. Values over 1,000 mean 1,000.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// Optional. The `next_page_token` of the page before, with all other fields unchanged.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// The response of `ListEventTypes`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListEventTypesResponse {
+    /// The types.
+    #[prost(message, repeated, tag = "1")]
+    pub event_types: ::prost::alloc::vec::Vec<EventType>,
+    /// Where to go on; empty if these were the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// The request of `UpdateEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateEventTypeRequest {
+    /// Required. The type, found by its `name`. If its `etag` is set it must be current.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+    /// Optional. The fields to change: `description`, `group`, `schemas`, `current_version`, `enforce`, `deprecated`, or `*` for all of them.
+    /// Unset: those that are not empty.
+    #[prost(message, optional, tag = "2")]
+    pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
+}
+/// The response of `UpdateEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateEventTypeResponse {
+    /// What it has become.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+}
+/// The request of `ArchiveEventType`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ArchiveEventTypeRequest {
+    /// Required. The name: `eventTypes/{event_type}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// The response of `ArchiveEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ArchiveEventTypeResponse {
+    /// The type.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+}
+/// The request of `UnarchiveEventType`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnarchiveEventTypeRequest {
+    /// Required. The name: `eventTypes/{event_type}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// The response of `UnarchiveEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UnarchiveEventTypeResponse {
+    /// The type.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+}
+/// The request of `DeleteEventType`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteEventTypeRequest {
+    /// Required. The name: `eventTypes/{event_type}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Optional. The etag that must be current.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+}
+/// The response of `DeleteEventType`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteEventTypeResponse {}
+/// Generated client implementations.
+pub mod event_type_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// The catalogue of event types: what there is, what its data looks like, and whether that is enforced.
+    ///
+    /// Types that are not in the catalogue are accepted or refused as the server's `events.unknown_types` says.
+    #[derive(Debug, Clone)]
+    pub struct EventTypeServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> EventTypeServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> EventTypeServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            EventTypeServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Puts a type into the catalogue.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `ALREADY_EXISTS`; `FAILED_PRECONDITION` if there are 10,000 already.
+        pub async fn create_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/CreateEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "CreateEventType"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns a type.
+        ///
+        /// Errors: `NOT_FOUND`.
+        pub async fn get_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/GetEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "GetEventType"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the types, newest first, archived ones as well.
+        ///
+        /// Errors: `INVALID_ARGUMENT`.
+        pub async fn list_event_types(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListEventTypesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEventTypesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/ListEventTypes",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "ListEventTypes"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes a type.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND`; `ABORTED` if `etag` is not current.
+        pub async fn update_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/UpdateEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "UpdateEventType"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Archives a type: its events are refused from now on; those that were published are delivered. One that is archived stays as it is.
+        ///
+        /// Errors: `NOT_FOUND`.
+        pub async fn archive_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ArchiveEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ArchiveEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/ArchiveEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "ArchiveEventType"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes the archiving of a type back, if it is archived.
+        ///
+        /// Errors: `NOT_FOUND`.
+        pub async fn unarchive_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UnarchiveEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UnarchiveEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/UnarchiveEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "postrider.v1.EventTypeService",
+                        "UnarchiveEventType",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a type out of the catalogue. Its events are of an unknown type from then on.
+        ///
+        /// Errors: `NOT_FOUND`; `ABORTED` if `etag` is not current.
+        pub async fn delete_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/DeleteEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "DeleteEventType"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod event_type_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with EventTypeServiceServer.
+    #[async_trait]
+    pub trait EventTypeService: std::marker::Send + std::marker::Sync + 'static {
+        /// Puts a type into the catalogue.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `ALREADY_EXISTS`; `FAILED_PRECONDITION` if there are 10,000 already.
+        async fn create_event_type(
+            &self,
+            request: tonic::Request<super::CreateEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateEventTypeResponse>,
+            tonic::Status,
+        >;
+        /// Returns a type.
+        ///
+        /// Errors: `NOT_FOUND`.
+        async fn get_event_type(
+            &self,
+            request: tonic::Request<super::GetEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEventTypeResponse>,
+            tonic::Status,
+        >;
+        /// Lists the types, newest first, archived ones as well.
+        ///
+        /// Errors: `INVALID_ARGUMENT`.
+        async fn list_event_types(
+            &self,
+            request: tonic::Request<super::ListEventTypesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEventTypesResponse>,
+            tonic::Status,
+        >;
+        /// Changes a type.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND`; `ABORTED` if `etag` is not current.
+        async fn update_event_type(
+            &self,
+            request: tonic::Request<super::UpdateEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateEventTypeResponse>,
+            tonic::Status,
+        >;
+        /// Archives a type: its events are refused from now on; those that were published are delivered. One that is archived stays as it is.
+        ///
+        /// Errors: `NOT_FOUND`.
+        async fn archive_event_type(
+            &self,
+            request: tonic::Request<super::ArchiveEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ArchiveEventTypeResponse>,
+            tonic::Status,
+        >;
+        /// Takes the archiving of a type back, if it is archived.
+        ///
+        /// Errors: `NOT_FOUND`.
+        async fn unarchive_event_type(
+            &self,
+            request: tonic::Request<super::UnarchiveEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UnarchiveEventTypeResponse>,
+            tonic::Status,
+        >;
+        /// Takes a type out of the catalogue. Its events are of an unknown type from then on.
+        ///
+        /// Errors: `NOT_FOUND`; `ABORTED` if `etag` is not current.
+        async fn delete_event_type(
+            &self,
+            request: tonic::Request<super::DeleteEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteEventTypeResponse>,
+            tonic::Status,
+        >;
+    }
+    /// The catalogue of event types: what there is, what its data looks like, and whether that is enforced.
+    ///
+    /// Types that are not in the catalogue are accepted or refused as the server's `events.unknown_types` says.
+    #[derive(Debug)]
+    pub struct EventTypeServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> EventTypeServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for EventTypeServiceServer<T>
+    where
+        T: EventTypeService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/postrider.v1.EventTypeService/CreateEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::CreateEventTypeRequest>
+                    for CreateEventTypeSvc<T> {
+                        type Response = super::CreateEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::create_event_type(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/GetEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::GetEventTypeRequest>
+                    for GetEventTypeSvc<T> {
+                        type Response = super::GetEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::get_event_type(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/ListEventTypes" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListEventTypesSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::ListEventTypesRequest>
+                    for ListEventTypesSvc<T> {
+                        type Response = super::ListEventTypesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListEventTypesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::list_event_types(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListEventTypesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/UpdateEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::UpdateEventTypeRequest>
+                    for UpdateEventTypeSvc<T> {
+                        type Response = super::UpdateEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::update_event_type(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/ArchiveEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct ArchiveEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::ArchiveEventTypeRequest>
+                    for ArchiveEventTypeSvc<T> {
+                        type Response = super::ArchiveEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ArchiveEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::archive_event_type(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ArchiveEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/UnarchiveEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct UnarchiveEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::UnarchiveEventTypeRequest>
+                    for UnarchiveEventTypeSvc<T> {
+                        type Response = super::UnarchiveEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UnarchiveEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::unarchive_event_type(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UnarchiveEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/DeleteEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::DeleteEventTypeRequest>
+                    for DeleteEventTypeSvc<T> {
+                        type Response = super::DeleteEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::delete_event_type(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for EventTypeServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "postrider.v1.EventTypeService";
+    impl<T> tonic::server::NamedService for EventTypeServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// When failed attempts of a subscription's deliveries are repeated. What is not set is as the server is configured.
 ///
 /// Each pause is made longer or shorter by a random part of it. A receiver that asks for a longer one by `Retry-After` gets it, up to

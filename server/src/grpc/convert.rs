@@ -7,6 +7,7 @@ use crate::domain::{invalid::Invalid, timestamp::Timestamp};
 pub(super) mod delivery;
 mod duration;
 pub(super) mod event;
+pub(super) mod event_type;
 pub(super) mod filter;
 mod retry;
 pub(super) mod subscription;

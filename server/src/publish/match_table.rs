@@ -23,6 +23,7 @@ pub(super) struct MatchTables {
 /// The subscriptions of one tenant at one version.
 pub(super) struct MatchTable {
     pub(super) version: Option<i64>,
+    pub(super) catalogue_version: i64,
     subscriptions: Vec<Interest>,
     unreadable: usize,
     /// Whether any of them looks at more than the type.
@@ -60,6 +61,10 @@ impl MatchTables {
             table = compiled.await.map_err(|cause| JournalError::Broken(cause.into()))?;
         }
         let table = Arc::new(table);
+        if table.version.is_none() {
+            // No change of the catalogue would make it out of date.
+            return Ok(table);
+        }
         if self.by_tenant.len() >= MAX_TENANTS {
             self.by_tenant.clear();
         }
@@ -76,9 +81,9 @@ impl MatchTables {
 
 impl MatchTable {
     fn new(interests: Interests) -> Self {
-        let Interests { version, subscriptions, unreadable } = interests;
+        let Interests { version, catalogue_version, subscriptions, unreadable } = interests;
         let is_conditional = subscriptions.iter().any(|interest| interest.conditions().is_some());
-        Self { version, subscriptions, unreadable, is_conditional }
+        Self { version, catalogue_version, subscriptions, unreadable, is_conditional }
     }
 
     fn compile(&mut self, programs: &mut Programs) {

@@ -27,9 +27,13 @@ use std::{
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::{Interest, Pending, Route, deep_stack::on_deep_stack, match_table::MatchTable, queue::Queue};
+use super::{
+    Checked, Error, Interest, Pending, Route, Rulebook, deep_stack::on_deep_stack, match_table::MatchTable,
+    queue::Queue,
+};
 use crate::{
     domain::{
+        catalogue::Rules,
         conditions::Judgement,
         expression::Facts,
         id::{SubscriptionUid, TenantId},
@@ -88,15 +92,20 @@ impl Screen {
         &self,
         queue: &Arc<Queue<Pending>>,
         table: &Arc<MatchTable>,
+        rules: &Rulebook,
         tenant: TenantId,
         pending: Vec<Pending>,
         now: Timestamp,
     ) {
         queue.hold(&tenant);
         let held = Held { queue: Arc::clone(queue), tenant, pending: Vec::with_capacity(pending.len()) };
-        let (table, turns, failures) =
-            (Arc::clone(table), Arc::clone(&self.turns), Arc::clone(&self.failures));
-        self.tasks.spawn(judge_all(held, pending, table, turns, failures, now));
+        let judge = Judge {
+            table: Arc::clone(table),
+            rules: rules.current(),
+            failures: Arc::clone(&self.failures),
+            now,
+        };
+        self.tasks.spawn(judge_all(held, pending, Arc::new(judge), Arc::clone(&self.turns)));
     }
 }
 
@@ -113,25 +122,17 @@ impl Drop for Held {
     }
 }
 
-async fn judge_all(
-    mut held: Held,
-    pending: Vec<Pending>,
-    table: Arc<MatchTable>,
-    turns: Arc<Semaphore>,
-    failures: Arc<Failures>,
-    now: Timestamp,
-) {
+async fn judge_all(mut held: Held, pending: Vec<Pending>, judge: Arc<Judge>, turns: Arc<Semaphore>) {
     let mut rest = pending.into_iter();
     while rest.len() > 0 {
         // Never closed.
         let Ok(_turn) = turns.acquire().await else { return };
-        let (table, failures) = (Arc::clone(&table), Arc::clone(&failures));
+        let judge = Arc::clone(&judge);
         let slice = on_deep_stack(move || {
             let until = Instant::now() + SLICE;
             let mut judged = Vec::new();
-            for mut pending in rest.by_ref() {
-                pending.screened = Some(judge(&pending, &table, &failures, now));
-                judged.push(pending);
+            for pending in rest.by_ref() {
+                judged.extend(judge.look_at(pending));
                 if Instant::now() >= until {
                     break;
                 }
@@ -147,20 +148,48 @@ async fn judge_all(
     }
 }
 
-fn judge(pending: &Pending, table: &Arc<MatchTable>, failures: &Failures, now: Timestamp) -> Screened {
-    let mut refused = Vec::new();
-    if pending.route == Route::Matching {
-        let facts = Facts::new(&pending.event.content, now);
-        for interest in table.conditional(&pending.event.content.event_type) {
+/// What events are judged by.
+struct Judge {
+    table: Arc<MatchTable>,
+    rules: Arc<Rules>,
+    failures: Arc<Failures>,
+    now: Timestamp,
+}
+
+impl Judge {
+    /// Checks an event again if the catalogue has changed, and judges it. One that is refused has its answer.
+    fn look_at(&self, mut pending: Pending) -> Option<Pending> {
+        if let Some(Checked { version, unknown }) = pending.checked
+            && version < self.rules.version
+        {
+            if let Err(reasons) = self.rules.check(&pending.event.content, unknown) {
+                // Nobody may be waiting any more.
+                let _ = pending.answer.send(Err(Error::Refused { event: Box::new(pending.event), reasons }));
+                return None;
+            }
+            pending.checked = Some(Checked { version: self.rules.version, unknown });
+        }
+        let refused = if pending.route == Route::Matching { self.refused_by(&pending) } else { Vec::new() };
+        pending.screened = Some(Screened { table: Arc::clone(&self.table), refused });
+        Some(pending)
+    }
+
+    /// Who does not want an event.
+    fn refused_by(&self, pending: &Pending) -> Vec<SubscriptionUid> {
+        let facts = Facts::new(&pending.event.content, self.now);
+        let mut refused = Vec::new();
+        for interest in self.table.conditional(&pending.event.content.event_type) {
             match interest.judge(&facts) {
                 Judgement::Wanted => continue,
                 Judgement::Attribute(_) | Judgement::False => {}
-                Judgement::Failed(_) => failures.count(&pending.event.tenant, interest.target.uid, now),
+                Judgement::Failed(_) => {
+                    self.failures.count(&pending.event.tenant, interest.target.uid, self.now);
+                }
             }
             refused.push(interest.target.uid);
         }
+        refused
     }
-    Screened { table: Arc::clone(table), refused }
 }
 
 /// Makes failures visible, and no flood of them.

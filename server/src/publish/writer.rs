@@ -15,6 +15,7 @@ use super::{
     hand_over::{self, Due, HandOver, Reserved},
     match_table::{MatchTable, MatchTables},
     queue::Queue,
+    rulebook::Rulebook,
     screen::Screen,
 };
 use crate::{
@@ -47,6 +48,7 @@ pub struct Writer<J, O: Outlet> {
     /// Told when there is something to fan out.
     fan_outs: Arc<Notify>,
     screen: Screen,
+    rules: Arc<Rulebook>,
 }
 
 struct State {
@@ -83,10 +85,11 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         clock: SharedClock,
         metrics: Metrics,
         fan_outs: Arc<Notify>,
+        rules: Arc<Rulebook>,
     ) -> Self {
         let state = Mutex::new(State { tables: MatchTables::default(), last: Timestamp::default() });
         let screen = Screen::new(metrics.clone());
-        Self { state, queue, journal, outlet, clock, metrics, fan_outs, screen }
+        Self { state, queue, journal, outlet, clock, metrics, fan_outs, screen, rules }
     }
 
     /// Commits batch after batch. After `stop` it takes no more, and returns when what it has is committed.
@@ -175,6 +178,11 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                 unjudged.insert(pending.event.tenant.clone(), (table, Vec::new()));
             }
         }
+        let tables = unjudged.values().map(|(table, _): &(Arc<MatchTable>, Vec<Pending>)| table);
+        if tables.map(|table| table.catalogue_version).max() > Some(self.rules.current().version) {
+            let (version, types) = self.journal.catalogue().await?;
+            self.rules.renew(version, types).await;
+        }
         // All of such a tenant's, so that they stay in order.
         for item in std::mem::take(pending) {
             match unjudged.get_mut(&item.event.tenant) {
@@ -183,7 +191,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             }
         }
         for (tenant, (table, aside)) in unjudged {
-            self.screen.set_aside(&self.queue, &table, tenant, aside, now);
+            self.screen.set_aside(&self.queue, &table, &self.rules, tenant, aside, now);
         }
         Ok(())
     }
@@ -321,9 +329,12 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
     }
 }
 
-/// Whether there is nothing to judge, or it was judged by this very table.
+/// Whether nothing is left to be looked at: it was checked by the rules that were in force when the table was read, or later ones, and
+/// judged by this very table if there is anything to judge.
 fn is_ready(pending: &Pending, table: &Arc<MatchTable>) -> bool {
-    !table.is_conditional || pending.screened.as_ref().is_some_and(|screened| screened.is_by(table))
+    let is_checked = pending.checked.is_none_or(|checked| checked.version >= table.catalogue_version);
+    let is_judged = || pending.screened.as_ref().is_some_and(|screened| screened.is_by(table));
+    is_checked && (!table.is_conditional || is_judged())
 }
 
 /// Tells those who wait that their events were not stored.

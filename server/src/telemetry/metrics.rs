@@ -47,6 +47,7 @@ struct Instruments {
     oldest_due: Gauge<f64, AtomicU64>,
     fan_out_parts: Gauge,
     filter_failures: Counter,
+    deprecated: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -119,6 +120,7 @@ impl Default for Metrics {
             oldest_due: Gauge::default(),
             fan_out_parts: Gauge::default(),
             filter_failures: Counter::default(),
+            deprecated: Counter::default(),
             registry: Registry::default(),
         };
         instruments.register(&mut registry);
@@ -135,6 +137,11 @@ impl Instruments {
             "From a publish's arrival to its commit",
             Unit::Seconds,
             self.publish_duration.clone(),
+        );
+        registry.register(
+            "deprecated_events",
+            "Events that were taken of types that are deprecated",
+            self.deprecated.clone(),
         );
         registry.register(
             "filter_failures",
@@ -279,6 +286,11 @@ impl Metrics {
     /// An event was not matched with so many subscriptions because those cannot be read.
     pub fn left_out(&self, subscriptions: usize) {
         self.0.left_out.inc_by(subscriptions as u64);
+    }
+
+    /// An event of a deprecated type came in.
+    pub fn deprecated(&self) {
+        self.0.deprecated.inc();
     }
 
     /// A filter failed on an event.

@@ -25,6 +25,7 @@ impl Database {
             version: self.tenants.get(tenant).copied(),
             subscriptions: rows.map(interest).collect(),
             unreadable: 0,
+            catalogue_version: 0,
         }
     }
 
