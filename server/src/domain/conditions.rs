@@ -107,10 +107,10 @@ impl AttributeCondition {
             return Err(Invalid::new("key", reason));
         }
         match &test {
-            AttributeTest::Equals(text) => check_text("equals", text, MAX_ATTRIBUTE_VALUE)?,
-            AttributeTest::Prefix(text) => {
-                check_text("prefix", text, MAX_ATTRIBUTE_VALUE)?;
-                if text.is_empty() {
+            AttributeTest::Equals(value) => check_text("equals", value, MAX_ATTRIBUTE_VALUE)?,
+            AttributeTest::Prefix(prefix) => {
+                check_text("prefix", prefix, MAX_ATTRIBUTE_VALUE)?;
+                if prefix.is_empty() {
                     return Err(Invalid::new("prefix", "must not be empty"));
                 }
             }

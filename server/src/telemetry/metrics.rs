@@ -130,6 +130,7 @@ impl Default for Metrics {
 
 impl Instruments {
     /// Says what each is called and means.
+    #[expect(clippy::too_many_lines, reason = "a list")]
     fn register(&self, registry: &mut Registry) {
         registry.register("events_published", "Publishes by what they came to", self.published.clone());
         registry.register_with_unit(

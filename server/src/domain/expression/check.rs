@@ -304,7 +304,7 @@ impl<'s> Checker<'s> {
             self.patterns.insert(literal.to_owned(), compiled);
         }
         spend(text, kind);
-        call.func_name = meter::MATCHES.to_owned();
+        meter::MATCHES.clone_into(&mut call.func_name);
         call.args = args;
         Ok(Kind::Bool)
     }
@@ -441,10 +441,9 @@ fn spend_all(nodes: &mut [IdedExpr], kinds: &[Kind]) {
 fn spend(node: &mut IdedExpr, kind: Kind) {
     let is_gathered = |name: &str| name.starts_with('@');
     match &node.expr {
-        Expr::Literal(_) => {}
         Expr::Ident(name) if is_gathered(name) => {}
         // The list of one that a macro adds to what it gathers.
-        Expr::List(_) => {}
+        Expr::Literal(_) | Expr::List(_) => {}
         _ if kind.is_sized() => {
             let operand = std::mem::take(node);
             *node = wrapped(meter::SPEND, operand.id, vec![operand]);

@@ -100,9 +100,10 @@ pub(super) fn spend_on_rounds<'b, 'v>(
 }
 
 /// `@matches(text, pattern)`.
+#[expect(clippy::needless_pass_by_value, reason = "the form of the library's functions")]
 pub(super) fn matches<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let texts: Vec<&str> =
-        args.iter().filter_map(|arg| arg.downcast_ref::<CelString>().map(|text| text.inner())).collect();
+        args.iter().filter_map(|arg| arg.downcast_ref::<CelString>().map(CelString::inner)).collect();
     let [text, pattern] = texts[..] else {
         return Err(ExecutionError::function_error("matches", "only texts can be matched"));
     };
