@@ -25,6 +25,7 @@ mod m20261121_000022_index_expiring_deliveries;
 mod m20261121_000023_create_fan_outs;
 mod m20261121_000030_add_subscription_settings;
 mod m20261121_000031_add_subscription_secret_kinds;
+mod m20261121_000032_create_event_types;
 
 /// The list of migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000023_create_fan_outs::Migration),
             Box::new(m20261121_000030_add_subscription_settings::Migration),
             Box::new(m20261121_000031_add_subscription_secret_kinds::Migration),
+            Box::new(m20261121_000032_create_event_types::Migration),
         ]
     }
 }

@@ -7,13 +7,17 @@ use std::{fs, path::Path};
 
 use protox::prost::Message;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 15] = [
     "postrider/v1/authentication.proto",
     "postrider/v1/delivery.proto",
     "postrider/v1/delivery_service.proto",
     "postrider/v1/error.proto",
     "postrider/v1/event.proto",
+    "postrider/v1/event_filter.proto",
     "postrider/v1/event_service.proto",
+    "postrider/v1/event_type.proto",
+    "postrider/v1/event_type_service.proto",
+    "postrider/v1/explanation.proto",
     "postrider/v1/receiver_tls.proto",
     "postrider/v1/retry_policy.proto",
     "postrider/v1/signing.proto",

@@ -24,7 +24,7 @@ pub(crate) use self::{
     trace::TraceContext,
     tries::Tries,
 };
-use crate::{Deliveries, Events, Publisher, Result, RetryPolicy, Subscriptions};
+use crate::{Deliveries, EventTypes, Events, Publisher, Result, RetryPolicy, Subscriptions};
 
 /// A connection to Postrider, for one tenant.
 ///
@@ -98,6 +98,12 @@ impl Client {
     #[must_use]
     pub fn events(&self) -> Events {
         Events::new(self.clone())
+    }
+
+    /// Manages what types of events there are.
+    #[must_use]
+    pub fn event_types(&self) -> EventTypes {
+        EventTypes::new(self.clone())
     }
 
     /// Manages who gets which events.

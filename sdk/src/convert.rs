@@ -3,6 +3,7 @@
 
 pub(crate) mod delivery;
 pub(crate) mod event;
+pub(crate) mod event_type;
 pub(crate) mod subscription;
 pub(crate) mod time;
 

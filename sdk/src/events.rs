@@ -8,7 +8,7 @@ use crate::{
     client::{MAX_ANSWER_BYTES, Repeat},
     convert,
     list::{PageFuture, Query},
-    model::StoredEvent,
+    model::{Event, Explanation, StoredEvent},
 };
 
 /// What was published. Made by [`Client::events`].
@@ -38,6 +38,59 @@ impl Events {
             .call(Repeat::Safe, request, async |channel, request| rpc(channel).get_event(request).await)
             .await?;
         convert::event::stored(answer.event)
+    }
+
+    /// Says which subscriptions would get an event if it was published now, and why the others would not. Publishes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(client: postrider_sdk::Client) -> postrider_sdk::Result<()> {
+    /// use postrider_sdk::Event;
+    ///
+    /// let event = Event::new("order.created").attribute("region", "eu");
+    /// for explanation in client.events().explain(event).await? {
+    ///     println!("{}: {:?}", explanation.subscription, explanation.verdict);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn explain(&self, event: Event) -> Result<Vec<Explanation>> {
+        self.explanations(pb::explain_event_request::Subject::Event(event.message)).await
+    }
+
+    /// Says the same of an event that was published, given by its name or id, and the subscriptions of today.
+    ///
+    /// ```no_run
+    /// # async fn example(client: postrider_sdk::Client, published: postrider_sdk::Published) -> postrider_sdk::Result<()> {
+    /// let explanations = client.events().explain_published(&published.event).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn explain_published(&self, event: impl Into<String>) -> Result<Vec<Explanation>> {
+        let name = self.client.name("events", event);
+        self.explanations(pb::explain_event_request::Subject::EventName(name)).await
+    }
+
+    async fn explanations(&self, subject: pb::explain_event_request::Subject) -> Result<Vec<Explanation>> {
+        let mut request = pb::ExplainEventRequest {
+            parent: self.client.parent(),
+            subject: Some(subject),
+            page_size: 1_000,
+            page_token: String::new(),
+        };
+        let mut explanations = Vec::new();
+        loop {
+            let page = self
+                .client
+                .call(Repeat::Safe, request.clone(), async |channel, request| {
+                    rpc(channel).explain_event(request).await
+                })
+                .await?;
+            explanations.extend(page.explanations.into_iter().map(Explanation::from_pb));
+            if page.next_page_token.is_empty() {
+                return Ok(explanations);
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 
     /// Lists events without their data, newest first.

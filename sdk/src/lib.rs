@@ -11,6 +11,8 @@ mod deliveries;
 #[cfg(feature = "client")]
 mod error;
 #[cfg(feature = "client")]
+mod event_types;
+#[cfg(feature = "client")]
 mod events;
 #[cfg(feature = "client")]
 mod list;
@@ -32,6 +34,7 @@ pub use crate::{
     client::{Client, ClientBuilder},
     deliveries::Deliveries,
     error::{Code, Error, FieldViolation, Reason},
+    event_types::{EventTypes, UpdateEventType},
     events::Events,
     list::{Items, List, Page},
     model::{Event, Published, Secret, Subscription},

@@ -4,6 +4,9 @@ mod attempt;
 mod authentication;
 mod delivery;
 mod event;
+mod event_filter;
+mod event_type;
+mod explanation;
 mod priority;
 mod receiver_tls;
 mod retry_policy;
@@ -17,6 +20,9 @@ pub use self::{
     authentication::{Authentication, ClientCredentials},
     delivery::{Delivery, DeliveryState, EndReason},
     event::Event,
+    event_filter::{AttributeCondition, AttributeTest, EventFilter},
+    event_type::{EventType, NewEventType},
+    explanation::{Explanation, Verdict},
     priority::Priority,
     receiver_tls::{ClientCertificate, ReceiverTls},
     retry_policy::{DeliveryRetryPolicy, Pauses},
@@ -28,6 +34,8 @@ pub use self::{
         SubscriptionState,
     },
 };
+
+pub(crate) use self::event_type::to_pb as event_type_schema;
 
 /// The last segment of a resource name.
 fn id_of(name: &str) -> &str {

@@ -272,7 +272,7 @@ impl App {
             wiring::PublicKeys { store: self.store.clone(), clock: Arc::clone(&self.clock) as _ };
         let parts = grpc::Parts {
             store: self.store.clone(),
-            publisher,
+            publisher: publisher.with_unknown_types(self.config.events.unknown_types),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             limits: grpc::Limits {

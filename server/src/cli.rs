@@ -14,6 +14,7 @@ use postrider_server::{
 };
 
 mod demo;
+mod event_types;
 
 /// Delivers events as signed webhooks.
 #[derive(Debug, Parser)]
@@ -36,6 +37,9 @@ enum Command {
     /// Look after what is encrypted in the database: signing secrets, and settings of subscriptions.
     #[command(subcommand)]
     Secrets(Secrets),
+    /// Import the catalogue of event types from a directory of JSON Schema files, or export it.
+    #[command(subcommand)]
+    EventTypes(event_types::Command),
     /// Show what Postrider does: a server, a receiver and some events on this machine, for a few seconds.
     Demo(demo::Options),
 }
@@ -119,6 +123,7 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
             println!("nothing needs any key but the first of `secrets.keys`; the others can be removed");
             Ok(())
         }
+        Command::EventTypes(command) => event_types::run(command).await,
         Command::Demo(options) => demo::run(options).await,
     }
 }

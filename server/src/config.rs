@@ -16,6 +16,7 @@ use crate::{
     dispatch,
     domain::{
         breaker::BreakerPolicy,
+        catalogue::UnknownTypes,
         invalid::Invalid,
         retry::{DEFAULT_SCHEDULE, Pauses, RetryPolicy},
     },
@@ -52,6 +53,8 @@ pub struct Config {
     pub grpc: grpc::Config,
     /// The HTTP port.
     pub http: http::Config,
+    /// Events.
+    pub events: Events,
     /// Who may call.
     pub auth: grpc::auth::Config,
     /// Signing secrets.
@@ -84,6 +87,14 @@ impl Default for Data {
     fn default() -> Self {
         Self { dir: "data".into() }
     }
+}
+
+/// Events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Events {
+    /// What happens to events whose types are not in the catalogue.
+    pub unknown_types: UnknownTypes,
 }
 
 /// Signing secrets.

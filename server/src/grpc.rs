@@ -16,6 +16,7 @@ use std::{
 
 use postrider_proto::v1::{
     delivery_service_server::DeliveryServiceServer, event_service_server::EventServiceServer,
+    event_type_service_server::EventTypeServiceServer,
     subscription_service_server::SubscriptionServiceServer,
 };
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,9 @@ mod connection;
 mod convert;
 mod delivery_service;
 mod event_service;
+mod event_type_service;
 mod explain;
+mod explain_event;
 mod failure;
 mod intake;
 mod name;
@@ -239,6 +242,13 @@ pub async fn serve(
         .add_service(reflection_v1alpha()?)
         .add_service(
             EventServiceServer::new(event_service::Events(Arc::clone(&api)))
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .send_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(limit),
+        )
+        .add_service(
+            EventTypeServiceServer::new(event_type_service::EventTypes(Arc::clone(&api)))
                 .accept_compressed(CompressionEncoding::Gzip)
                 .accept_compressed(CompressionEncoding::Zstd)
                 .send_compressed(CompressionEncoding::Gzip)

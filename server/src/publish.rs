@@ -15,6 +15,8 @@
 //! soon as the commit stands; nobody polls for it. The others are found by the dispatcher's poll: those that are put off, and those
 //! that have to wait for an earlier one with the same ordering key, which only the commit finds out.
 //!
+//! What subscriptions ask beyond the type is judged beside the writer ([`screen`]), so that it costs nobody else anything.
+//!
 //! Whether the match tables are current is checked inside the transaction, by a version that every change of a
 //! tenant's subscriptions raises: an event published after a subscription was created finds it, on every node. A table that was read
 //! after the event had come in needs no check. So a batch is matched twice at most, however fast subscriptions change.
@@ -31,23 +33,35 @@ use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 use tokio::sync::{Notify, oneshot};
 
 use crate::domain::{
+    catalogue::{CataloguedType, UnknownTypes},
     claim::{Claim, Target},
+    conditions::{Conditions, Judgement},
     event::{Event, Fingerprint, NewEvent},
+    expression::{Facts, Program},
     id::{DeliveryId, EventId, SubscriptionUid, TenantId},
+    invalid::Invalid,
     subscription::Filter,
     timestamp::Timestamp,
 };
 use crate::telemetry::metrics::Metrics;
 
+mod deep_stack;
+mod explain;
 pub mod fan_out;
 mod hand_over;
 mod match_table;
+mod programs;
 mod queue;
+mod rulebook;
+mod screen;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use explain::{Explanation, explain};
 use queue::Queue;
+use rulebook::{Checked, Rulebook};
+use screen::Screened;
 pub use writer::Writer;
 
 /// The most deliveries of an event without an ordering key that are committed together with it, and the most of each part
@@ -90,6 +104,14 @@ pub enum Error {
     /// The database does not do what it should.
     #[error("the event could not be stored")]
     Broken(#[source] Arc<JournalError>),
+    /// The catalogue of event types does not let it through, for these reasons.
+    #[error("the catalogue of event types refuses the event")]
+    Refused {
+        /// What was to be published.
+        event: Box<NewEvent>,
+        /// What is wrong with it.
+        reasons: Vec<Invalid>,
+    },
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -111,6 +133,9 @@ pub trait Journal: Send + Sync + 'static {
     /// Reads what matching needs to know of a tenant, as it is at one moment.
     fn interests(&self, tenant: &TenantId) -> impl Future<Output = Result<Interests, JournalError>> + Send;
 
+    /// Reads the catalogue of event types, with its version.
+    fn catalogue(&self) -> impl Future<Output = Result<(i64, Vec<CataloguedType>), JournalError>> + Send;
+
     /// Stores a batch in one transaction, or nothing of it if its match tables are not current.
     fn commit(&self, batch: &Batch) -> impl Future<Output = Result<Commit, JournalError>> + Send;
 }
@@ -120,6 +145,8 @@ pub trait Journal: Send + Sync + 'static {
 pub struct Interests {
     /// Changes with every change of the tenant's subscriptions; `None` if the tenant does not exist yet.
     pub version: Option<i64>,
+    /// The version of the catalogue, whose changes change `version` too.
+    pub catalogue_version: i64,
     /// Subscriptions that events are matched with.
     pub subscriptions: Vec<Interest>,
     /// How many others there are that nobody can tell the wishes of, as their rows are damaged.
@@ -131,10 +158,25 @@ pub struct Interests {
 pub struct Interest {
     /// Where to.
     pub target: Arc<Target>,
-    /// Which events.
+    /// Which types of events.
     pub filter: Filter,
     /// Whether its deliveries are to wait.
     pub paused: bool,
+    /// What the expression of its conditions is compiled to.
+    pub program: Option<Arc<Program>>,
+}
+
+impl Interest {
+    /// What is asked of events beyond their type. What this node cannot decrypt is not asked: an event too many can be
+    /// dealt with, one too few is lost.
+    fn conditions(&self) -> Option<&Conditions> {
+        self.target.settings.as_ref()?.filter.as_ref()
+    }
+
+    fn judge(&self, facts: &Facts<'_>) -> Judgement {
+        self.conditions()
+            .map_or(Judgement::Wanted, |conditions| conditions.judge(self.program.as_deref(), facts))
+    }
 }
 
 /// Events and deliveries for one transaction.
@@ -271,12 +313,18 @@ struct Pending {
     event: NewEvent,
     route: Route,
     answer: oneshot::Sender<Result<Published, Error>>,
+    /// Who does not want it, where there are conditions and they were looked at.
+    screened: Option<Screened>,
+    /// By which rules of the catalogue it was checked, if it goes by them.
+    checked: Option<Checked>,
 }
 
 /// The way in, for handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
     queue: Arc<Queue<Pending>>,
+    rules: Arc<Rulebook>,
+    unknown_types: UnknownTypes,
 }
 
 impl queue::Waiting for Pending {
@@ -299,7 +347,31 @@ impl Publisher {
         fan_outs: Arc<Notify>,
     ) -> (Self, Writer<J, O>) {
         let queue = Arc::new(Queue::default());
-        (Self { queue: Arc::clone(&queue) }, Writer::new(queue, journal, outlet, clock, metrics, fan_outs))
+        let rules = Arc::new(Rulebook::default());
+        let publisher = Self {
+            queue: Arc::clone(&queue),
+            rules: Arc::clone(&rules),
+            unknown_types: UnknownTypes::default(),
+        };
+        (publisher, Writer::new(queue, journal, outlet, clock, metrics, fan_outs, rules))
+    }
+
+    /// Does this with events whose types are not in the catalogue.
+    #[must_use]
+    pub fn with_unknown_types(mut self, unknown_types: UnknownTypes) -> Self {
+        self.unknown_types = unknown_types;
+        self
+    }
+
+    /// The version of the catalogue that events are checked by.
+    #[must_use]
+    pub fn rules_version(&self) -> i64 {
+        self.rules.current().version
+    }
+
+    /// Checks events by this catalogue from now on, unless there is a later one.
+    pub async fn renew_rules(&self, version: i64, types: Vec<CataloguedType>) {
+        self.rules.renew(version, types).await;
     }
 
     /// Publishes one event; returns after its commit.
@@ -307,23 +379,42 @@ impl Publisher {
         self.submit(event, route).await?.published().await
     }
 
-    /// Hands one event to the writer, waiting for a place in line; its commit is awaited separately.
+    /// Checks one event by the catalogue, unless it is for one subscription only, and hands it to the writer, waiting for a place in
+    /// line; its commit is awaited separately.
     pub async fn submit(&self, event: NewEvent, route: Route) -> Result<Submitted, Error> {
         let (answer, answered) = oneshot::channel();
-        let pending = Pending { event, route, answer };
+        let checked = match route {
+            Route::Matching => match self.rules.check(&event.content, self.unknown_types).await {
+                Ok(checked) => Some(checked),
+                Err(reasons) => return Err(Error::Refused { event: Box::new(event), reasons }),
+            },
+            Route::Only(_) => None,
+        };
+        let deprecated = checked.is_some_and(|(_, deprecated)| deprecated);
+        let checked = checked.map(|(checked, _)| checked);
+        let pending = Pending { event, route, answer, screened: None, checked };
         self.queue.join(pending).await.map_err(|queue::Closed| Error::Stopping)?;
-        Ok(Submitted(answered))
+        Ok(Submitted { answered, deprecated })
     }
 }
 
 /// An event that the writer has in hand.
 #[derive(Debug)]
-pub struct Submitted(oneshot::Receiver<Result<Published, Error>>);
+pub struct Submitted {
+    answered: oneshot::Receiver<Result<Published, Error>>,
+    deprecated: bool,
+}
 
 impl Submitted {
+    /// Whether producers should stop using its type.
+    #[must_use]
+    pub fn is_deprecated(&self) -> bool {
+        self.deprecated
+    }
+
     /// Waits for the commit.
     pub async fn published(self) -> Result<Published, Error> {
         // The writer drops an answer only if it ends first.
-        self.0.await.unwrap_or(Err(Error::Stopping))
+        self.answered.await.unwrap_or(Err(Error::Stopping))
     }
 }

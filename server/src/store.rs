@@ -29,6 +29,7 @@ pub mod deliveries;
 mod ending;
 mod entity;
 mod error;
+pub mod event_types;
 pub mod events;
 mod fan_outs;
 mod hints;

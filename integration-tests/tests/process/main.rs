@@ -4,6 +4,7 @@
 
 mod crash;
 mod demo;
+mod event_types;
 mod keys;
 mod nodes;
 mod refusals;

@@ -69,6 +69,7 @@ async fn every_method_of_every_service_needs_a_key() {
             "grpc.reflection.v1alpha.ServerReflection",
             "postrider.v1.DeliveryService",
             "postrider.v1.EventService",
+            "postrider.v1.EventTypeService",
             "postrider.v1.SubscriptionService",
         ]
     );

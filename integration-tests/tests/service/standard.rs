@@ -14,8 +14,12 @@ use tonic_health::pb::{
 };
 use tonic_reflection::pb::{v1, v1alpha};
 
-const SERVICES: [&str; 3] =
-    ["postrider.v1.DeliveryService", "postrider.v1.EventService", "postrider.v1.SubscriptionService"];
+const SERVICES: [&str; 4] = [
+    "postrider.v1.DeliveryService",
+    "postrider.v1.EventService",
+    "postrider.v1.EventTypeService",
+    "postrider.v1.SubscriptionService",
+];
 
 on_both_databases! {
     async fn health_tells_what_readiness_finds(kind: Kind) {

@@ -7,6 +7,7 @@ use postrider_server::{
     domain::{
         authentication::Authentication,
         client_credentials::{ClientCredentials, SentIn, TokenUrl},
+        conditions::{AttributeCondition, AttributeTest, Conditions},
         hidden::Hidden,
         id::{SubscriptionId, SubscriptionUid, TenantId},
         page::Page,
@@ -81,6 +82,13 @@ fn some_settings() -> Settings {
             authorities: None,
         }),
         signing: Some(Signing::new(vec![Profile::Stripe, Profile::CustomHmac(custom)]).unwrap()),
+        filter: Some(Conditions {
+            attributes: vec![AttributeCondition {
+                key: "region".to_owned(),
+                test: AttributeTest::Prefix("eu-".to_owned()),
+            }],
+            expression: Some("data.amount > 100".to_owned()),
+        }),
     }
 }
 

@@ -1365,6 +1365,118 @@ impl EventPriority {
         }
     }
 }
+/// Which events of the right types a subscription wants. All conditions must hold.
+///
+/// A filter that fails on an event, as its expression names a field that the event does not have, counts as one that does not match;
+/// the event is published all the same. `postrider_filter_failures_total` counts such failures, and `ExplainEvent` shows them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EventFilter {
+    /// Optional. What attributes must be, up to 32 conditions. An event without the attribute does not match.
+    #[prost(message, repeated, tag = "1")]
+    pub attributes: ::prost::alloc::vec::Vec<AttributeCondition>,
+    /// Optional. An expression in the Common Expression Language (cel.dev) that must be true: `data.amount > 100 && attributes.region
+    /// == "eu"`. Up to 4 KiB. It knows
+    ///
+    /// - `data`: the event's data, read as JSON; not there if its content type is another;
+    /// - `attributes`: a map of strings; `type`, `source` and `subject`: strings;
+    /// - `time`: when the event happened, or, if its producer did not say, when it was published.
+    ///
+    /// There are CEL's operators and macros (`has`, `all`, `exists`, `exists_one`, `map`, `filter`), its conversions, `size`,
+    /// `contains`, `startsWith`, `endsWith`, `matches` (with a literal pattern, on texts of up to 16 KiB) and the parts of timestamps.
+    /// An evaluation may take two million steps (a part of the expression, an element of a list or 16 bytes of a text is one), and those
+    /// of all subscriptions on one event ten times as many. What takes more fails.
+    #[prost(string, tag = "2")]
+    pub expression: ::prost::alloc::string::String,
+}
+/// What one attribute must be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AttributeCondition {
+    /// Required. The attribute's key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// Required. What its value must be.
+    #[prost(oneof = "attribute_condition::Test", tags = "2, 3")]
+    pub test: ::core::option::Option<attribute_condition::Test>,
+}
+/// Nested message and enum types in `AttributeCondition`.
+pub mod attribute_condition {
+    /// Required. What its value must be.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Test {
+        /// Exactly this.
+        #[prost(string, tag = "2")]
+        Equals(::prost::alloc::string::String),
+        /// Something that begins with this; not empty.
+        #[prost(string, tag = "3")]
+        Prefix(::prost::alloc::string::String),
+    }
+}
+/// Whether one subscription gets an event, and if not, why.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventExplanation {
+    /// The subscription's name.
+    #[prost(string, tag = "1")]
+    pub subscription: ::prost::alloc::string::String,
+    /// Whether it gets the event, or what keeps it from it: the first thing in the order of the enum.
+    #[prost(enumeration = "MatchVerdict", tag = "2")]
+    pub verdict: i32,
+    /// Which of the filter's attribute conditions does not hold, counted from 0; set if the verdict is
+    /// `MATCH_VERDICT_ATTRIBUTE`.
+    #[prost(int32, tag = "3")]
+    pub attribute_index: i32,
+    /// How the expression failed, for people; set if the verdict is `MATCH_VERDICT_EXPRESSION_FAILED`. Can hold parts of the event.
+    #[prost(string, tag = "4")]
+    pub failure_message: ::prost::alloc::string::String,
+}
+/// Whether a subscription gets an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MatchVerdict {
+    /// Not used.
+    Unspecified = 0,
+    /// It gets it; while it is paused, later.
+    Matches = 1,
+    /// It is disabled.
+    Disabled = 2,
+    /// None of its patterns matches the event's type.
+    EventType = 3,
+    /// A condition on an attribute does not hold.
+    Attribute = 4,
+    /// The expression is false.
+    ExpressionFalse = 5,
+    /// The expression failed on this event.
+    ExpressionFailed = 6,
+}
+impl MatchVerdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MATCH_VERDICT_UNSPECIFIED",
+            Self::Matches => "MATCH_VERDICT_MATCHES",
+            Self::Disabled => "MATCH_VERDICT_DISABLED",
+            Self::EventType => "MATCH_VERDICT_EVENT_TYPE",
+            Self::Attribute => "MATCH_VERDICT_ATTRIBUTE",
+            Self::ExpressionFalse => "MATCH_VERDICT_EXPRESSION_FALSE",
+            Self::ExpressionFailed => "MATCH_VERDICT_EXPRESSION_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MATCH_VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "MATCH_VERDICT_MATCHES" => Some(Self::Matches),
+            "MATCH_VERDICT_DISABLED" => Some(Self::Disabled),
+            "MATCH_VERDICT_EVENT_TYPE" => Some(Self::EventType),
+            "MATCH_VERDICT_ATTRIBUTE" => Some(Self::Attribute),
+            "MATCH_VERDICT_EXPRESSION_FALSE" => Some(Self::ExpressionFalse),
+            "MATCH_VERDICT_EXPRESSION_FAILED" => Some(Self::ExpressionFailed),
+            _ => None,
+        }
+    }
+}
 /// The request of `PublishEvent`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PublishEventRequest {
@@ -1523,6 +1635,45 @@ pub struct ListEventsResponse {
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<Event>,
     /// Ask for the next page with this; empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// The request of `ExplainEvent`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainEventRequest {
+    /// Required. The tenant: `tenants/{tenant}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// Optional. At most this many subscriptions; 50 if 0. Values over 1,000 mean 1,000.
+    #[prost(int32, tag = "4")]
+    pub page_size: i32,
+    /// Optional. The `next_page_token` of the page before, with all other fields unchanged.
+    #[prost(string, tag = "5")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Required. The event.
+    #[prost(oneof = "explain_event_request::Subject", tags = "2, 3")]
+    pub subject: ::core::option::Option<explain_event_request::Subject>,
+}
+/// Nested message and enum types in `ExplainEventRequest`.
+pub mod explain_event_request {
+    /// Required. The event.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Subject {
+        /// One that was not published. Its output-only fields are ignored.
+        #[prost(message, tag = "2")]
+        Event(super::Event),
+        /// The name of one that was: `tenants/{tenant}/events/{event}`, of the same tenant.
+        #[prost(string, tag = "3")]
+        EventName(::prost::alloc::string::String),
+    }
+}
+/// The response of `ExplainEvent`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainEventResponse {
+    /// One for each subscription, the newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub explanations: ::prost::alloc::vec::Vec<EventExplanation>,
+    /// Where to go on; empty if these were the last.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
@@ -1752,6 +1903,34 @@ pub mod event_service_client {
                 .insert(GrpcMethod::new("postrider.v1.EventService", "ListEvents"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says which subscriptions of a tenant would get an event if it was published now, and why the others would not. Publishes nothing.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND` if the tenant or the named event does not exist; `FAILED_PRECONDITION` if the data of the named
+        /// event is no longer kept.
+        pub async fn explain_event(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainEventRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainEventResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventService/ExplainEvent",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("postrider.v1.EventService", "ExplainEvent"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1827,6 +2006,17 @@ pub mod event_service_server {
             request: tonic::Request<super::ListEventsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListEventsResponse>,
+            tonic::Status,
+        >;
+        /// Says which subscriptions of a tenant would get an event if it was published now, and why the others would not. Publishes nothing.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND` if the tenant or the named event does not exist; `FAILED_PRECONDITION` if the data of the named
+        /// event is no longer kept.
+        async fn explain_event(
+            &self,
+            request: tonic::Request<super::ExplainEventRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainEventResponse>,
             tonic::Status,
         >;
     }
@@ -2139,6 +2329,51 @@ pub mod event_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/postrider.v1.EventService/ExplainEvent" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainEventSvc<T: EventService>(pub Arc<T>);
+                    impl<
+                        T: EventService,
+                    > tonic::server::UnaryService<super::ExplainEventRequest>
+                    for ExplainEventSvc<T> {
+                        type Response = super::ExplainEventResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainEventRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventService>::explain_event(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainEventSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -2176,6 +2411,985 @@ pub mod event_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "postrider.v1.EventService";
     impl<T> tonic::server::NamedService for EventServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// What is known of a type of events. One catalogue holds them for the installation, for all tenants.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EventType {
+    /// The name: `eventTypes/{event_type}`, like `eventTypes/order.created`. Set by the server at create.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Optional. For people, up to 1,024 characters.
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+    /// Optional. What it belongs to, for people: `Orders`. Up to 128 characters.
+    #[prost(string, tag = "3")]
+    pub group: ::prost::alloc::string::String,
+    /// Optional. Schemas of its data by version, up to 20.
+    #[prost(message, repeated, tag = "4")]
+    pub schemas: ::prost::alloc::vec::Vec<EventTypeSchema>,
+    /// Optional. The version that `enforce` goes by; 0: the highest there is. An update that leaves 0 here makes it the highest again.
+    #[prost(int32, tag = "5")]
+    pub current_version: i32,
+    /// Optional. Whether events of this type are refused whose data does not conform to the current schema. Needs one. It holds
+    /// on every node as soon as the call that sets it has answered.
+    #[prost(bool, tag = "6")]
+    pub enforce: bool,
+    /// Optional. Whether producers should stop using it. Events are accepted; `postrider_deprecated_events_total` counts them.
+    #[prost(bool, tag = "7")]
+    pub deprecated: bool,
+    /// Output only. Since when it is archived; events of an archived type are refused.
+    #[prost(message, optional, tag = "8")]
+    pub archive_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. When it was created.
+    #[prost(message, optional, tag = "9")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. When it was last changed.
+    #[prost(message, optional, tag = "10")]
+    pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. Changes with every change; sent back with an update or a deletion, it makes sure that nobody has changed it meanwhile.
+    #[prost(string, tag = "11")]
+    pub etag: ::prost::alloc::string::String,
+}
+/// What the data of an event looks like, in one version.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventTypeSchema {
+    /// Required. The version, 1 to 1,000,000.
+    #[prost(int32, tag = "1")]
+    pub version: i32,
+    /// Required. A JSON Schema of up to 64 KiB, of draft 4, 6, 7, 2019-09 or 2020-12 as its `$schema` says (2020-12 if it does not).
+    /// References are to places in it (`#/$defs/…`) and not in circles; patterns have neither lookaround nor back references; formats are not
+    /// checked.
+    #[prost(string, tag = "2")]
+    pub json_schema: ::prost::alloc::string::String,
+}
+/// The request of `CreateEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateEventTypeRequest {
+    /// Required. The type. Its output-only fields are ignored.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+    /// Required. The event type itself: `order.created`. Types below `postrider.` are reserved.
+    #[prost(string, tag = "2")]
+    pub event_type_id: ::prost::alloc::string::String,
+}
+/// The response of `CreateEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateEventTypeResponse {
+    /// What was created.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+}
+/// The request of `GetEventType`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetEventTypeRequest {
+    /// Required. The name: `eventTypes/{event_type}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// The response of `GetEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetEventTypeResponse {
+    /// The type.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+}
+/// The request of `ListEventTypes`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListEventTypesRequest {
+    /// Optional. At most this many types; 50 if 0. Values over 1,000 mean 1,000.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// Optional. The `next_page_token` of the page before, with all other fields unchanged.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// The response of `ListEventTypes`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListEventTypesResponse {
+    /// The types.
+    #[prost(message, repeated, tag = "1")]
+    pub event_types: ::prost::alloc::vec::Vec<EventType>,
+    /// Where to go on; empty if these were the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// The request of `UpdateEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateEventTypeRequest {
+    /// Required. The type, found by its `name`. If its `etag` is set it must be current.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+    /// Optional. The fields to change: `description`, `group`, `schemas`, `current_version`, `enforce`, `deprecated`, or `*` for all of them.
+    /// Unset: those that are not empty.
+    #[prost(message, optional, tag = "2")]
+    pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
+}
+/// The response of `UpdateEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateEventTypeResponse {
+    /// What it has become.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+}
+/// The request of `ArchiveEventType`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ArchiveEventTypeRequest {
+    /// Required. The name: `eventTypes/{event_type}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// The response of `ArchiveEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ArchiveEventTypeResponse {
+    /// The type.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+}
+/// The request of `UnarchiveEventType`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnarchiveEventTypeRequest {
+    /// Required. The name: `eventTypes/{event_type}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// The response of `UnarchiveEventType`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UnarchiveEventTypeResponse {
+    /// The type.
+    #[prost(message, optional, tag = "1")]
+    pub event_type: ::core::option::Option<EventType>,
+}
+/// The request of `DeleteEventType`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteEventTypeRequest {
+    /// Required. The name: `eventTypes/{event_type}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Optional. The etag that must be current.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+}
+/// The response of `DeleteEventType`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteEventTypeResponse {}
+/// Generated client implementations.
+pub mod event_type_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// The catalogue of event types: what there is, what its data looks like, and whether that is enforced.
+    ///
+    /// Types that are not in the catalogue are accepted or refused as the server's `events.unknown_types` says.
+    #[derive(Debug, Clone)]
+    pub struct EventTypeServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> EventTypeServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> EventTypeServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            EventTypeServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Puts a type into the catalogue.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `ALREADY_EXISTS`; `FAILED_PRECONDITION` if there are 10,000 already.
+        pub async fn create_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/CreateEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "CreateEventType"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns a type.
+        ///
+        /// Errors: `NOT_FOUND`.
+        pub async fn get_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/GetEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "GetEventType"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the types, newest first, archived ones as well.
+        ///
+        /// Errors: `INVALID_ARGUMENT`.
+        pub async fn list_event_types(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListEventTypesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEventTypesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/ListEventTypes",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "ListEventTypes"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes a type.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND`; `ABORTED` if `etag` is not current.
+        pub async fn update_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/UpdateEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "UpdateEventType"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Archives a type: its events are refused from now on; those that were published are delivered. One that is archived stays as it is.
+        ///
+        /// Errors: `NOT_FOUND`.
+        pub async fn archive_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ArchiveEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ArchiveEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/ArchiveEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "ArchiveEventType"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes the archiving of a type back, if it is archived.
+        ///
+        /// Errors: `NOT_FOUND`.
+        pub async fn unarchive_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UnarchiveEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UnarchiveEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/UnarchiveEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "postrider.v1.EventTypeService",
+                        "UnarchiveEventType",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a type out of the catalogue. Its events are of an unknown type from then on.
+        ///
+        /// Errors: `NOT_FOUND`; `ABORTED` if `etag` is not current.
+        pub async fn delete_event_type(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteEventTypeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.EventTypeService/DeleteEventType",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.EventTypeService", "DeleteEventType"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod event_type_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with EventTypeServiceServer.
+    #[async_trait]
+    pub trait EventTypeService: std::marker::Send + std::marker::Sync + 'static {
+        /// Puts a type into the catalogue.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `ALREADY_EXISTS`; `FAILED_PRECONDITION` if there are 10,000 already.
+        async fn create_event_type(
+            &self,
+            request: tonic::Request<super::CreateEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateEventTypeResponse>,
+            tonic::Status,
+        >;
+        /// Returns a type.
+        ///
+        /// Errors: `NOT_FOUND`.
+        async fn get_event_type(
+            &self,
+            request: tonic::Request<super::GetEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEventTypeResponse>,
+            tonic::Status,
+        >;
+        /// Lists the types, newest first, archived ones as well.
+        ///
+        /// Errors: `INVALID_ARGUMENT`.
+        async fn list_event_types(
+            &self,
+            request: tonic::Request<super::ListEventTypesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEventTypesResponse>,
+            tonic::Status,
+        >;
+        /// Changes a type.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND`; `ABORTED` if `etag` is not current.
+        async fn update_event_type(
+            &self,
+            request: tonic::Request<super::UpdateEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateEventTypeResponse>,
+            tonic::Status,
+        >;
+        /// Archives a type: its events are refused from now on; those that were published are delivered. One that is archived stays as it is.
+        ///
+        /// Errors: `NOT_FOUND`.
+        async fn archive_event_type(
+            &self,
+            request: tonic::Request<super::ArchiveEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ArchiveEventTypeResponse>,
+            tonic::Status,
+        >;
+        /// Takes the archiving of a type back, if it is archived.
+        ///
+        /// Errors: `NOT_FOUND`.
+        async fn unarchive_event_type(
+            &self,
+            request: tonic::Request<super::UnarchiveEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UnarchiveEventTypeResponse>,
+            tonic::Status,
+        >;
+        /// Takes a type out of the catalogue. Its events are of an unknown type from then on.
+        ///
+        /// Errors: `NOT_FOUND`; `ABORTED` if `etag` is not current.
+        async fn delete_event_type(
+            &self,
+            request: tonic::Request<super::DeleteEventTypeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteEventTypeResponse>,
+            tonic::Status,
+        >;
+    }
+    /// The catalogue of event types: what there is, what its data looks like, and whether that is enforced.
+    ///
+    /// Types that are not in the catalogue are accepted or refused as the server's `events.unknown_types` says.
+    #[derive(Debug)]
+    pub struct EventTypeServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> EventTypeServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for EventTypeServiceServer<T>
+    where
+        T: EventTypeService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/postrider.v1.EventTypeService/CreateEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::CreateEventTypeRequest>
+                    for CreateEventTypeSvc<T> {
+                        type Response = super::CreateEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::create_event_type(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/GetEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::GetEventTypeRequest>
+                    for GetEventTypeSvc<T> {
+                        type Response = super::GetEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::get_event_type(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/ListEventTypes" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListEventTypesSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::ListEventTypesRequest>
+                    for ListEventTypesSvc<T> {
+                        type Response = super::ListEventTypesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListEventTypesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::list_event_types(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListEventTypesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/UpdateEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::UpdateEventTypeRequest>
+                    for UpdateEventTypeSvc<T> {
+                        type Response = super::UpdateEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::update_event_type(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/ArchiveEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct ArchiveEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::ArchiveEventTypeRequest>
+                    for ArchiveEventTypeSvc<T> {
+                        type Response = super::ArchiveEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ArchiveEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::archive_event_type(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ArchiveEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/UnarchiveEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct UnarchiveEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::UnarchiveEventTypeRequest>
+                    for UnarchiveEventTypeSvc<T> {
+                        type Response = super::UnarchiveEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UnarchiveEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::unarchive_event_type(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UnarchiveEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.EventTypeService/DeleteEventType" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteEventTypeSvc<T: EventTypeService>(pub Arc<T>);
+                    impl<
+                        T: EventTypeService,
+                    > tonic::server::UnaryService<super::DeleteEventTypeRequest>
+                    for DeleteEventTypeSvc<T> {
+                        type Response = super::DeleteEventTypeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteEventTypeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventTypeService>::delete_event_type(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteEventTypeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for EventTypeServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "postrider.v1.EventTypeService";
+    impl<T> tonic::server::NamedService for EventTypeServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
@@ -2533,6 +3747,9 @@ pub struct Subscription {
     /// rotate the secret first.
     #[prost(message, optional, tag = "20")]
     pub signing: ::core::option::Option<Signing>,
+    /// Optional. Which events of these types it wants; unset: all of them.
+    #[prost(message, optional, tag = "18")]
+    pub filter: ::core::option::Option<EventFilter>,
 }
 /// How many attempts a second a subscription takes. Retries count as well. It holds over all nodes.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]

@@ -29,7 +29,7 @@ use crate::{Error, Result, client::new_request_id, convert};
 #[derive(Clone, PartialEq)]
 #[must_use = "an event is published by `Client::publish`"]
 pub struct Event {
-    message: pb::Event,
+    pub(crate) message: pb::Event,
     request_id: Option<String>,
 }
 

@@ -5,7 +5,9 @@ use std::{fmt, time::Duration};
 use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
-use super::{Authentication, DeliveryRetryPolicy, ReceiverTls, Secret, SignatureProfile, id_of, signing};
+use super::{
+    Authentication, DeliveryRetryPolicy, EventFilter, ReceiverTls, Secret, SignatureProfile, id_of, signing,
+};
 use crate::convert;
 
 /// Where a receiver wants events, and which ones.
@@ -36,6 +38,8 @@ pub struct Subscription {
     pub tls: Option<ReceiverTls>,
     /// How callbacks are signed; by Standard Webhooks if there is nothing here.
     pub signing: Vec<SignatureProfile>,
+    /// Which events of these types it wants, if not all of them.
+    pub filter: Option<EventFilter>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -216,6 +220,7 @@ impl NewSubscription {
     /// let twelve_times = DeliveryRetryPolicy::exponential(Duration::from_secs(10), 12).max_pause(Duration::from_secs(3_600));
     /// let new = Subscription::to("https://example.com/hooks").retry_policy(twelve_times).timeout(Duration::from_secs(5));
     /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "like all setters")]
     pub fn retry_policy(mut self, retry_policy: DeliveryRetryPolicy) -> Self {
         self.message.retry_policy = Some(retry_policy.into_pb());
         self
@@ -268,6 +273,20 @@ impl NewSubscription {
     /// ASCII characters.
     pub fn secret(mut self, secret: impl Into<String>) -> Self {
         self.secret = secret.into();
+        self
+    }
+
+    /// Which events of these types it wants.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::EventFilter};
+    ///
+    /// let filter = EventFilter::new().expression("data.amount > 100");
+    /// let new = Subscription::to("https://example.com/hooks").event_types(["order.*"]).filter(filter);
+    /// # let _ = new;
+    /// ```
+    pub fn filter(mut self, filter: EventFilter) -> Self {
+        self.message.filter = Some(filter.into_pb());
         self
     }
 

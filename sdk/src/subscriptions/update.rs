@@ -9,7 +9,9 @@ use crate::{
     Client, Result, Subscription,
     client::Repeat,
     convert,
-    model::{Authentication, DeliveryRetryPolicy, RateLimit, ReceiverTls, SignatureProfile, signing},
+    model::{
+        Authentication, DeliveryRetryPolicy, EventFilter, RateLimit, ReceiverTls, SignatureProfile, signing,
+    },
 };
 
 /// A change of a subscription, made when it is awaited. Begun by
@@ -99,6 +101,12 @@ impl UpdateSubscription {
     pub fn signing(mut self, profiles: impl IntoIterator<Item = SignatureProfile>) -> Self {
         self.message.signing = Some(signing::to_pb(profiles)).filter(|signing| !signing.profiles.is_empty());
         self.change("signing")
+    }
+
+    /// Which events of its types it wants from now on; `None`: all of them.
+    pub fn filter(mut self, filter: impl Into<Option<EventFilter>>) -> Self {
+        self.message.filter = filter.into().map(EventFilter::into_pb);
+        self.change("filter")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

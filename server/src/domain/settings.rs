@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    authentication::Authentication, invalid::Invalid, receiver_tls::ReceiverTls, retry::OwnRetry,
-    signing::Signing,
+    authentication::Authentication, conditions::Conditions, invalid::Invalid, receiver_tls::ReceiverTls,
+    retry::OwnRetry, signing::Signing,
 };
 
 /// The shortest timeout that a subscription can have.
@@ -38,6 +38,9 @@ pub struct Settings {
     /// How callbacks are signed; as Standard Webhooks says if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing: Option<Signing>,
+    /// What is asked of events beyond their type; nothing if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Conditions>,
 }
 
 impl Settings {

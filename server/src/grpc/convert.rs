@@ -8,6 +8,8 @@ mod authentication;
 pub(super) mod delivery;
 mod duration;
 pub(super) mod event;
+pub(super) mod event_type;
+pub(super) mod filter;
 mod receiver_tls;
 mod retry;
 pub(super) mod signing;

@@ -103,6 +103,13 @@ impl EventService for Events {
             events: page.items.into_iter().map(convert::event::to_event).collect(),
         }))
     }
+
+    async fn explain_event(
+        &self,
+        request: Request<pb::ExplainEventRequest>,
+    ) -> Result<Response<pb::ExplainEventResponse>, Status> {
+        Ok(Response::new(self.0.explain_event(request.into_inner()).await?))
+    }
 }
 
 fn event_filter(request: &pb::ListEventsRequest) -> Result<EventFilter, Invalid> {

@@ -24,6 +24,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub(super) enum Failure {
     /// A field holds something that it may not hold.
     Invalid(Invalid),
+    /// Several do; there is at least one.
+    Violations(Vec<Invalid>),
     /// What a field names does not exist.
     NotFound { field: &'static str, name: String },
     /// The id chosen for a new resource is taken.
@@ -51,7 +53,7 @@ pub(super) enum Failure {
 impl Failure {
     fn code(&self) -> Code {
         match self {
-            Self::Invalid(_) => Code::InvalidArgument,
+            Self::Invalid(_) | Self::Violations(_) => Code::InvalidArgument,
             Self::NotFound { .. } => Code::NotFound,
             Self::IdTaken { .. } | Self::RequestIdReused => Code::AlreadyExists,
             Self::EtagMismatch { .. } => Code::Aborted,
@@ -65,7 +67,7 @@ impl Failure {
 
     fn reason(&self) -> ErrorReason {
         match self {
-            Self::Invalid(_) => ErrorReason::InvalidField,
+            Self::Invalid(_) | Self::Violations(_) => ErrorReason::InvalidField,
             Self::NotFound { .. } => ErrorReason::NotFound,
             Self::IdTaken { .. } => ErrorReason::IdTaken,
             Self::RequestIdReused => ErrorReason::RequestIdReused,
@@ -82,6 +84,9 @@ impl Failure {
     fn message(&self) -> String {
         match self {
             Self::Invalid(invalid) => invalid.to_string(),
+            Self::Violations(violations) => {
+                violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            }
             Self::NotFound { field, name } => format!("{field}: `{name}` does not exist"),
             Self::IdTaken { field, name } => format!("{field}: `{name}` exists already"),
             Self::RequestIdReused => publish::Error::RequestIdReused.to_string(),
@@ -101,10 +106,22 @@ impl Failure {
         }
     }
 
+    /// Which fields are wrong.
+    fn violations(&self) -> &[Invalid] {
+        match self {
+            Self::Invalid(invalid) => std::slice::from_ref(invalid),
+            Self::Violations(violations) => violations,
+            _ => &[],
+        }
+    }
+
     /// What the message says beyond its fixed words (AIP-193: whatever varies stands in the metadata too).
     fn metadata(&self) -> HashMap<String, String> {
         let pairs = match self {
             Self::Invalid(invalid) => vec![("field", invalid.field.clone())],
+            Self::Violations(violations) => {
+                violations.iter().take(1).map(|first| ("field", first.field.clone())).collect()
+            }
             Self::NotFound { field, name } | Self::IdTaken { field, name } => {
                 vec![("field", (*field).to_owned()), ("resource", name.clone())]
             }
@@ -139,7 +156,7 @@ impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         let reason = name_of(failure.reason());
         let mut details = ErrorDetails::with_error_info(reason, DOMAIN, failure.metadata());
-        if let Failure::Invalid(invalid) = &failure {
+        for invalid in failure.violations() {
             details.add_bad_request_violation(&invalid.field, &invalid.reason);
         }
         if matches!(failure.code(), Code::Unavailable | Code::ResourceExhausted) {
@@ -151,12 +168,11 @@ impl From<Failure> for Status {
 
 impl From<Failure> for ItemError {
     fn from(failure: Failure) -> Self {
-        let field_violations = match &failure {
-            Failure::Invalid(Invalid { field, reason }) => {
-                vec![FieldViolation { field: field.clone(), description: reason.clone() }]
-            }
-            _ => Vec::new(),
+        let field_violation = |Invalid { field, reason }: &Invalid| FieldViolation {
+            field: field.clone(),
+            description: reason.clone(),
         };
+        let field_violations = failure.violations().iter().map(field_violation).collect();
         Self {
             code: failure.code().into(),
             message: failure.message(),
@@ -191,6 +207,7 @@ impl From<publish::Error> for Failure {
             publish::Error::RequestIdReused => Self::RequestIdReused,
             publish::Error::Unavailable(_) => Self::Unavailable,
             publish::Error::Broken(_) => Self::Internal,
+            publish::Error::Refused { reasons, .. } => Self::Violations(reasons),
             publish::Error::Stopping => Self::Stopping,
         }
     }

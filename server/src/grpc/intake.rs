@@ -7,7 +7,7 @@ use postrider_proto::v1 as pb;
 use super::{Parts, convert, failure::Failure, name, trace};
 use crate::{
     domain::{event::NewEvent, id::TenantId, timestamp::Timestamp, trace_context::TraceContext},
-    publish::{Fate, Published, Route, Submitted},
+    publish::{self, Fate, Published, Route, Submitted},
     telemetry::metrics::PublishResult,
 };
 
@@ -57,13 +57,42 @@ impl Parts {
         }
     }
 
-    /// Hands an event to the writer. One that has expired is answered here: it is refused, unless it is published once more.
+    /// Hands an event to the writer. One that has expired or that the catalogue refuses is answered here: it is refused, unless it is
+    /// published once more.
     async fn hand_over(&self, event: NewEvent, now: Timestamp) -> Result<Answer, Failure> {
         let Err(expired) = event.content.handling.check_new(now) else {
-            return Ok(Answer::Awaited(self.publisher.submit(event, Route::Matching).await?));
+            return self.submit_by_rules(event).await;
         };
         let known = self.store.known(&event).await?.and_then(Fate::of_known);
         Ok(Answer::Given(known.ok_or_else(|| expired.within("event"))??))
+    }
+
+    /// Hands an event to the writer unless the catalogue refuses it. A refusal is only believed by the rules of this moment: a node hears of
+    /// new ones by events that are let through.
+    async fn submit_by_rules(&self, event: NewEvent) -> Result<Answer, Failure> {
+        let mut submitted = self.publisher.submit(event, Route::Matching).await;
+        if let Err(publish::Error::Refused { event, reasons }) = submitted {
+            submitted = if self.store.catalogue_version().await? == self.publisher.rules_version() {
+                Err(publish::Error::Refused { event, reasons })
+            } else {
+                let (version, types) = self.store.whole_catalogue().await?;
+                self.publisher.renew_rules(version, types).await;
+                self.publisher.submit(*event, Route::Matching).await
+            };
+        }
+        match submitted {
+            Ok(submitted) => {
+                if submitted.is_deprecated() {
+                    self.metrics.deprecated();
+                }
+                Ok(Answer::Awaited(submitted))
+            }
+            Err(publish::Error::Refused { event, reasons }) => {
+                let known = self.store.known(&event).await?.and_then(Fate::of_known);
+                Ok(Answer::Given(known.ok_or(Failure::Violations(reasons))??))
+            }
+            Err(cause) => Err(cause.into()),
+        }
     }
 
     /// Waits for the commit of an event.
@@ -99,7 +128,7 @@ impl Parts {
 /// What a publish came to that failed.
 fn came_to(failure: &Failure) -> PublishResult {
     match failure {
-        Failure::Invalid(_) | Failure::RequestIdReused => PublishResult::Refused,
+        Failure::Invalid(_) | Failure::Violations(_) | Failure::RequestIdReused => PublishResult::Refused,
         _ => PublishResult::Failed,
     }
 }

@@ -1,6 +1,7 @@
 //! Resource names (AIP-122): `tenants/{tenant}/…`.
 
 use crate::domain::{
+    event_type::EventType,
     id::{DeliveryId, EventId, SubscriptionId, TenantId},
     invalid::Invalid,
 };
@@ -44,6 +45,13 @@ pub(super) fn delivery(field: &str, name: &str) -> Result<(TenantId, DeliveryId)
     Ok((tenant, DeliveryId::parse(id).ok_or_else(malformed)?))
 }
 
+/// Reads `eventTypes/{event_type}`.
+pub(super) fn event_type(field: &str, name: &str) -> Result<EventType, Invalid> {
+    let malformed = || Invalid::new(field, "must be a name like `eventTypes/order.created`");
+    let id = name.strip_prefix("eventTypes/").ok_or_else(malformed)?;
+    EventType::parse(id).map_err(|invalid| Invalid::new(field, format!("the event type {}", invalid.reason)))
+}
+
 /// Takes `tenants/{tenant}/{collection}/{id}` apart.
 fn split<'a>(field: &str, name: &'a str, collection: &str) -> Result<(TenantId, &'a str), Invalid> {
     let mut segments = name.split('/');
@@ -65,6 +73,11 @@ pub(super) fn of_tenant(tenant: &TenantId) -> String {
 /// Writes a subscription's name.
 pub(super) fn of_subscription(tenant: &TenantId, id: &SubscriptionId) -> String {
     format!("tenants/{tenant}/subscriptions/{id}")
+}
+
+/// Writes an event type's name.
+pub(super) fn of_event_type(event_type: &EventType) -> String {
+    format!("eventTypes/{event_type}")
 }
 
 /// Writes an event's name.

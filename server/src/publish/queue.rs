@@ -1,7 +1,7 @@
 //! Where publishes wait for the writer: a line for each tenant, and turns between the lines.
 //!
 //! A tenant that floods makes its own line long, and callers who find it full wait to get in; the others' next event is in the next
-//! batch all the same. Within a line the order is that of arrival. While only one tenant publishes, which is usual, there are no turns to
+//! batch all the same. A line can be held while its first items are looked at elsewhere ([`screen`](super::screen)). Within a line the order is that of arrival. While only one tenant publishes, which is usual, there are no turns to
 //! take, and an event costs no more than its place in a `VecDeque`.
 
 use std::{
@@ -40,6 +40,8 @@ struct State<T> {
     /// Whose turn it is, for each line with something in it.
     turns: VecDeque<TenantId>,
     closed: bool,
+    /// How many times items of lines are elsewhere.
+    held: usize,
 }
 
 struct Line<T> {
@@ -48,11 +50,13 @@ struct Line<T> {
     places: Arc<Semaphore>,
     /// How many of those in line were given back, and have no place of their own.
     given_back: usize,
+    /// How many times its first items are elsewhere; nothing is taken meanwhile.
+    held: usize,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        let state = State { lines: HashMap::new(), turns: VecDeque::new(), closed: false };
+        let state = State { lines: HashMap::new(), turns: VecDeque::new(), closed: false, held: 0 };
         Self { state: Mutex::new(state), arrived: Notify::new() }
     }
 }
@@ -91,6 +95,34 @@ impl<T: Waiting> Queue<T> {
         self.state().give_back(items);
     }
 
+    /// Takes what is left, after the queue was closed; nothing only when nothing comes back any more.
+    pub(super) async fn rest(&self, max: usize, bytes: usize) -> Vec<T> {
+        loop {
+            let (batch, held) = {
+                let mut state = self.state();
+                (state.take(max, bytes), state.held)
+            };
+            if !batch.is_empty() || held == 0 {
+                return batch;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Takes nothing of a line until it is released.
+    pub(super) fn hold(&self, tenant: &TenantId) {
+        let mut state = self.state();
+        state.held += 1;
+        state.turns.retain(|turn| turn != tenant);
+        state.lines.entry(tenant.clone()).or_default().held += 1;
+    }
+
+    /// Gives items back that were first in a line that was held.
+    pub(super) fn release(&self, tenant: &TenantId, items: Vec<T>) {
+        self.state().release(tenant, items);
+        self.arrived.notify_one();
+    }
+
     /// Lets nobody in any more. What is in line can still be taken.
     pub(super) fn close(&self) {
         let mut state = self.state();
@@ -123,7 +155,7 @@ impl<T: Waiting> State<T> {
             return Err(Closed);
         }
         let line = self.lines.entry(item.tenant().clone()).or_default();
-        if line.waiting.is_empty() {
+        if line.waiting.is_empty() && line.held == 0 {
             self.turns.push_back(item.tenant().clone());
         }
         line.waiting.push_back(item);
@@ -133,12 +165,30 @@ impl<T: Waiting> State<T> {
     fn give_back(&mut self, items: Vec<T>) {
         for item in items.into_iter().rev() {
             let line = self.lines.entry(item.tenant().clone()).or_default();
-            if line.waiting.is_empty() {
+            if line.waiting.is_empty() && line.held == 0 {
                 self.turns.push_front(item.tenant().clone());
             }
             // Its place may be somebody else's by now.
             line.given_back += 1;
             line.waiting.push_front(item);
+        }
+    }
+
+    fn release(&mut self, tenant: &TenantId, items: Vec<T>) {
+        self.held -= 1;
+        let line = self.lines.entry(tenant.clone()).or_default();
+        line.given_back += items.len();
+        for item in items.into_iter().rev() {
+            line.waiting.push_front(item);
+        }
+        line.held -= 1;
+        if line.held > 0 {
+            return;
+        }
+        if !line.waiting.is_empty() {
+            self.turns.push_back(tenant.clone());
+        } else if Arc::strong_count(&line.places) == 1 {
+            self.lines.remove(tenant);
         }
     }
 
@@ -175,7 +225,12 @@ impl<T: Waiting> State<T> {
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), places: Arc::new(Semaphore::new(LINE_LENGTH)), given_back: 0 }
+        Self {
+            waiting: VecDeque::new(),
+            places: Arc::new(Semaphore::new(LINE_LENGTH)),
+            given_back: 0,
+            held: 0,
+        }
     }
 }
 
@@ -290,6 +345,39 @@ mod tests {
         assert_eq!(queue.take(1, usize::MAX).len(), 1);
         assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Ok(())));
         assert_eq!(queue.take(LINE_LENGTH * 2, usize::MAX).len(), LINE_LENGTH);
+    }
+
+    #[tokio::test]
+    async fn what_comes_back_to_a_held_line_is_first_again_and_nothing_overtakes_it() {
+        let queue = Queue::default();
+        joined(&queue, "a", 0..2).await;
+        let aside = queue.take(2, 1_000);
+        queue.hold(&aside[0].0);
+        joined(&queue, "a", 2..LINE_LENGTH + 2).await;
+        joined(&queue, "b", 0..1).await;
+        assert_eq!(names(&queue.take(10, 1_000)), "b0", "the others go on");
+        queue.release(&item("a", 0).0, aside);
+        assert_eq!(names(&queue.take(3, 1_000)), "a0 a1 a2");
+        joined(&queue, "a", 0..1).await;
+        let mut waiting = pin!(queue.join(item("a", 1)));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut context).is_pending(), "no place was made twice");
+    }
+
+    #[tokio::test]
+    async fn the_rest_waits_for_what_is_held() {
+        let queue = Queue::default();
+        joined(&queue, "a", 0..1).await;
+        let aside = queue.take(1, 1_000);
+        queue.hold(&item("a", 0).0);
+        queue.close();
+        let mut rest = pin!(queue.rest(10, 1_000));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(rest.as_mut().poll(&mut context).is_pending());
+        queue.release(&item("a", 0).0, aside);
+        let Poll::Ready(batch) = rest.as_mut().poll(&mut context) else { panic!("it was released") };
+        assert_eq!(names(&batch), "a0");
+        assert!(queue.rest(10, 1_000).await.is_empty());
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     clock::ManualClock,
     domain::{
+        catalogue::CataloguedType,
         event::{Attributes, EventContent, Payload},
         event_type::EventType,
         handling::{Handling, OrderingKey},
@@ -58,6 +59,10 @@ struct Stored {
 struct Shared(Arc<Memory>);
 
 impl Journal for Shared {
+    async fn catalogue(&self) -> Result<(i64, Vec<CataloguedType>), JournalError> {
+        Ok((0, Vec::new()))
+    }
+
     async fn interests(&self, tenant: &TenantId) -> Result<Interests, JournalError> {
         let memory = &self.0;
         memory.reads.fetch_add(1, Ordering::SeqCst);
@@ -67,7 +72,7 @@ impl Journal for Shared {
         }
         let count = memory.subscriptions.get(tenant).copied().unwrap_or_default();
         let subscriptions = (0..count).map(|number| interest(tenant, number)).collect();
-        Ok(Interests { version: Some(version), subscriptions, unreadable: 0 })
+        Ok(Interests { version: Some(version), catalogue_version: 0, subscriptions, unreadable: 0 })
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Commit, JournalError> {
@@ -132,7 +137,12 @@ fn interest(tenant: &TenantId, number: usize) -> Interest {
         revision: 1,
         settings: Some(Settings::plain()),
     };
-    Interest { target: Arc::new(target), filter: Filter::parse(&["**"]).unwrap(), paused: false }
+    Interest {
+        target: Arc::new(target),
+        filter: Filter::parse(&["**"]).unwrap(),
+        paused: false,
+        program: None,
+    }
 }
 
 fn an_event(tenant: &TenantId, data: &str) -> NewEvent {

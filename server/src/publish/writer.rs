@@ -13,8 +13,10 @@ use super::{
     AT_ONCE, Batch, Commit, Entry, Error, Fate, Interest, Journal, JournalError, NoRoom, Outlet, Pending,
     Published,
     hand_over::{self, Due, HandOver, Reserved},
-    match_table::MatchTables,
+    match_table::{MatchTable, MatchTables},
     queue::Queue,
+    rulebook::Rulebook,
+    screen::Screen,
 };
 use crate::{
     clock::SharedClock,
@@ -45,11 +47,23 @@ pub struct Writer<J, O: Outlet> {
     metrics: Metrics,
     /// Told when there is something to fan out.
     fan_outs: Arc<Notify>,
+    screen: Screen,
+    rules: Arc<Rulebook>,
 }
 
 struct State {
     tables: MatchTables,
     last: Timestamp,
+}
+
+/// What became of a try.
+enum Tried {
+    /// It is committed, as far as there are answers.
+    Done(Vec<Result<Published, Error>>),
+    /// The match tables were out of date, and are no longer there.
+    Stale,
+    /// Something in it is to be judged first.
+    Unjudged,
 }
 
 /// A batch with the room for the deliveries of each entry.
@@ -71,9 +85,11 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         clock: SharedClock,
         metrics: Metrics,
         fan_outs: Arc<Notify>,
+        rules: Arc<Rulebook>,
     ) -> Self {
         let state = Mutex::new(State { tables: MatchTables::default(), last: Timestamp::default() });
-        Self { state, queue, journal, outlet, clock, metrics, fan_outs }
+        let screen = Screen::new(metrics.clone());
+        Self { state, queue, journal, outlet, clock, metrics, fan_outs, screen, rules }
     }
 
     /// Commits batch after batch. After `stop` it takes no more, and returns when what it has is committed.
@@ -87,7 +103,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                 pending = self.queue.next(MAX_EVENTS, MAX_BYTES) => pending,
                 () = stop.cancelled() => {
                     self.queue.close();
-                    self.queue.take(MAX_EVENTS, MAX_BYTES)
+                    self.queue.rest(MAX_EVENTS, MAX_BYTES).await
                 }
             };
             if pending.is_empty() {
@@ -112,8 +128,13 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         // Rejected once, for tables that are out of date, and then made with fresh ones. (Twice if a tenant came into being between.)
         let answers = loop {
             match self.try_publish(&pending, tables, now).await {
-                Ok(Some(answers)) => break Ok(answers),
-                Ok(None) => {}
+                Ok(Tried::Done(answers)) => break Ok(answers),
+                Ok(Tried::Stale) => {}
+                Ok(Tried::Unjudged) => match self.set_aside(&mut pending, tables, now).await {
+                    Ok(()) if pending.is_empty() => return Vec::new(),
+                    Ok(()) => {}
+                    Err(cause) => break Err(cause),
+                },
                 Err(cause) => break Err(cause),
             }
         };
@@ -143,26 +164,59 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         }
     }
 
-    /// Commits the first of these and starts their deliveries; `None` if the match tables were out of date.
+    /// Takes those out of the batch that are to be judged first, with what the current match table asks.
+    async fn set_aside(
+        &self,
+        pending: &mut Vec<Pending>,
+        tables: &mut MatchTables,
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
+        let mut unjudged = BTreeMap::new();
+        for pending in pending.iter() {
+            let table = tables.of(&pending.event.tenant, &self.journal).await?;
+            if !is_ready(pending, &table) {
+                unjudged.insert(pending.event.tenant.clone(), (table, Vec::new()));
+            }
+        }
+        let tables = unjudged.values().map(|(table, _): &(Arc<MatchTable>, Vec<Pending>)| table);
+        if tables.map(|table| table.catalogue_version).max() > Some(self.rules.current().version) {
+            let (version, types) = self.journal.catalogue().await?;
+            self.rules.renew(version, types).await;
+        }
+        // All of such a tenant's, so that they stay in order.
+        for item in std::mem::take(pending) {
+            match unjudged.get_mut(&item.event.tenant) {
+                Some((_, aside)) => aside.push(item),
+                None => pending.push(item),
+            }
+        }
+        for (tenant, (table, aside)) in unjudged {
+            self.screen.set_aside(&self.queue, &table, &self.rules, tenant, aside, now);
+        }
+        Ok(())
+    }
+
+    /// Commits the first of these and starts their deliveries, if they can be committed as they are.
     async fn try_publish(
         &self,
         pending: &[Pending],
         tables: &mut MatchTables,
         now: Timestamp,
-    ) -> Result<Option<Vec<Result<Published, Error>>>, JournalError> {
-        let Draft { batch, reserved, left_out } = self.draft(pending, tables, now).await?;
+    ) -> Result<Tried, JournalError> {
+        let Some(draft) = self.draft(pending, tables, now).await? else { return Ok(Tried::Unjudged) };
+        let Draft { batch, reserved, left_out } = draft;
         match self.journal.commit(&batch).await? {
             Commit::Stale(tenants) => {
                 for tenant in &tenants {
                     tables.forget(tenant);
                 }
-                Ok(None)
+                Ok(Tried::Stale)
             }
             Commit::Done { fates, parked } => {
                 let stored = left_out.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Stored);
                 self.metrics.left_out(stored.map(|(left_out, _)| left_out).sum());
                 let settled = batch.entries.iter().zip(reserved).zip(fates);
-                Ok(Some(
+                Ok(Tried::Done(
                     settled
                         .map(|((entry, reserved), fate)| self.answer(&batch, entry, reserved, fate, &parked))
                         .collect(),
@@ -171,13 +225,13 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         }
     }
 
-    /// Matches the first of these with subscriptions, as many as a transaction takes.
+    /// Matches the first of these with subscriptions, as many as a transaction takes; `None` if one is to be judged first.
     async fn draft(
         &self,
         pending: &[Pending],
         tables: &mut MatchTables,
         now: Timestamp,
-    ) -> Result<Draft<O::Permit>, JournalError> {
+    ) -> Result<Option<Draft<O::Permit>>, JournalError> {
         let mut versions = BTreeMap::new();
         let mut entries = Vec::with_capacity(pending.len());
         let mut reserved = Vec::with_capacity(pending.len());
@@ -191,6 +245,9 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             }
             let tenant = &pending.event.tenant;
             let table = tables.of(tenant, &self.journal).await?;
+            if !is_ready(pending, &table) {
+                return Ok(None);
+            }
             // A tenant that is new has to be made.
             if table.version.is_none() || !tables.is_fresh(tenant) {
                 versions.entry(tenant.clone()).or_insert(table.version);
@@ -199,6 +256,9 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             let mut later = Vec::new();
             let in_order = pending.event.content.handling.ordering_key.is_some();
             for interest in table.select(&pending.event.content.event_type, pending.route) {
+                if pending.screened.as_ref().is_some_and(|screened| screened.keeps_from(&table, interest)) {
+                    continue;
+                }
                 if hand_over.deliveries.len() < AT_ONCE || in_order {
                     let room = self.reserve(pending, interest, arrived, &mut lanes);
                     hand_over.add(DeliveryId::nth(now, made), &interest.target, room);
@@ -219,7 +279,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         let versions = versions.into_iter().collect();
         // By the clock itself, which may have been set back since the batch before.
         let Due { at: due_at, leased_until } = Due::from(self.clock.now(), &self.outlet);
-        Ok(Draft { batch: Batch { versions, entries, due_at, leased_until }, reserved, left_out })
+        Ok(Some(Draft { batch: Batch { versions, entries, due_at, leased_until }, reserved, left_out }))
     }
 
     /// Takes room for a delivery, if it may go out at once.
@@ -267,6 +327,14 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             duplicate: false,
         })
     }
+}
+
+/// Whether nothing is left to be looked at: it was checked by the rules that were in force when the table was read, or later ones, and
+/// judged by this very table if there is anything to judge.
+fn is_ready(pending: &Pending, table: &Arc<MatchTable>) -> bool {
+    let is_checked = pending.checked.is_none_or(|checked| checked.version >= table.catalogue_version);
+    let is_judged = || pending.screened.as_ref().is_some_and(|screened| screened.is_by(table));
+    is_checked && (!table.is_conditional || is_judged())
 }
 
 /// Tells those who wait that their events were not stored.

@@ -1,7 +1,9 @@
 //! The tables as sea-orm sees them. They never leave the store: [`rows`](super::rows) turns them into domain values.
 
 pub(super) mod attempts;
+pub(super) mod catalogue;
 pub(super) mod deliveries;
+pub(super) mod event_types;
 pub(super) mod events;
 pub(super) mod payloads;
 pub(super) mod secret_keys;

@@ -13,11 +13,13 @@ use sea_orm::{
 use super::{
     Error, ROWS_PER_STATEMENT, STEP_TIMEOUT, Store,
     entity::{events, subscription_secrets, subscriptions},
+    event_types,
     lanes::{self, Lane},
     rows, tenants, within,
 };
 use crate::{
     domain::{
+        catalogue::CataloguedType,
         event::{Fingerprint, NewEvent, RequestId},
         id::{DeliveryId, EventId, SubscriptionUid, TenantId},
         secret::SecretSet,
@@ -34,6 +36,10 @@ impl Journal for Store {
         Ok(within(STEP_TIMEOUT, self.read_interests(tenant)).await?)
     }
 
+    async fn catalogue(&self) -> Result<(i64, Vec<CataloguedType>), JournalError> {
+        Ok(within(STEP_TIMEOUT, self.whole_catalogue()).await?)
+    }
+
     async fn commit(&self, batch: &Batch) -> Result<Commit, JournalError> {
         Ok(within(STEP_TIMEOUT, self.commit_batch(batch)).await?)
     }
@@ -43,6 +49,7 @@ impl Store {
     async fn read_interests(&self, tenant: &TenantId) -> Result<Interests, Error> {
         let snapshot = self.connections.begin_snapshot().await?;
         let version = tenants::versions(&snapshot, [tenant]).await?.first().map(|(_, version)| *version);
+        let catalogue_version = event_types::catalogue_version(&snapshot).await?;
         let rows = subscriptions::Entity::find()
             .filter(subscriptions::Column::TenantId.eq(tenant.as_str()))
             .filter(subscriptions::Column::DeletedAt.is_null())
@@ -56,10 +63,15 @@ impl Store {
             let held = secrets.remove(&SubscriptionUid::from_uuid(row.uid));
             let secrets = held.unwrap_or_else(|| SecretSet::newest_first(Vec::new()));
             let target = rows::target(row, secrets, &self.keyring)?;
-            Ok::<_, Error>(Interest { filter: rows::wanted(row)?, target, paused: row.paused_at.is_some() })
+            let (filter, paused) = (rows::wanted(row)?, row.paused_at.is_some());
+            Ok::<_, Error>(Interest { filter, target, paused, program: None })
         };
-        let mut interests =
-            Interests { version, subscriptions: Vec::with_capacity(rows.len()), unreadable: 0 };
+        let mut interests = Interests {
+            version,
+            catalogue_version,
+            subscriptions: Vec::with_capacity(rows.len()),
+            unreadable: 0,
+        };
         for row in rows {
             match interest(&row) {
                 Ok(interest) => interests.subscriptions.push(interest),

@@ -46,6 +46,8 @@ struct Instruments {
     shed: Family<ShedLabels, Counter>,
     oldest_due: Gauge<f64, AtomicU64>,
     fan_out_parts: Gauge,
+    filter_failures: Counter,
+    deprecated: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -117,6 +119,8 @@ impl Default for Metrics {
             shed: Family::default(),
             oldest_due: Gauge::default(),
             fan_out_parts: Gauge::default(),
+            filter_failures: Counter::default(),
+            deprecated: Counter::default(),
             registry: Registry::default(),
         };
         instruments.register(&mut registry);
@@ -126,6 +130,7 @@ impl Default for Metrics {
 
 impl Instruments {
     /// Says what each is called and means.
+    #[expect(clippy::too_many_lines, reason = "a list")]
     fn register(&self, registry: &mut Registry) {
         registry.register("events_published", "Publishes by what they came to", self.published.clone());
         registry.register_with_unit(
@@ -133,6 +138,16 @@ impl Instruments {
             "From a publish's arrival to its commit",
             Unit::Seconds,
             self.publish_duration.clone(),
+        );
+        registry.register(
+            "deprecated_events",
+            "Events that were taken of types that are deprecated",
+            self.deprecated.clone(),
+        );
+        registry.register(
+            "filter_failures",
+            "Filters that failed on an event, which counts as not matching",
+            self.filter_failures.clone(),
         );
         registry.register("attempts", "Attempts by what they came to", self.attempts.clone());
         registry.register_with_unit(
@@ -272,6 +287,16 @@ impl Metrics {
     /// An event was not matched with so many subscriptions because those cannot be read.
     pub fn left_out(&self, subscriptions: usize) {
         self.0.left_out.inc_by(subscriptions as u64);
+    }
+
+    /// An event of a deprecated type came in.
+    pub fn deprecated(&self) {
+        self.0.deprecated.inc();
+    }
+
+    /// A filter failed on an event.
+    pub fn filter_failed(&self) {
+        self.0.filter_failures.inc();
     }
 
     /// Deliveries were cancelled with their subscription.

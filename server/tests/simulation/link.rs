@@ -6,6 +6,7 @@ use postrider_server::{
     dispatch::{Ask, Claimed, Overdue, Queue, QueueError, Settled, Settling},
     domain::{
         breaker::HealthChange,
+        catalogue::CataloguedType,
         id::{SubscriptionUid, TenantId},
     },
     publish::{Batch, Commit, Interests, Journal, JournalError},
@@ -131,6 +132,10 @@ impl Queue for Link {
 }
 
 impl Journal for Link {
+    async fn catalogue(&self) -> Result<(i64, Vec<CataloguedType>), JournalError> {
+        Ok((0, Vec::new()))
+    }
+
     async fn interests(&self, tenant: &TenantId) -> Result<Interests, JournalError> {
         Ok(self.call(Call::Interests, |state| state.database.interests(tenant)).await?)
     }

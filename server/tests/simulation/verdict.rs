@@ -87,6 +87,8 @@ impl State {
             let is_true = match &publish.answer {
                 None | Some(Err(Error::Stopping)) => !is_running(publish.node),
                 Some(Err(Error::Unavailable(_) | Error::Broken(_))) => self.disturbed.contains(&publish.node),
+                // There is no catalogue.
+                Some(Err(Error::Refused { .. })) => false,
                 Some(Ok(_) | Err(Error::RequestIdReused)) => self.is_borne_out(publish),
             };
             let text = format!("{} was answered {:?}", publish.event.content.subject, publish.answer);

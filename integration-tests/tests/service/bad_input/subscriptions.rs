@@ -188,6 +188,19 @@ async fn subscriptions_that_are_malformed_are_refused() {
     };
     let own = |custom| signed(vec![Pb::CustomHmac(custom)]);
     let fine = custom("X-A", "{body}");
+    let filtered = |attributes: &[(&str, Option<pb::attribute_condition::Test>)], expression: &str| {
+        let attribute = |(key, test): &(&str, _)| pb::AttributeCondition {
+            key: (*key).to_owned(),
+            test: Clone::clone(test),
+        };
+        let attributes = attributes.iter().map(attribute).collect();
+        pb::Subscription {
+            filter: Some(pb::EventFilter { attributes, expression: expression.to_owned() }),
+            ..a_subscription()
+        }
+    };
+    let equals = |text: &str| Some(pb::attribute_condition::Test::Equals(text.to_owned()));
+    let prefix = |text: &str| Some(pb::attribute_condition::Test::Prefix(text.to_owned()));
     let (long, many) = ("x".repeat(256), vec!["a"; 101]);
     for (field, subscription) in vec![
         ("subscription.event_types", wanting(&[])),
@@ -270,6 +283,17 @@ async fn subscriptions_that_are_malformed_are_refused() {
                 ..signed(vec![Pb::Twilio(pb::TwilioSignature {})])
             },
         ),
+        ("subscription.filter.attributes", filtered(&vec![("a", equals("b")); 33], "")),
+        ("subscription.filter.attributes[0].key", filtered(&[("", equals("b"))], "")),
+        ("subscription.filter.attributes[1].key", filtered(&[("a", equals("")), ("a b", equals("b"))], "")),
+        ("subscription.filter.attributes[0].test", filtered(&[("a", None)], "")),
+        ("subscription.filter.attributes[0].prefix", filtered(&[("a", prefix(""))], "")),
+        ("subscription.filter.attributes[0].equals", filtered(&[("a", equals(&"x".repeat(1_025)))], "")),
+        ("subscription.filter.expression", filtered(&[], "data.amount >")),
+        ("subscription.filter.expression", filtered(&[], "data.amount + 1")),
+        ("subscription.filter.expression", filtered(&[], "nothing == 1")),
+        ("subscription.filter.expression", filtered(&[], &"(".repeat(4_000))),
+        ("subscription.filter.expression", filtered(&[], &format!("type == '{}'", "x".repeat(4_096)))),
     ] {
         let refused = create(&raw, subscription).await.expect_err(field);
         assert_eq!(Refusal::from(&refused), Refusal::invalid(field), "{refused}");

@@ -114,4 +114,11 @@ impl EventService for Fake {
         let events = ids.into_iter().map(event).collect();
         Ok(Response::new(pb::ListEventsResponse { events, next_page_token: next.to_owned() }))
     }
+
+    async fn explain_event(
+        &self,
+        _: Request<pb::ExplainEventRequest>,
+    ) -> Result<Response<pb::ExplainEventResponse>, Status> {
+        Err(Status::unimplemented("no test asks for this"))
+    }
 }

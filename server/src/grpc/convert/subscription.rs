@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use postrider_proto::v1 as pb;
 
-use super::{authentication, duration, receiver_tls, retry, signing, to_duration, to_timestamp};
+use super::{authentication, duration, filter, receiver_tls, retry, signing, to_duration, to_timestamp};
 use crate::{
     clock::Clock,
     domain::{
@@ -46,7 +46,7 @@ struct Field {
 }
 
 /// All of them.
-const FIELDS: [Field; 10] = [
+const FIELDS: [Field; 11] = [
     Field {
         path: "description",
         is_populated: |message| !message.description.is_empty(),
@@ -146,6 +146,15 @@ const FIELDS: [Field; 10] = [
             let signing = message.signing.as_ref().map(signing::signing).transpose();
             let signing = signing.map_err(|invalid| invalid.within("signing"))?;
             Ok(Box::new(|spec| spec.settings.signing = signing))
+        },
+    },
+    Field {
+        path: "filter",
+        is_populated: |message| message.filter.is_some(),
+        read: |message, _| {
+            let conditions = message.filter.as_ref().map(filter::conditions).transpose();
+            let conditions = conditions.map_err(|invalid| invalid.within("filter"))?.flatten();
+            Ok(Box::new(|spec| spec.settings.filter = conditions))
         },
     },
 ];
@@ -279,6 +288,7 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
             .map(authentication::to_authentication),
         tls: subscription.spec.settings.tls.as_ref().map(receiver_tls::to_tls),
         signing: subscription.spec.settings.signing.as_ref().map(signing::to_signing),
+        filter: subscription.spec.settings.filter.as_ref().map(filter::to_filter),
     }
 }
 

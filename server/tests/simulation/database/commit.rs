@@ -19,11 +19,13 @@ impl Database {
             target: row.target(),
             filter: row.filter.clone(),
             paused: row.paused,
+            program: None,
         };
         Interests {
             version: self.tenants.get(tenant).copied(),
             subscriptions: rows.map(interest).collect(),
             unreadable: 0,
+            catalogue_version: 0,
         }
     }
 
