@@ -7,12 +7,13 @@ use std::{fs, path::Path};
 
 use protox::prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "postrider/v1/delivery.proto",
     "postrider/v1/delivery_service.proto",
     "postrider/v1/error.proto",
     "postrider/v1/event.proto",
     "postrider/v1/event_service.proto",
+    "postrider/v1/format.proto",
     "postrider/v1/retry_policy.proto",
     "postrider/v1/subscription.proto",
     "postrider/v1/subscription_service.proto",
@@ -56,6 +57,8 @@ fn generate(out: &Path) {
     compiler.include_imports(true).include_source_info(true).open_files(FILES).unwrap();
     tonic_prost_build::configure()
         .out_dir(out)
+        // Its value may be a secret: `src/redacted.rs` has its `Debug`.
+        .skip_debug(["postrider.v1.StaticHeader"])
         .bytes(".postrider.v1.Event.data")
         .bytes(".postrider.v1.Attempt.response_body")
         .compile_fds(compiler.file_descriptor_set())

@@ -3,6 +3,7 @@
 mod attempt;
 mod delivery;
 mod event;
+mod format;
 mod priority;
 mod retry_policy;
 mod secret;
@@ -13,6 +14,7 @@ pub use self::{
     attempt::{Attempt, AttemptFailure, AttemptOutcome, Header},
     delivery::{Delivery, DeliveryState, EndReason},
     event::Event,
+    format::{BodyFormat, CloudEventsMode, Format, HeaderValue, Method, StaticHeader},
     priority::Priority,
     retry_policy::{DeliveryRetryPolicy, Pauses},
     secret::{RotatedSecret, Secret},

@@ -19,6 +19,7 @@ pub mod concurrency;
 pub mod delivery;
 pub mod event;
 pub mod event_type;
+pub mod form;
 pub mod handling;
 pub mod id;
 pub mod invalid;

@@ -1,7 +1,7 @@
 //! Makes the HTTP request of one attempt: signs the event, keeps to the deadline, and says what came of it.
 //!
 //! ```text
-//!   dispatch ── Claim ──> request (body, headers, signature) ──> client (hyper) ──> receiver
+//!   dispatch ── Claim ──> body, request (headers, signature) ──> client (hyper) ──> receiver
 //!                                                                  │  resolver: only allowed addresses
 //!                                                                  │  phases: what took how long
 //!                                                                  │  meter: what it may cost
@@ -19,7 +19,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Method, Uri};
+use http::Uri;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -28,11 +28,13 @@ use crate::{
         address::AddressPolicy,
         attempt::{Attempt, Failure, Outcome, Response},
         claim::{Claim, Target},
+        form::BodyForm,
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
 };
 
+mod body;
 mod build_error;
 mod client;
 mod config;
@@ -81,22 +83,28 @@ impl HttpSender {
         let sender = &self.0;
         let target = &claim.target;
         let deadline = Instant::now() + dispatch::Sender::timeout(self, target);
-        if target.settings.is_none() {
+        let Some(settings) = &target.settings else {
             return (
                 failed(Failure::Internal, "the subscription's settings cannot be decrypted".to_owned()),
                 None,
             );
-        }
+        };
         if let Err(refused) = sender.policy.check_url(&target.url) {
             return (failed(Failure::AddressRefused, refused.to_string()), None);
         }
-        let (headers, body) =
-            match request::build(&claim.event, &target.secrets, trace, now, &sender.user_agent) {
-                Ok(parts) => parts,
-                Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
-            };
+        let form = settings.form.as_ref();
+        let body = match body::write(&claim.event, form.map_or(&BodyForm::Envelope, |form| &form.body)) {
+            Ok(body) => body,
+            Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
+        };
+        let built =
+            request::build(&claim.event, form, body, &target.secrets, trace, now, &sender.user_agent);
+        let (headers, body) = match built {
+            Ok(parts) => parts,
+            Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
+        };
         let mut request = client::Request::new(body.into());
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = request::method(form);
         match Uri::try_from(target.url.as_str()) {
             Ok(uri) => *request.uri_mut() = uri,
             Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),

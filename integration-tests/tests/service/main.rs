@@ -11,6 +11,7 @@ mod deliver;
 mod deliveries;
 mod envelope;
 mod fan_out;
+mod form;
 mod health;
 mod limits;
 mod publish;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use postrider_integration_tests::{default_tenant, on_both_databases};
 use postrider_server::{
     domain::{
+        form::{BodyForm, CloudEventsMode, Form, Headers, Method, StaticHeader},
         id::{SubscriptionId, SubscriptionUid, TenantId},
         page::Page,
         rate_limit::RateLimit,
@@ -58,6 +59,15 @@ fn some_settings() -> Settings {
             max_age: Some(Duration::from_hours(3)),
         }),
         timeout: Some(Duration::from_millis(4_500)),
+        form: Some(Form {
+            body: BodyForm::CloudEvents(CloudEventsMode::Structured),
+            method: Method::Put,
+            headers: Headers::parse(vec![
+                StaticHeader::parse("x-key", "hidden", true).unwrap(),
+                StaticHeader::parse("x-version", "2", false).unwrap(),
+            ])
+            .unwrap(),
+        }),
     }
 }
 
@@ -91,6 +101,7 @@ on_both_databases! {
         ));
         let stored: Vec<u8> = row.await.unwrap().unwrap().try_get("", "settings").unwrap();
         assert!(!stored.windows(7).any(|part| part == b"timeout" || part == b"longest"));
+        assert!(!stored.windows(6).any(|part| part == b"hidden"));
 
         node.execute("UPDATE subscriptions SET settings_key_id = 'another'").await;
         let interests = node.store.interests(&default_tenant()).await.unwrap();

@@ -2054,6 +2054,136 @@ pub mod event_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// In what form events are sent to a subscription's target.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Format {
+    /// Optional. The method of the request.
+    #[prost(enumeration = "CallbackMethod", tag = "6")]
+    pub method: i32,
+    /// Optional. Headers that each request carries, up to 32 with values of 16 KiB together.
+    #[prost(message, repeated, tag = "7")]
+    pub headers: ::prost::alloc::vec::Vec<StaticHeader>,
+    /// Optional. What the body is; unset: the envelope.
+    #[prost(oneof = "format::Body", tags = "1, 2, 3")]
+    pub body: ::core::option::Option<format::Body>,
+}
+/// Nested message and enum types in `Format`.
+pub mod format {
+    /// Optional. What the body is; unset: the envelope.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        /// `{"type": …, "timestamp": …, "data": …}`, as Standard Webhooks recommends it.
+        #[prost(message, tag = "1")]
+        Envelope(super::EnvelopeFormat),
+        /// The event's data as it was published.
+        #[prost(message, tag = "2")]
+        Raw(super::RawFormat),
+        /// A CloudEvent.
+        #[prost(message, tag = "3")]
+        CloudEvents(super::CloudEventsFormat),
+    }
+}
+/// The default. JSON data is byte for byte as it was published; other data comes as `content_type` and `data_base64` in the place of
+/// `data`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnvelopeFormat {}
+/// The body is the event's data, byte for byte, and `Content-Type` its content type. Everything else of the event is in the headers
+/// `webhook-id` and `webhook-timestamp` or not told at all. As receivers need a body, one of no bytes (which only data that is not
+/// JSON can be) is sent as `{}` of the type `application/json`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RawFormat {}
+/// A CloudEvent 1.0 by the HTTP protocol binding. `id`, `type`, `time` and `subject` are the event's; so is `source`, in which what may
+/// not be in a URI is percent-encoded, and which is `/tenants/{tenant}` for events without one. Attributes whose names consist of `a` to
+/// `z` and `0` to `9` and are none that CloudEvents uses itself become extensions; others are left out. `traceparent` and
+/// `tracestate` are the publisher's, by the distributed tracing extension.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloudEventsFormat {
+    /// Optional. Where the attributes are; binary if not set.
+    #[prost(enumeration = "CloudEventsMode", tag = "1")]
+    pub mode: i32,
+}
+/// A header that is the same in each request.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct StaticHeader {
+    /// Required. The name: up to 128 letters, digits and ``!#$%&'*+-.^_`|~`` (RFC 9110), in any case, each name once. Refused are headers that the
+    /// server or the connection sets, those of signatures and of tracing, and `Authorization`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Required. The value: visible ASCII characters, with spaces between them, up to 4 KiB. A secret one is shown as `********`; the
+    /// same in an update keeps the value that the secret header of this name has.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+    /// Optional. Whether the value is a secret: never shown, and kept out of compression.
+    #[prost(bool, tag = "3")]
+    pub secret: bool,
+}
+/// Where the attributes of a CloudEvent are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CloudEventsMode {
+    /// Binary.
+    Unspecified = 0,
+    /// In `ce-` headers; the body is the event's data as in `RawFormat`.
+    Binary = 1,
+    /// In the body, which is of the type `application/cloudevents+json` and has JSON data as `data` and other data as `data_base64`.
+    Structured = 2,
+}
+impl CloudEventsMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLOUD_EVENTS_MODE_UNSPECIFIED",
+            Self::Binary => "CLOUD_EVENTS_MODE_BINARY",
+            Self::Structured => "CLOUD_EVENTS_MODE_STRUCTURED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLOUD_EVENTS_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLOUD_EVENTS_MODE_BINARY" => Some(Self::Binary),
+            "CLOUD_EVENTS_MODE_STRUCTURED" => Some(Self::Structured),
+            _ => None,
+        }
+    }
+}
+/// The method of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CallbackMethod {
+    /// POST.
+    Unspecified = 0,
+    /// POST.
+    Post = 1,
+    /// PUT.
+    Put = 2,
+}
+impl CallbackMethod {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CALLBACK_METHOD_UNSPECIFIED",
+            Self::Post => "CALLBACK_METHOD_POST",
+            Self::Put => "CALLBACK_METHOD_PUT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CALLBACK_METHOD_UNSPECIFIED" => Some(Self::Unspecified),
+            "CALLBACK_METHOD_POST" => Some(Self::Post),
+            "CALLBACK_METHOD_PUT" => Some(Self::Put),
+            _ => None,
+        }
+    }
+}
 /// When failed attempts of a subscription's deliveries are repeated. What is not set is as the server is configured.
 ///
 /// Each pause is made longer or shorter by a random part of it. A receiver that asks for a longer one by `Retry-After` gets it, up to
@@ -2118,7 +2248,7 @@ pub struct Subscription {
     /// Optional. For people; at most 1,024 characters.
     #[prost(string, tag = "3")]
     pub description: ::prost::alloc::string::String,
-    /// Required. Where events are sent by POST: an absolute `https` URL (`http` where the operator allows it) without
+    /// Required. Where events are sent: an absolute `https` URL (`http` where the operator allows it) without
     /// credentials or fragment, whose host is not an internal address; at most 2,048 characters.
     #[prost(string, tag = "4")]
     pub target_url: ::prost::alloc::string::String,
@@ -2164,6 +2294,9 @@ pub struct Subscription {
     /// `sender.max_timeout`; unset: the server's `sender.timeout`.
     #[prost(message, optional, tag = "17")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Optional. In what form events are sent; unset: the envelope, by POST.
+    #[prost(message, optional, tag = "19")]
+    pub format: ::core::option::Option<Format>,
 }
 /// How many attempts a second a subscription takes. Retries count as well. It holds over all nodes.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]

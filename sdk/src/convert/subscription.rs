@@ -5,7 +5,7 @@ use postrider_proto::v1 as pb;
 use super::{required, time};
 use crate::{
     Result,
-    model::{DeliveryRetryPolicy, DisabledReason, Health, RateLimit, Subscription, SubscriptionState},
+    model::{DeliveryRetryPolicy, DisabledReason, Format, Health, RateLimit, Subscription, SubscriptionState},
 };
 
 pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Subscription> {
@@ -24,6 +24,7 @@ pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Sub
         max_in_flight: u32::try_from(subscription.max_in_flight).ok().filter(|most| *most > 0),
         retry_policy: subscription.retry_policy.map(DeliveryRetryPolicy::from_pb).transpose()?,
         timeout: time::duration(subscription.timeout, "timeout")?,
+        format: subscription.format.map(Format::from_pb),
         health: health(subscription.health.unwrap_or_default())?,
         paused_at: time::optional(subscription.pause_time, "pause_time")?,
         disabled_at: time::optional(subscription.disable_time, "disable_time")?,

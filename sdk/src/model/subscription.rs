@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
-use super::{DeliveryRetryPolicy, Secret, id_of};
+use super::{DeliveryRetryPolicy, Format, Secret, id_of};
 use crate::convert;
 
 /// Where a receiver wants events, and which ones.
@@ -30,6 +30,8 @@ pub struct Subscription {
     pub retry_policy: Option<DeliveryRetryPolicy>,
     /// How long an attempt may take, where that is other than the server is configured for.
     pub timeout: Option<Duration>,
+    /// In what form events are sent, where that is not the envelope by POST.
+    pub format: Option<Format>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -208,6 +210,18 @@ impl NewSubscription {
     /// How long an attempt may take, 1 second up to the server's `sender.max_timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.message.timeout = Some(convert::time::duration_to_pb(timeout));
+        self
+    }
+
+    /// In what form events are sent: other bodies than the envelope, another method, further headers.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::Format};
+    ///
+    /// let new = Subscription::to("https://example.com/hooks").format(Format::raw().secret_header("X-Api-Key", "s3cret"));
+    /// ```
+    pub fn format(mut self, format: impl Into<Option<Format>>) -> Self {
+        self.message.format = format.into().map(|format| format.to_pb());
         self
     }
 

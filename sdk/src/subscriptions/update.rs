@@ -9,7 +9,7 @@ use crate::{
     Client, Result, Subscription,
     client::Repeat,
     convert,
-    model::{DeliveryRetryPolicy, RateLimit},
+    model::{DeliveryRetryPolicy, Format, RateLimit},
 };
 
 /// A change of a subscription, made when it is awaited. Begun by
@@ -79,6 +79,22 @@ impl UpdateSubscription {
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.message.timeout = timeout.into().map(convert::time::duration_to_pb);
         self.change("timeout")
+    }
+
+    /// In what form events are sent from now on; `None`: the envelope, by POST.
+    ///
+    /// ```no_run
+    /// # async fn example(client: postrider_sdk::Client) -> postrider_sdk::Result<()> {
+    /// let orders = client.subscriptions().get("orders").await?;
+    /// // Secrets that were set before stay as they are.
+    /// let format = orders.format.unwrap_or_default().header("X-Api-Version", "3");
+    /// client.subscriptions().update("orders").format(format).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn format(mut self, format: impl Into<Option<Format>>) -> Self {
+        self.message.format = format.into().map(|format| format.to_pb());
+        self.change("format")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{invalid::Invalid, retry::OwnRetry};
+use super::{form::Form, invalid::Invalid, retry::OwnRetry};
 
 /// The shortest timeout that a subscription can have.
 pub const MIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,6 +26,9 @@ pub struct Settings {
     /// How long an exchange may take; as long as the server says if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// In what form events are sent; the envelope by POST if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<Form>,
 }
 
 impl Settings {
@@ -42,10 +45,18 @@ impl Settings {
         Arc::clone(&PLAIN)
     }
 
+    /// Sets the form. Secrets of which only the mask is given stay as they are.
+    pub fn set_form(&mut self, mut form: Option<Form>) {
+        if let (Some(form), Some(before)) = (&mut form, &self.form) {
+            form.headers.keep_secrets(&before.headers);
+        }
+        self.form = form;
+    }
+
     /// Checks what must be true between parts.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the parts of today do not conflict")]
     pub fn check(&self) -> Result<(), Invalid> {
-        Ok(())
+        let form = self.form.as_ref().map_or(Ok(()), |form| form.headers.check());
+        form.map_err(|invalid| invalid.within("format"))
     }
 
     /// Reads a timeout, which can be at most what the server allows.

@@ -7,6 +7,7 @@ use crate::domain::{invalid::Invalid, timestamp::Timestamp};
 pub(super) mod delivery;
 mod duration;
 pub(super) mod event;
+mod format;
 mod retry;
 pub(super) mod subscription;
 

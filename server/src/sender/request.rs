@@ -1,16 +1,20 @@
-//! What is sent: the body and the headers of one attempt (`CONTRACTS.md` A1).
+//! The request of one attempt: the headers of the contract (`CONTRACTS.md` A1), those that the subscription sets, and the signature
+//! over whatever [`body`](super::body) goes out.
 
-use std::fmt::Write;
-
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, Method,
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT},
 };
 
-use super::signature;
-use crate::domain::{event::Event, secret::SecretSet, timestamp::Timestamp, trace_context::TraceContext};
+use super::{body::Body, signature};
+use crate::domain::{
+    event::Event,
+    form::{self, Form, StaticHeader, Value},
+    secret::SecretSet,
+    timestamp::Timestamp,
+    trace_context::TraceContext,
+};
 
 /// Why there is no request. None of these can happen to what the domain let in.
 #[derive(Debug, thiserror::Error)]
@@ -18,47 +22,66 @@ pub(super) enum BuildError {
     /// Every secret has expired.
     #[error("the subscription has no signing secret in force")]
     NoSecret,
-    /// The event's time is outside the years 1 to 9999.
-    #[error("the event's time cannot be written down")]
-    Time(#[from] std::fmt::Error),
-    /// A string did not become JSON.
-    #[error("the envelope cannot be written down")]
-    Envelope(#[from] serde_json::Error),
     /// A value does not fit in a header.
     #[error("a header cannot be written down")]
-    Header(#[from] http::header::InvalidHeaderValue),
+    Value(#[from] http::header::InvalidHeaderValue),
+    /// A name does not fit in a header.
+    #[error("a header cannot be named")]
+    Name(#[from] http::header::InvalidHeaderName),
 }
 
-/// The headers and the body of an attempt that begins at `now`.
+/// The method that a subscription asks for.
+pub(super) fn method(form: Option<&Form>) -> Method {
+    match form.map(|form| form.method) {
+        None | Some(form::Method::Post) => Method::POST,
+        Some(form::Method::Put) => Method::PUT,
+    }
+}
+
+/// The headers and the bytes of an attempt that begins at `now`.
 pub(super) fn build(
     event: &Event,
+    form: Option<&Form>,
+    body: Body,
     secrets: &SecretSet,
     trace: Option<&TraceContext>,
     now: Timestamp,
     user_agent: &HeaderValue,
 ) -> Result<(HeaderMap, Bytes), BuildError> {
-    let body = body(event)?;
     let id = event.id.to_string();
     let seconds = now.unix_seconds();
     let signatures =
-        signature::header(secrets.in_force(now), &id, seconds, &body).ok_or(BuildError::NoSecret)?;
+        signature::header(secrets.in_force(now), &id, seconds, &body.bytes).ok_or(BuildError::NoSecret)?;
     let mut signatures = HeaderValue::try_from(signatures)?;
     // Never in HTTP/2's compression table: it would only push reusable headers out.
     signatures.set_sensitive(true);
 
     let mut headers = HeaderMap::with_capacity(10);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     // What comes back is kept as it is; nothing is ever unpacked.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(USER_AGENT, user_agent.clone());
+    // After what they may replace and before what they may not.
+    for header in form.iter().flat_map(|form| form.headers.iter()) {
+        add_static(&mut headers, header)?;
+    }
+    headers.insert(CONTENT_TYPE, body.content_type);
     headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::try_from(id)?);
     headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(seconds));
     headers.insert(HeaderName::from_static("webhook-signature"), signatures);
+    headers.extend(body.headers);
     if let Some(trace) = trace {
         add_trace(&mut headers, trace);
     }
-    Ok((headers, body))
+    Ok((headers, body.bytes))
+}
+
+/// Secrets are marked as such: they stay out of compression tables and are not shown.
+fn add_static(headers: &mut HeaderMap, header: &StaticHeader) -> Result<(), BuildError> {
+    let mut value = HeaderValue::from_str(header.value.expose())?;
+    value.set_sensitive(matches!(header.value, Value::Secret(_)));
+    headers.insert(HeaderName::try_from(&header.name)?, value);
+    Ok(())
 }
 
 /// A trace context that does not fit in headers is left out: tracing must not keep an event from its receiver.
@@ -75,66 +98,19 @@ fn add_trace(headers: &mut HeaderMap, trace: &TraceContext) {
     }
 }
 
-/// The envelope. JSON data is spliced in byte for byte, so that receivers see numbers and spaces as the producer wrote them;
-/// other data goes as base64, as only UTF-8 bodies can be verified by all receiver libraries.
-fn body(event: &Event) -> Result<Bytes, BuildError> {
-    let payload = &event.content.payload;
-    let encoded = if payload.is_json() { None } else { Some(STANDARD.encode(&payload.data)) };
-    let mut text = String::with_capacity(512);
-    text.push_str("{\"type\":");
-    text.push_str(&serde_json::to_string(event.content.event_type.as_str())?);
-    write!(text, ",\"timestamp\":\"{}\",", event.time())?;
-    let mut body = text.into_bytes();
-    match encoded {
-        None => {
-            body.reserve_exact(payload.data.len() + 16);
-            body.extend_from_slice(b"\"data\":");
-            body.extend_from_slice(&payload.data);
-        }
-        Some(encoded) => {
-            body.reserve_exact(encoded.len() + payload.content_type.len() * 2 + 64);
-            body.extend_from_slice(b"\"content_type\":");
-            body.extend_from_slice(serde_json::to_string(&payload.content_type)?.as_bytes());
-            body.extend_from_slice(b",\"data_base64\":\"");
-            body.extend_from_slice(encoded.as_bytes());
-            body.push(b'"');
-        }
-    }
-    body.push(b'}');
-    Ok(body.into())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::body::{
+            self,
+            fixtures::{NOW, event},
+        },
+        *,
+    };
     use crate::domain::{
-        event::{Attributes, EventContent, Payload},
-        event_type::EventType,
-        handling::Handling,
-        id::{EventId, TenantId},
+        form::{BodyForm, CloudEventsMode, Headers, MASK},
         secret::{SecretInForce, SigningSecret},
     };
-
-    const NOW: Timestamp = Timestamp::from_micros(1_732_186_800_900_000);
-
-    fn event(data: &[u8], content_type: &str) -> Event {
-        Event {
-            id: EventId::new(NOW),
-            tenant: TenantId::parse("default").unwrap(),
-            request_id: None,
-            content: EventContent {
-                event_type: EventType::parse("order.created").unwrap(),
-                source: String::new(),
-                subject: String::new(),
-                time: Some(Timestamp::from_micros(1_732_186_799_250_000)),
-                payload: Payload::parse(Bytes::copy_from_slice(data), content_type, 1_000).unwrap(),
-                attributes: Attributes::default(),
-                handling: Handling::default(),
-            },
-            trace: None,
-            created_at: NOW,
-        }
-    }
 
     fn secrets(ends: &[Option<Timestamp>]) -> SecretSet {
         let held = |(at, end): (usize, &Option<Timestamp>)| SecretInForce {
@@ -148,35 +124,18 @@ mod tests {
         trace: Option<&TraceContext>,
         secrets: &SecretSet,
     ) -> Result<(HeaderMap, Bytes), BuildError> {
+        build_as(None, trace, secrets)
+    }
+
+    fn build_as(
+        form: Option<&Form>,
+        trace: Option<&TraceContext>,
+        secrets: &SecretSet,
+    ) -> Result<(HeaderMap, Bytes), BuildError> {
+        let event = event(b"{}", "");
+        let body = body::write(&event, form.map_or(&BodyForm::Envelope, |form| &form.body)).unwrap();
         let agent = HeaderValue::from_static("Postrider/test");
-        build(&event(b"{}", ""), secrets, trace, NOW, &agent)
-    }
-
-    #[test]
-    fn json_data_is_spliced_in_byte_for_byte() {
-        let data = " {\"b\": 1.10, \"a\":\t\"\\u00e4ä\", \"b\": 2}\n";
-        let body = body(&event(data.as_bytes(), "application/vnd.api+json")).unwrap();
-        let expected = format!(
-            "{{\"type\":\"order.created\",\"timestamp\":\"2024-11-21T10:59:59.25Z\",\"data\":{data}}}"
-        );
-        assert_eq!(body, expected.as_bytes());
-    }
-
-    #[test]
-    fn other_data_goes_as_base64_with_its_content_type() {
-        let body = body(&event(b"\xff\x00", "application/x; q=\"a\\b\"")).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(json["type"], "order.created");
-        assert_eq!(json["content_type"], "application/x; q=\"a\\b\"");
-        assert_eq!(json["data_base64"], "/wA=");
-        assert_eq!(json.as_object().unwrap().len(), 4);
-    }
-
-    #[test]
-    fn empty_data_still_makes_a_body() {
-        let body = body(&event(b"", "text/plain")).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(json["data_base64"], "");
+        build(&event, form, body, secrets, trace, NOW, &agent)
     }
 
     #[test]
@@ -228,11 +187,23 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_cannot_be_written_is_no_panic() {
-        let mut event = event(b"{}", "");
-        event.content.time = Some(Timestamp::from_micros(i64::MAX));
-        let agent = HeaderValue::from_static("x");
-        let none = build(&event, &secrets(&[None]), None, NOW, &agent);
-        assert!(matches!(none, Err(BuildError::Time(_))));
+    fn a_receivers_headers_are_sent_and_its_secrets_are_marked() {
+        let header = |name, value, secret| StaticHeader::parse(name, value, secret).unwrap();
+        let headers = vec![
+            header("X-Api-Key", "hidden", true),
+            header("X-Version", "2", false),
+            header("User-Agent", "Acme", false),
+        ];
+        let body = BodyForm::CloudEvents(CloudEventsMode::Binary);
+        let form = Form { body, method: form::Method::Put, headers: Headers::parse(headers).unwrap() };
+        let (headers, bytes) = build_as(Some(&form), None, &secrets(&[None])).unwrap();
+        assert_eq!(&bytes[..], b"{}");
+        assert_eq!(headers["x-api-key"], "hidden");
+        assert!(headers["x-api-key"].is_sensitive() && headers["webhook-signature"].is_sensitive());
+        assert!(!format!("{headers:?} {form:?}").contains("hidden"));
+        assert_eq!((&headers["x-version"], &headers["user-agent"]), (&"2".parse().unwrap(), &"Acme".parse().unwrap()));
+        assert_eq!(headers["ce-type"], "order.created");
+        assert_eq!((method(Some(&form)), method(None)), (Method::PUT, Method::POST));
+        assert!(StaticHeader::parse("x", MASK, false).is_err(), "a mask is no value");
     }
 }

@@ -178,6 +178,19 @@ async fn subscriptions_that_are_malformed_are_refused() {
     };
     let aged = |age| retried(pb::RetryPolicy { pauses: None, max_age: Some(seconds(age)) });
     let timed = |timeout| pb::Subscription { timeout: Some(seconds(timeout)), ..a_subscription() };
+    let formed = |format| pb::Subscription { format: Some(format), ..a_subscription() };
+    let carrying = |headers: &[(&str, &str, bool)]| {
+        let header = |(name, value, secret): &(&str, &str, bool)| pb::StaticHeader {
+            name: (*name).to_owned(),
+            value: (*value).to_owned(),
+            secret: *secret,
+        };
+        formed(pb::Format { headers: headers.iter().map(header).collect(), ..pb::Format::default() })
+    };
+    let structured = |mode| {
+        let body = Some(pb::format::Body::CloudEvents(pb::CloudEventsFormat { mode }));
+        formed(pb::Format { body, ..pb::Format::default() })
+    };
     let (long, many) = ("x".repeat(256), vec!["a"; 101]);
     for (field, subscription) in [
         ("subscription.event_types", wanting(&[])),
@@ -210,6 +223,20 @@ async fn subscriptions_that_are_malformed_are_refused() {
         ("subscription.timeout", timed(0)),
         ("subscription.timeout", timed(-1)),
         ("subscription.timeout", timed(31)),
+        ("subscription.format.method", formed(pb::Format { method: 3, ..pb::Format::default() })),
+        ("subscription.format.cloud_events.mode", structured(3)),
+        ("subscription.format.headers", carrying(&[("x", "1", false); 33])),
+        ("subscription.format.headers[0].name", carrying(&[("", "1", false)])),
+        ("subscription.format.headers[1].name", carrying(&[("x", "1", false), ("X", "2", false)])),
+        ("subscription.format.headers[0].name", carrying(&[("Authorization", "Bearer 1", true)])),
+        ("subscription.format.headers[0].name", carrying(&[("Host", "example.com", false)])),
+        ("subscription.format.headers[0].name", carrying(&[("Webhook-Id", "1", false)])),
+        ("subscription.format.headers[0].name", carrying(&[("X-Hub-Signature-256", "1", false)])),
+        ("subscription.format.headers[0].value", carrying(&[("x", "", false)])),
+        ("subscription.format.headers[0].value", carrying(&[("x", "a\r\nb: c", false)])),
+        ("subscription.format.headers[0].value", carrying(&[("x", &"v".repeat(4_097), false)])),
+        ("subscription.format.headers[0].value", carrying(&[("x", "********", true)])),
+        ("subscription.format.headers[0].value", carrying(&[("x", "********", false)])),
     ] {
         let refused = create(&raw, subscription).await.expect_err(field);
         assert_eq!(Refusal::from(&refused), Refusal::invalid(field), "{refused}");

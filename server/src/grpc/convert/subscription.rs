@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_proto::v1 as pb;
 
-use super::{duration, retry, to_duration, to_timestamp};
+use super::{duration, format, retry, to_duration, to_timestamp};
 use crate::{
     domain::{
         address::AddressPolicy,
@@ -45,7 +45,7 @@ struct Field {
 }
 
 /// All of them.
-const FIELDS: [Field; 7] = [
+const FIELDS: [Field; 8] = [
     Field {
         path: "description",
         is_populated: |message| !message.description.is_empty(),
@@ -107,6 +107,15 @@ const FIELDS: [Field; 7] = [
             let timeout =
                 timeout.map(|timeout| Settings::parse_timeout(timeout, limits.max_timeout)).transpose()?;
             Ok(Box::new(move |spec| spec.settings.timeout = timeout))
+        },
+    },
+    Field {
+        path: "format",
+        is_populated: |message| message.format.is_some(),
+        read: |message, _| {
+            let form = message.format.as_ref().map(format::form).transpose();
+            let form = form.map_err(|invalid| invalid.within("format"))?.flatten();
+            Ok(Box::new(|spec| spec.settings.set_form(form)))
         },
     },
 ];
@@ -232,6 +241,7 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
         health: Some(to_health(&subscription.health)),
         retry_policy: subscription.spec.settings.retry.as_ref().map(retry::to_policy),
         timeout: subscription.spec.settings.timeout.map(to_duration),
+        format: subscription.spec.settings.form.as_ref().map(format::to_format),
     }
 }
 
