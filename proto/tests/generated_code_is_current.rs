@@ -61,6 +61,7 @@ fn generate(out: &Path) {
         .skip_debug(["postrider.v1.StaticHeader"])
         .bytes(".postrider.v1.Event.data")
         .bytes(".postrider.v1.Attempt.response_body")
+        .bytes(".postrider.v1.RenderEventResponse.body")
         .compile_fds(compiler.file_descriptor_set())
         .unwrap();
 

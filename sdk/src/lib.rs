@@ -37,7 +37,7 @@ pub use crate::{
     model::{Event, Published, Secret, Subscription},
     publisher::{Ack, Publisher},
     retry::RetryPolicy,
-    subscriptions::{DeleteSubscription, SendTestEvent, Subscriptions, UpdateSubscription},
+    subscriptions::{DeleteSubscription, RenderEvent, SendTestEvent, Subscriptions, UpdateSubscription},
 };
 
 /// What every call returns.

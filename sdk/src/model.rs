@@ -5,6 +5,7 @@ mod delivery;
 mod event;
 mod format;
 mod priority;
+mod rendered_event;
 mod retry_policy;
 mod secret;
 mod stored_event;
@@ -16,6 +17,7 @@ pub use self::{
     event::Event,
     format::{BodyFormat, CloudEventsMode, Format, HeaderValue, Method, StaticHeader},
     priority::Priority,
+    rendered_event::{RenderedEvent, TemplateError},
     retry_policy::{DeliveryRetryPolicy, Pauses},
     secret::{RotatedSecret, Secret},
     stored_event::{Published, StoredEvent},

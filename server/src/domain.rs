@@ -19,6 +19,8 @@ pub mod concurrency;
 pub mod delivery;
 pub mod event;
 pub mod event_type;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod form;
 pub mod handling;
 pub mod id;

@@ -28,7 +28,8 @@ use crate::{
         address::AddressPolicy,
         attempt::{Attempt, Failure, Outcome, Response},
         claim::{Claim, Target},
-        form::BodyForm,
+        event::Event,
+        settings::Settings,
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
@@ -51,6 +52,7 @@ mod tls;
 pub use build_error::BuildError;
 pub use config::Config;
 use phases::Phases;
+pub use request::{Prepared, Unprepared};
 
 /// Sends over HTTP. Cheap to clone; all clones share their connections.
 #[derive(Debug, Clone)]
@@ -62,6 +64,7 @@ struct Inner {
     policy: Arc<AddressPolicy>,
     user_agent: http::HeaderValue,
     client: client::Client,
+    bodies: body::Bodies,
 }
 
 impl HttpSender {
@@ -70,7 +73,32 @@ impl HttpSender {
         let policy = Arc::new(config.address_policy());
         let user_agent = http::HeaderValue::from_str(&config.user_agent)?;
         let client = client::build(config, Arc::clone(&policy))?;
-        Ok(Self(Arc::new(Inner { config: config.clone(), policy, user_agent, client })))
+        let bodies = body::Bodies::default();
+        Ok(Self(Arc::new(Inner { config: config.clone(), policy, user_agent, client, bodies })))
+    }
+
+    /// Makes the request of an attempt that would begin at `now`, and sends nothing.
+    pub async fn preview(
+        &self,
+        event: &Arc<Event>,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<Prepared, Unprepared> {
+        let settings = target.settings.as_ref().ok_or(Unprepared::Settings)?;
+        self.prepare(event, target, settings, event.trace.as_ref(), now).await
+    }
+
+    async fn prepare(
+        &self,
+        event: &Arc<Event>,
+        target: &Target,
+        settings: &Settings,
+        trace: Option<&TraceContext>,
+        now: Timestamp,
+    ) -> Result<Prepared, Unprepared> {
+        let form = settings.form.as_ref();
+        let body = self.0.bodies.make(event, target, form).await?;
+        request::build(event, form, body, &target.secrets, trace, now, &self.0.user_agent)
     }
 
     async fn exchange(
@@ -84,32 +112,27 @@ impl HttpSender {
         let target = &claim.target;
         let deadline = Instant::now() + dispatch::Sender::timeout(self, target);
         let Some(settings) = &target.settings else {
-            return (
-                failed(Failure::Internal, "the subscription's settings cannot be decrypted".to_owned()),
-                None,
-            );
+            return (failed(Failure::Internal, Unprepared::Settings.to_string()), None);
         };
         if let Err(refused) = sender.policy.check_url(&target.url) {
             return (failed(Failure::AddressRefused, refused.to_string()), None);
         }
-        let form = settings.form.as_ref();
-        let body = match body::write(&claim.event, form.map_or(&BodyForm::Envelope, |form| &form.body)) {
-            Ok(body) => body,
-            Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
-        };
-        let built =
-            request::build(&claim.event, form, body, &target.secrets, trace, now, &sender.user_agent);
-        let (headers, body) = match built {
-            Ok(parts) => parts,
-            Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
-        };
-        let mut request = client::Request::new(body.into());
-        *request.method_mut() = request::method(form);
+        let prepared =
+            match timeout_at(deadline, self.prepare(&claim.event, target, settings, trace, now)).await {
+                Ok(Ok(prepared)) => prepared,
+                Ok(Err(cause)) => return (failed(cause.failure(), cause.to_string()), None),
+                Err(_) => {
+                    let message = "timed out while other templates were rendered".to_owned();
+                    return (failed(Failure::Template, message), None);
+                }
+            };
+        let mut request = client::Request::new(prepared.body.into());
+        *request.method_mut() = prepared.method;
         match Uri::try_from(target.url.as_str()) {
             Ok(uri) => *request.uri_mut() = uri,
             Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
         }
-        *request.headers_mut() = headers;
+        *request.headers_mut() = prepared.headers;
 
         let exchange = phases.observe(meter::exchange(&sender.client, request));
         // Until all is read, the connection may be read from.

@@ -22,6 +22,7 @@ mod secrets;
 mod standard;
 mod stop;
 mod subscriptions;
+mod templates;
 mod trouble;
 mod two_servers;
 mod ways;

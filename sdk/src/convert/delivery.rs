@@ -104,6 +104,7 @@ fn failure(failure: i32) -> AttemptFailure {
         Ok(pb::AttemptFailure::AddressRefused) => AttemptFailure::AddressRefused,
         Ok(pb::AttemptFailure::Protocol) => AttemptFailure::Protocol,
         Ok(pb::AttemptFailure::Internal) => AttemptFailure::Internal,
+        Ok(pb::AttemptFailure::Template) => AttemptFailure::Template,
         Ok(pb::AttemptFailure::Unspecified) | Err(_) => AttemptFailure::Unrecognized(failure),
     }
 }

@@ -5,7 +5,9 @@ use postrider_proto::v1 as pb;
 use super::{required, time};
 use crate::{
     Result,
-    model::{DeliveryRetryPolicy, DisabledReason, Format, Health, RateLimit, Subscription, SubscriptionState},
+    model::{
+        DeliveryRetryPolicy, DisabledReason, Format, Health, RateLimit, Subscription, SubscriptionState,
+    },
 };
 
 pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Subscription> {

@@ -89,6 +89,8 @@ pub enum AttemptFailure {
     Protocol,
     /// The server could not make the request; its log says more. Not held against the receiver.
     Internal,
+    /// The template of the subscription's format could not be rendered for the event. Nothing was sent.
+    Template,
     /// A failure newer than this SDK, with its number.
     Unrecognized(i32),
 }

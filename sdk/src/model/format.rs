@@ -42,6 +42,20 @@ pub enum BodyFormat {
     Raw,
     /// A CloudEvent 1.0.
     CloudEvents(CloudEventsMode),
+    /// What a template makes of the event.
+    #[non_exhaustive]
+    Template {
+        /// The template.
+        source: String,
+        /// The media type of what it makes; `application/json` if empty.
+        content_type: String,
+    },
+    /// A message for an incoming webhook of Slack.
+    #[non_exhaustive]
+    Slack {
+        /// A template of the text; if empty: the type, the subject and the beginning of the data.
+        text: String,
+    },
     /// A form newer than this SDK.
     Unrecognized,
 }
@@ -126,6 +140,48 @@ impl Format {
         Self { body: BodyFormat::CloudEvents(mode), ..Self::default() }
     }
 
+    /// JSON that a template makes of the event, in the language of Jinja2; [`content_type`](Self::content_type) makes it something else.
+    ///
+    /// ```
+    /// use postrider_sdk::model::Format;
+    ///
+    /// let ticket = Format::template(r#"{"title": {{ ("Order " ~ data.id) | tojson }}, "kind": "{{ type }}"}"#);
+    /// let form = Format::template("id={{ id | urlencode }}").content_type("application/x-www-form-urlencoded");
+    /// ```
+    #[must_use]
+    pub fn template(source: impl Into<String>) -> Self {
+        let body = BodyFormat::Template { source: source.into(), content_type: String::new() };
+        Self { body, ..Self::default() }
+    }
+
+    /// The media type of what a template makes.
+    #[must_use]
+    pub fn content_type(mut self, media_type: impl Into<String>) -> Self {
+        if let BodyFormat::Template { content_type, .. } = &mut self.body {
+            *content_type = media_type.into();
+        }
+        self
+    }
+
+    /// A message for an incoming webhook of Slack: the type, the subject and the beginning of the data.
+    ///
+    /// ```
+    /// use postrider_sdk::model::Format;
+    ///
+    /// let message = Format::slack();
+    /// let own = Format::slack_text("*{{ data.title }}* <{{ data.url }}|open>");
+    /// ```
+    #[must_use]
+    pub fn slack() -> Self {
+        Self::slack_text("")
+    }
+
+    /// The same with a text that a template makes. What it writes of the event is escaped.
+    #[must_use]
+    pub fn slack_text(template: impl Into<String>) -> Self {
+        Self { body: BodyFormat::Slack { text: template.into() }, ..Self::default() }
+    }
+
     /// Sends by this method.
     #[must_use]
     pub fn method(self, method: Method) -> Self {
@@ -161,6 +217,13 @@ impl Format {
                 };
                 Some(pb::format::Body::CloudEvents(pb::CloudEventsFormat { mode }))
             }
+            BodyFormat::Template { source, content_type } => {
+                let (source, content_type) = (source.clone(), content_type.clone());
+                Some(pb::format::Body::Template(pb::TemplateFormat { source, content_type }))
+            }
+            BodyFormat::Slack { text } => {
+                Some(pb::format::Body::Slack(pb::SlackFormat { text: text.clone() }))
+            }
             BodyFormat::Unrecognized => None,
         };
         let method = match self.method {
@@ -176,6 +239,10 @@ impl Format {
             None => BodyFormat::Unrecognized,
             Some(pb::format::Body::Envelope(pb::EnvelopeFormat {})) => BodyFormat::Envelope,
             Some(pb::format::Body::Raw(pb::RawFormat {})) => BodyFormat::Raw,
+            Some(pb::format::Body::Template(pb::TemplateFormat { source, content_type })) => {
+                BodyFormat::Template { source, content_type }
+            }
+            Some(pb::format::Body::Slack(pb::SlackFormat { text })) => BodyFormat::Slack { text },
             Some(pb::format::Body::CloudEvents(format)) => {
                 BodyFormat::CloudEvents(match pb::CloudEventsMode::try_from(format.mode) {
                     Ok(pb::CloudEventsMode::Binary | pb::CloudEventsMode::Unspecified) => {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::Deliverer;
@@ -9,9 +10,11 @@ use crate::{
     dispatch::{Dispatcher, NoRoom, Permit, Queue, Sender},
     domain::{
         claim::{Claim, Target},
+        event::Event,
         timestamp::Timestamp,
     },
     grpc, publish,
+    sender::{HttpSender, Unprepared},
 };
 
 /// Publishing hands deliveries to the dispatcher.
@@ -45,6 +48,33 @@ impl<Q: Queue, S: Sender> publish::Outlet for Outlet<Q, S> {
 
     fn wake_at(&self, due_at: Timestamp) {
         self.0.wake_at(due_at);
+    }
+}
+
+/// Calls ask the sender what it would send.
+pub(super) struct Preview(pub(super) HttpSender);
+
+impl grpc::Preview for Preview {
+    fn preview<'a>(
+        &'a self,
+        event: &'a Arc<Event>,
+        target: &'a Target,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<grpc::Request, grpc::Refusal>> {
+        let shown = |value: &http::HeaderValue| {
+            (!value.is_sensitive()).then(|| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        Box::pin(async move {
+            let prepared = self.0.preview(event, target, now).await.map_err(|cause| match cause {
+                Unprepared::Template(cause) => grpc::Refusal::Template(cause),
+                other @ (Unprepared::Settings | Unprepared::Defect(_)) => {
+                    grpc::Refusal::Defect(other.to_string())
+                }
+            })?;
+            let headers = prepared.headers.iter();
+            let headers = headers.map(|(name, value)| (name.as_str().to_owned(), shown(value))).collect();
+            Ok(grpc::Request { method: prepared.method.to_string(), headers, body: prepared.body })
+        })
     }
 }
 

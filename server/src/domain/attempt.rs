@@ -66,6 +66,8 @@ pub enum Failure {
     AddressRefused,
     /// The connection broke or what came back was not HTTP.
     Protocol,
+    /// The subscription's template could not be rendered for the event: its owner's defect.
+    Template,
     /// We could not make the request: our defect, and not held against the receiver.
     Internal,
 }

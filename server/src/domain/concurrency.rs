@@ -48,7 +48,11 @@ impl Load {
             Outcome::Rejected { .. } => Self::Unknown,
             Outcome::Failed { failure, .. } => match failure {
                 Failure::Timeout | Failure::Connect | Failure::Protocol => Self::Failing,
-                Failure::Dns | Failure::Tls | Failure::AddressRefused | Failure::Internal => Self::Unknown,
+                Failure::Dns
+                | Failure::Tls
+                | Failure::AddressRefused
+                | Failure::Template
+                | Failure::Internal => Self::Unknown,
             },
         }
     }

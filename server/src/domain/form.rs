@@ -31,6 +31,19 @@ pub enum BodyForm {
     Raw,
     /// A CloudEvent.
     CloudEvents(CloudEventsMode),
+    /// What a template makes of the event.
+    Template(TemplateForm),
+    /// A message for an incoming webhook of Slack. Its text is what this template makes of the event, or the default one.
+    Slack(Option<String>),
+}
+
+/// A body by a template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateForm {
+    /// The template, which compiles.
+    pub source: String,
+    /// The media type of what it makes.
+    pub content_type: String,
 }
 
 /// Where the attributes of a CloudEvent are.

@@ -1,22 +1,28 @@
 //! The body of a request, with the headers that describe it. One file for each form; [`super::request`] puts the request together.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use crate::domain::{
-    event::{Event, Payload},
-    form::{BodyForm, CloudEventsMode},
+use crate::{
+    domain::{
+        claim::Target,
+        event::{Event, Payload},
+        form::{BodyForm, CloudEventsMode, Form, TemplateForm},
+    },
+    template::Escaping,
 };
 
 mod cloudevents;
 mod envelope;
 mod raw;
+mod slack;
+mod template;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Why there is no body. None of these can happen to what the domain let in.
+/// Why there is no body. None but the last of these can happen to what the domain let in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// The event's time is outside the years 1 to 9999.
@@ -31,6 +37,9 @@ pub(super) enum Error {
     /// A name does not fit in a header.
     #[error("a header cannot be named")]
     Name(#[from] http::header::InvalidHeaderName),
+    /// The template made none. This can happen with every event.
+    #[error(transparent)]
+    Template(#[from] crate::template::Error),
 }
 
 /// What is sent, and what it is.
@@ -58,15 +67,35 @@ impl Body {
     }
 }
 
-/// Writes an event down in this form.
-pub(super) fn write(event: &Event, form: &BodyForm) -> Result<Body, Error> {
-    match form {
-        BodyForm::Envelope => envelope::write(event),
-        BodyForm::Raw => raw::write(event),
-        BodyForm::CloudEvents(CloudEventsMode::Binary) => cloudevents::binary(event),
-        BodyForm::CloudEvents(CloudEventsMode::Structured) => cloudevents::structured(event),
+/// Makes bodies. Those by templates are made elsewhere than on the threads that everybody waits for.
+#[derive(Debug, Default)]
+pub(super) struct Bodies(template::Renderer);
+
+impl Bodies {
+    /// Writes an event down in the form that the target asks for.
+    pub(super) async fn make(
+        &self,
+        event: &Arc<Event>,
+        target: &Target,
+        form: Option<&Form>,
+    ) -> Result<Body, Error> {
+        match form.map(|form| &form.body) {
+            None | Some(BodyForm::Envelope) => envelope::write(event),
+            Some(BodyForm::Raw) => raw::write(event),
+            Some(BodyForm::CloudEvents(CloudEventsMode::Binary)) => cloudevents::binary(event),
+            Some(BodyForm::CloudEvents(CloudEventsMode::Structured)) => cloudevents::structured(event),
+            Some(BodyForm::Template(TemplateForm { source, content_type })) => {
+                let text = self.0.render(event, target, source, Escaping::None).await?;
+                if text.is_empty() {
+                    return Err(crate::template::Error::nothing().into());
+                }
+                let content_type = HeaderValue::from_str(content_type)?;
+                Ok(Body { content_type, headers: Vec::new(), bytes: text.into() })
+            }
+            Some(BodyForm::Slack(text)) => {
+                let source = text.as_deref().unwrap_or(slack::TEXT);
+                slack::write(&self.0.render(event, target, source, Escaping::Mrkdwn).await?)
+            }
+        }
     }
 }
-
-#[cfg(test)]
-pub(super) mod fixtures;

@@ -61,7 +61,7 @@ fn message(failure: Failure, error: &legacy::Error) -> String {
         Failure::Connect => "could not connect",
         Failure::Tls => "the tls handshake failed",
         Failure::Timeout | Failure::AddressRefused | Failure::Protocol => "the exchange broke off",
-        Failure::Internal => "could not make the request",
+        Failure::Template | Failure::Internal => "could not make the request",
     };
     match causes(error).skip(1).last() {
         Some(cause) => format!("{what}: {}", tidy(&cause.to_string())),

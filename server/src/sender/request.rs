@@ -7,16 +7,71 @@ use http::{
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT},
 };
 
-use super::{body::Body, signature};
+use super::{
+    body::{self, Body},
+    signature,
+};
 use crate::domain::{
+    attempt::Failure,
     event::Event,
     form::{self, Form, StaticHeader, Value},
     secret::SecretSet,
     timestamp::Timestamp,
     trace_context::TraceContext,
 };
+use crate::template;
 
-/// Why there is no request. None of these can happen to what the domain let in.
+/// A request that is ready to be sent.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The method.
+    pub method: Method,
+    /// The headers, of which those that hold secrets or signatures are marked as sensitive.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Why there is no request.
+#[derive(Debug, thiserror::Error)]
+pub enum Unprepared {
+    /// This node lacks a key.
+    #[error("the subscription's settings cannot be decrypted")]
+    Settings,
+    /// The template of the subscription cannot be rendered for this event.
+    #[error("{0}")]
+    Template(template::Error),
+    /// Something that the domain should not have let in, or a secret that should be there.
+    #[error("{0}")]
+    Defect(String),
+}
+
+impl Unprepared {
+    /// As which an attempt fails.
+    pub(super) fn failure(&self) -> Failure {
+        match self {
+            Self::Template(_) => Failure::Template,
+            Self::Settings | Self::Defect(_) => Failure::Internal,
+        }
+    }
+}
+
+impl From<body::Error> for Unprepared {
+    fn from(cause: body::Error) -> Self {
+        match cause {
+            body::Error::Template(cause) => Self::Template(cause),
+            other => Self::Defect(other.to_string()),
+        }
+    }
+}
+
+impl From<BuildError> for Unprepared {
+    fn from(cause: BuildError) -> Self {
+        Self::Defect(cause.to_string())
+    }
+}
+
+/// Why headers cannot be made. None of these can happen to what the domain let in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BuildError {
     /// Every secret has expired.
@@ -30,16 +85,31 @@ pub(super) enum BuildError {
     Name(#[from] http::header::InvalidHeaderName),
 }
 
+/// The request of an attempt that begins at `now`.
+pub(super) fn build(
+    event: &Event,
+    form: Option<&Form>,
+    body: Body,
+    secrets: &SecretSet,
+    trace: Option<&TraceContext>,
+    now: Timestamp,
+    user_agent: &HeaderValue,
+) -> Result<Prepared, Unprepared> {
+    let method = method(form);
+    let (headers, body) = parts(event, form, body, secrets, trace, now, user_agent)?;
+    Ok(Prepared { method, headers, body })
+}
+
 /// The method that a subscription asks for.
-pub(super) fn method(form: Option<&Form>) -> Method {
+fn method(form: Option<&Form>) -> Method {
     match form.map(|form| form.method) {
         None | Some(form::Method::Post) => Method::POST,
         Some(form::Method::Put) => Method::PUT,
     }
 }
 
-/// The headers and the bytes of an attempt that begins at `now`.
-pub(super) fn build(
+/// Its headers and its bytes.
+fn parts(
     event: &Event,
     form: Option<&Form>,
     body: Body,
@@ -100,14 +170,9 @@ fn add_trace(headers: &mut HeaderMap, trace: &TraceContext) {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::body::{
-            self,
-            fixtures::{NOW, event},
-        },
-        *,
-    };
+    use super::{super::body::Bodies, *};
     use crate::domain::{
+        fixtures::{NOW, event, target},
         form::{BodyForm, CloudEventsMode, Headers, MASK},
         secret::{SecretInForce, SigningSecret},
     };
@@ -132,10 +197,12 @@ mod tests {
         trace: Option<&TraceContext>,
         secrets: &SecretSet,
     ) -> Result<(HeaderMap, Bytes), BuildError> {
-        let event = event(b"{}", "");
-        let body = body::write(&event, form.map_or(&BodyForm::Envelope, |form| &form.body)).unwrap();
+        let event = std::sync::Arc::new(event(b"{}", ""));
+        let bodies = Bodies::default();
+        let body = futures_util::FutureExt::now_or_never(bodies.make(&event, &target(), form));
+        let body = body.unwrap().unwrap();
         let agent = HeaderValue::from_static("Postrider/test");
-        build(&event, form, body, secrets, trace, NOW, &agent)
+        parts(&event, form, body, secrets, trace, NOW, &agent)
     }
 
     #[test]
@@ -201,7 +268,10 @@ mod tests {
         assert_eq!(headers["x-api-key"], "hidden");
         assert!(headers["x-api-key"].is_sensitive() && headers["webhook-signature"].is_sensitive());
         assert!(!format!("{headers:?} {form:?}").contains("hidden"));
-        assert_eq!((&headers["x-version"], &headers["user-agent"]), (&"2".parse().unwrap(), &"Acme".parse().unwrap()));
+        assert_eq!(
+            (&headers["x-version"], &headers["user-agent"]),
+            (&"2".parse().unwrap(), &"Acme".parse().unwrap())
+        );
         assert_eq!(headers["ce-type"], "order.created");
         assert_eq!((method(Some(&form)), method(None)), (Method::PUT, Method::POST));
         assert!(StaticHeader::parse("x", MASK, false).is_err(), "a mask is no value");

@@ -68,4 +68,5 @@ codes!("attempts", Failure, failure_code, failure_of, {
     AddressRefused = 5,
     Protocol = 6,
     Internal = 7,
+    Template = 8,
 });

@@ -191,6 +191,15 @@ async fn subscriptions_that_are_malformed_are_refused() {
         let body = Some(pb::format::Body::CloudEvents(pb::CloudEventsFormat { mode }));
         formed(pb::Format { body, ..pb::Format::default() })
     };
+    let template = |source: &str, content_type: &str| {
+        let (source, content_type) = (source.to_owned(), content_type.to_owned());
+        let body = pb::format::Body::Template(pb::TemplateFormat { source, content_type });
+        formed(pb::Format { body: Some(body), ..pb::Format::default() })
+    };
+    let slack = |text: &str| {
+        let body = pb::format::Body::Slack(pb::SlackFormat { text: text.to_owned() });
+        formed(pb::Format { body: Some(body), ..pb::Format::default() })
+    };
     let (long, many) = ("x".repeat(256), vec!["a"; 101]);
     for (field, subscription) in [
         ("subscription.event_types", wanting(&[])),
@@ -225,6 +234,12 @@ async fn subscriptions_that_are_malformed_are_refused() {
         ("subscription.timeout", timed(31)),
         ("subscription.format.method", formed(pb::Format { method: 3, ..pb::Format::default() })),
         ("subscription.format.cloud_events.mode", structured(3)),
+        ("subscription.format.template.source", template("", "")),
+        ("subscription.format.template.source", template("{{ x", "")),
+        ("subscription.format.template.source", template("{% include 'x' %}", "")),
+        ("subscription.format.template.source", template(&"x".repeat(16_385), "")),
+        ("subscription.format.template.content_type", template("x", "text")),
+        ("subscription.format.slack.text", slack("{{ x | shout }}")),
         ("subscription.format.headers", carrying(&[("x", "1", false); 33])),
         ("subscription.format.headers[0].name", carrying(&[("", "1", false)])),
         ("subscription.format.headers[1].name", carrying(&[("x", "1", false), ("X", "2", false)])),

@@ -46,7 +46,15 @@ const OF_BODIES: [&str; 2] = ["ce-", "webhook-"];
 const OF_TRACING: [&str; 3] = ["baggage", "traceparent", "tracestate"];
 /// Beginnings of names that senders of signed webhooks use (`CONTRACTS.md` A0).
 const OF_SIGNATURES: [&str; 9] = [
-    "linear-", "paypal-", "svix-", "x-hook-", "x-hubspot-", "x-slack-", "x-square-", "x-trello-", "x-twilio-",
+    "linear-",
+    "paypal-",
+    "svix-",
+    "x-hook-",
+    "x-hubspot-",
+    "x-slack-",
+    "x-square-",
+    "x-trello-",
+    "x-twilio-",
 ];
 /// What the name of a signature's header holds elsewhere.
 const IN_SIGNATURES: [&str; 2] = ["signature", "hmac"];
@@ -96,7 +104,8 @@ impl StaticHeader {
         let name = check_name(name).map_err(|reason| Invalid::new("name", reason))?;
         check_value(value).map_err(|reason| Invalid::new("value", reason))?;
         if value == MASK && !secret {
-            let reason = format!("is `{MASK}`, which stands for a secret: set `secret`, or give another value");
+            let reason =
+                format!("is `{MASK}`, which stands for a secret: set `secret`, or give another value");
             return Err(Invalid::new("value", reason));
         }
         let value = value.to_owned();
@@ -209,7 +218,8 @@ mod tests {
 
     #[test]
     fn names_that_others_set_are_refused_with_where_to_go_instead() {
-        for fine in ["X-Api-Key", "User-Agent", "accept", "x", "X-Shopify-Topic", "X-GitHub-Event", "Cookie"] {
+        for fine in ["X-Api-Key", "User-Agent", "accept", "x", "X-Shopify-Topic", "X-GitHub-Event", "Cookie"]
+        {
             assert_eq!(StaticHeader::parse(fine, "1", false).unwrap().name, fine.to_ascii_lowercase());
         }
         for (bad, reason) in [

@@ -101,6 +101,7 @@ fn to_failure(failure: Failure) -> pb::AttemptFailure {
         Failure::Tls => pb::AttemptFailure::Tls,
         Failure::AddressRefused => pb::AttemptFailure::AddressRefused,
         Failure::Protocol => pb::AttemptFailure::Protocol,
+        Failure::Template => pb::AttemptFailure::Template,
         Failure::Internal => pb::AttemptFailure::Internal,
     }
 }

@@ -2,9 +2,13 @@
 
 use postrider_proto::v1 as pb;
 
-use crate::domain::{
-    form::{BodyForm, CloudEventsMode, Form, Headers, MASK, Method, StaticHeader, Value},
-    invalid::Invalid,
+use crate::{
+    domain::{
+        event::check_content_type,
+        form::{BodyForm, CloudEventsMode, Form, Headers, MASK, Method, StaticHeader, TemplateForm, Value},
+        invalid::Invalid,
+    },
+    template::Template,
 };
 
 /// Reads a form. One that is the default is none.
@@ -14,6 +18,15 @@ pub(super) fn form(format: &pb::Format) -> Result<Option<Form>, Invalid> {
         Some(pb::format::Body::Raw(pb::RawFormat {})) => BodyForm::Raw,
         Some(pb::format::Body::CloudEvents(format)) => {
             BodyForm::CloudEvents(mode(format.mode).map_err(|invalid| invalid.within("cloud_events"))?)
+        }
+        Some(pb::format::Body::Template(format)) => {
+            BodyForm::Template(template(format).map_err(|invalid| invalid.within("template"))?)
+        }
+        Some(pb::format::Body::Slack(pb::SlackFormat { text })) => {
+            if !text.is_empty() {
+                compile("slack.text", text)?;
+            }
+            BodyForm::Slack((!text.is_empty()).then(|| text.clone()))
         }
     };
     let header = |(index, header): (usize, &pb::StaticHeader)| {
@@ -31,6 +44,24 @@ fn mode(mode: i32) -> Result<CloudEventsMode, Invalid> {
         Ok(pb::CloudEventsMode::Structured) => Ok(CloudEventsMode::Structured),
         Err(_) => Err(Invalid::new("mode", format!("{mode} is not a value of CloudEventsMode"))),
     }
+}
+
+fn template(format: &pb::TemplateFormat) -> Result<TemplateForm, Invalid> {
+    if format.source.is_empty() {
+        return Err(Invalid::new("source", "must not be empty: a body is never empty"));
+    }
+    compile("source", &format.source)?;
+    let content_type = match format.content_type.as_str() {
+        "" => "application/json",
+        content_type => content_type,
+    };
+    check_content_type(content_type).map_err(|invalid| Invalid::new("content_type", invalid.reason))?;
+    Ok(TemplateForm { source: format.source.clone(), content_type: content_type.to_owned() })
+}
+
+/// What does not compile is never stored.
+fn compile(field: &str, source: &str) -> Result<(), Invalid> {
+    Template::compile(source).map(drop).map_err(|cause| Invalid::new(field, cause.to_string()))
 }
 
 fn method(method: i32) -> Result<Method, Invalid> {
@@ -52,6 +83,13 @@ pub(super) fn to_format(form: &Form) -> pb::Format {
                 CloudEventsMode::Structured => pb::CloudEventsMode::Structured,
             };
             pb::format::Body::CloudEvents(pb::CloudEventsFormat { mode: mode.into() })
+        }
+        BodyForm::Template(TemplateForm { source, content_type }) => {
+            let (source, content_type) = (source.clone(), content_type.clone());
+            pb::format::Body::Template(pb::TemplateFormat { source, content_type })
+        }
+        BodyForm::Slack(text) => {
+            pb::format::Body::Slack(pb::SlackFormat { text: text.clone().unwrap_or_default() })
         }
     };
     let method = match form.method {

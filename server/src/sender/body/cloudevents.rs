@@ -109,8 +109,17 @@ fn header_encoded(value: &str) -> Cow<'_, str> {
 
 /// What cannot stand in a URI reference (RFC 3986) is encoded; a `%` that begins an escape stays.
 fn uri_reference(source: &str) -> Cow<'_, str> {
-    const OTHERS: AsciiSet =
-        CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+    const OTHERS: AsciiSet = CONTROLS
+        .add(b' ')
+        .add(b'"')
+        .add(b'<')
+        .add(b'>')
+        .add(b'\\')
+        .add(b'^')
+        .add(b'`')
+        .add(b'{')
+        .add(b'|')
+        .add(b'}');
     const ALL: &AsciiSet = &OTHERS.add(b'%');
     let is_escape = |at: usize| {
         source.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
@@ -121,8 +130,8 @@ fn uri_reference(source: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::fixtures::event, *};
-    use crate::domain::{event::Attributes, trace_context::TraceContext};
+    use super::*;
+    use crate::domain::{event::Attributes, fixtures::event, trace_context::TraceContext};
 
     fn header<'a>(body: &'a Body, name: &str) -> Option<&'a str> {
         let found = body.headers.iter().find(|(header, _)| header == name);

@@ -37,8 +37,8 @@ pub(super) fn write(event: &Event) -> Result<Body, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::fixtures::event, *};
-    use crate::domain::timestamp::Timestamp;
+    use super::*;
+    use crate::domain::{fixtures::event, timestamp::Timestamp};
 
     #[test]
     fn json_data_is_spliced_in_byte_for_byte() {

@@ -9,7 +9,8 @@ pub(super) fn write(event: &Event) -> Result<Body, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::fixtures::event, *};
+    use super::*;
+    use crate::domain::fixtures::event;
 
     #[test]
     fn data_goes_out_as_it_came_in() {
