@@ -17,6 +17,7 @@ use minijinja::{
 use super::{Escaping, MAX_OUTPUT, filters};
 
 /// Filters that [`guard`](super::guard) puts around operands. No template can spell their names.
+pub(super) const FREE: &str = "*free";
 pub(super) const PAID: &str = "*paid";
 pub(super) const NUMBER: &str = "*number";
 pub(super) const ADDEND: &str = "*addend";
@@ -145,12 +146,11 @@ pub(super) fn write(output: &mut Output, state: &mut State, value: &Value) -> Re
         return Ok(());
     }
     let budget = of(state)?;
-    let text: Cow<'_, str> = match value.as_str() {
-        Some(text) => text.into(),
-        None => {
-            budget.pay_for(value)?;
-            filters::to_json(value)?.into()
-        }
+    let text: Cow<'_, str> = if let Some(text) = value.as_str() {
+        text.into()
+    } else {
+        budget.pay_for(value)?;
+        filters::to_json(value)?.into()
     };
     let text = match budget.escaping {
         Escaping::Mrkdwn if !value.is_safe() => {

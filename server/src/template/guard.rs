@@ -48,7 +48,7 @@ pub(super) fn source(source: &str) -> std::result::Result<(), Refused> {
     let (mut tokens, mut branches) = (0, 0);
     // What cannot be read is for the parser to say.
     for (token, span) in
-        machinery::tokenize(source, false, SyntaxConfig::default()).map_while(|token| token.ok())
+        machinery::tokenize(source, false, SyntaxConfig::default()).map_while(std::result::Result::ok)
     {
         match token {
             Token::VariableStart | Token::BlockStart => tokens = 0,
@@ -163,10 +163,8 @@ fn expression<'a>(expr: &Expr<'a>) -> Result<Expr<'a>> {
         Expr::Var(node) => Expr::Var(Spanned::new(Var { id: node.id }, node.span())),
         Expr::Const(node) => Expr::Const(Spanned::new(Const { value: node.value.clone() }, node.span())),
         Expr::UnaryOp(node) => {
-            let op = match node.op {
-                UnaryOpKind::Not => UnaryOpKind::Not,
-                UnaryOpKind::Neg => UnaryOpKind::Neg,
-            };
+            let is_not = matches!(node.op, UnaryOpKind::Not);
+            let op = if is_not { UnaryOpKind::Not } else { UnaryOpKind::Neg };
             let next = UnaryOp { op, expr: expression(&node.expr)? };
             Expr::UnaryOp(Spanned::new(next, node.span()))
         }
@@ -195,34 +193,8 @@ fn expression<'a>(expr: &Expr<'a>) -> Result<Expr<'a>> {
             };
             Expr::IfExpr(Spanned::new(next, node.span()))
         }
-        Expr::Filter(node) => {
-            let Some(cost) = filters::cost(node.name) else {
-                let known = filters::names().collect::<Vec<_>>().join("`, `");
-                let reason = format!("there is no filter `{}`; there are `{known}`", shown(node.name));
-                return Err(Refused::new(reason, node.span()));
-            };
-            let input = node.expr.as_ref().map(expression).transpose()?;
-            let next = Filter {
-                name: node.name,
-                expr: input.map(|input| match cost {
-                    Some(cost) => through(cost, input),
-                    None => input,
-                }),
-                args: arguments(&node.args)?,
-            };
-            Expr::Filter(Spanned::new(next, node.span()))
-        }
-        Expr::Test(node) => {
-            if !TESTS.contains(&node.name) {
-                let (name, known) = (shown(node.name), TESTS.join("`, `"));
-                return Err(Refused::new(
-                    format!("there is no test `{name}`; there are `{known}`"),
-                    node.span(),
-                ));
-            }
-            let next = Test { name: node.name, expr: expression(&node.expr)?, args: arguments(&node.args)? };
-            Expr::Test(Spanned::new(next, node.span()))
-        }
+        Expr::Filter(node) => filter(node)?,
+        Expr::Test(node) => test(node)?,
         Expr::GetAttr(node) => {
             let next = GetAttr { expr: expression(&node.expr)?, name: node.name };
             Expr::GetAttr(Spanned::new(next, node.span()))
@@ -259,6 +231,27 @@ fn expression<'a>(expr: &Expr<'a>) -> Result<Expr<'a>> {
     })
 }
 
+fn filter<'a>(node: &Spanned<Filter<'a>>) -> Result<Expr<'a>> {
+    let Some(cost) = filters::cost(node.name) else {
+        let known = filters::names().collect::<Vec<_>>().join("`, `");
+        let reason = format!("there is no filter `{}`; there are `{known}`", shown(node.name));
+        return Err(Refused::new(reason, node.span()));
+    };
+    let input = node.expr.as_ref().map(expression).transpose()?;
+    let expr = input.map(|input| through(cost, input));
+    let next = Filter { name: node.name, expr, args: arguments(&node.args)? };
+    Ok(Expr::Filter(Spanned::new(next, node.span())))
+}
+
+fn test<'a>(node: &Spanned<Test<'a>>) -> Result<Expr<'a>> {
+    if !TESTS.contains(&node.name) {
+        let (name, known) = (shown(node.name), TESTS.join("`, `"));
+        return Err(Refused::new(format!("there is no test `{name}`; there are `{known}`"), node.span()));
+    }
+    let next = Test { name: node.name, expr: expression(&node.expr)?, args: arguments(&node.args)? };
+    Ok(Expr::Test(Spanned::new(next, node.span())))
+}
+
 fn arguments<'a>(args: &[CallArg<'a>]) -> Result<Vec<CallArg<'a>>> {
     let argument = |arg: &CallArg<'a>| match arg {
         CallArg::Pos(expr) => Ok(CallArg::Pos(through(PAID, expression(expr)?))),
@@ -271,7 +264,7 @@ fn arguments<'a>(args: &[CallArg<'a>]) -> Result<Vec<CallArg<'a>>> {
 }
 
 /// What an operand of this operator has to pay.
-fn operand<'a>(op: BinOpKind, expr: Expr<'a>) -> Expr<'a> {
+fn operand(op: BinOpKind, expr: Expr<'_>) -> Expr<'_> {
     match op {
         // They look at one side and pass the other on.
         BinOpKind::ScAnd | BinOpKind::ScOr => expr,
