@@ -18,6 +18,8 @@ mod generated {
     pub mod postrider_v1;
 }
 
+mod redacted;
+
 /// Package `postrider.v1`: messages, clients and servers.
 pub mod v1 {
     pub use crate::generated::postrider_v1::*;

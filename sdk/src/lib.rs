@@ -40,7 +40,9 @@ pub use crate::{
     model::{Event, Published, Secret, Subscription},
     publisher::{Ack, Publisher},
     retry::RetryPolicy,
-    subscriptions::{DeleteSubscription, RotateSecret, SendTestEvent, Subscriptions, UpdateSubscription},
+    subscriptions::{
+        DeleteSubscription, RenderEvent, RotateSecret, SendTestEvent, Subscriptions, UpdateSubscription,
+    },
 };
 
 /// What every call returns.

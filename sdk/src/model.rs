@@ -7,8 +7,10 @@ mod event;
 mod event_filter;
 mod event_type;
 mod explanation;
+mod format;
 mod priority;
 mod receiver_tls;
+mod rendered_event;
 mod retry_policy;
 mod secret;
 pub(crate) mod signing;
@@ -23,8 +25,10 @@ pub use self::{
     event_filter::{AttributeCondition, AttributeTest, EventFilter},
     event_type::{EventType, NewEventType},
     explanation::{Explanation, Verdict},
+    format::{BodyFormat, CloudEventsMode, Format, HeaderValue, Method, StaticHeader},
     priority::Priority,
     receiver_tls::{ClientCertificate, ReceiverTls},
+    rendered_event::{RenderedEvent, TemplateError},
     retry_policy::{DeliveryRetryPolicy, Pauses},
     secret::{RotatedSecret, Secret},
     signing::{CustomHmac, HmacAlgorithm, SignatureEncoding, SignatureProfile},

@@ -1,6 +1,7 @@
 //! Subscriptions: who gets which events.
 
 mod delete;
+mod render_event;
 mod rotate;
 mod test_event;
 mod update;
@@ -9,7 +10,8 @@ use postrider_proto::v1::{self as pb, subscription_service_client::SubscriptionS
 use tonic::transport::Channel;
 
 pub use self::{
-    delete::DeleteSubscription, rotate::RotateSecret, test_event::SendTestEvent, update::UpdateSubscription,
+    delete::DeleteSubscription, render_event::RenderEvent, rotate::RotateSecret, test_event::SendTestEvent,
+    update::UpdateSubscription,
 };
 use crate::{
     Client, List, Page, Result,
@@ -156,6 +158,17 @@ impl Subscriptions {
     /// Publishes an event to this subscription alone, whatever its patterns say: `send_test_event("orders").await`.
     pub fn send_test_event(&self, subscription: impl Into<String>) -> SendTestEvent {
         SendTestEvent::new(self.client.clone(), self.name(subscription))
+    }
+
+    /// Shows what an event would be sent to this subscription with: `render_event("orders").stored_event(id).await`.
+    pub fn render_event(&self, subscription: impl Into<String>) -> RenderEvent {
+        let name = self.name(subscription);
+        RenderEvent::new(self.client.clone(), pb::render_event_request::Receiver::SubscriptionName(name))
+    }
+
+    /// The same for a subscription that does not exist.
+    pub fn render_event_for(&self, new: NewSubscription) -> RenderEvent {
+        RenderEvent::new(self.client.clone(), pb::render_event_request::Receiver::Subscription(new.message))
     }
 
     fn name(&self, subscription: impl Into<String>) -> String {

@@ -101,6 +101,7 @@ pub struct App {
     store: Store,
     deliverer: Deliverer,
     distributor: Distributor,
+    sender: HttpSender,
     maintenance: Maintenance,
     readiness: Readiness,
     metrics: Metrics,
@@ -119,11 +120,12 @@ impl App {
         let store = Store::open(&config.database, &config.data.dir, keyring, clock.now()).await?;
         let metrics = Metrics::default();
         let ended = Arc::new(Notify::new());
+        let sender = HttpSender::new(&config.sender)?;
         let deliverer = Dispatcher::new(
             config.dispatch.clone(),
             Policy { retry: config.retry.policy(), breaker: config.breaker.policy() },
             store.clone(),
-            HttpSender::new(&config.sender)?,
+            sender.clone(),
             Arc::clone(&clock),
             metrics.clone(),
             Arc::clone(&ended),
@@ -152,6 +154,7 @@ impl App {
             store,
             deliverer,
             distributor,
+            sender,
             maintenance,
             readiness,
             metrics,
@@ -283,6 +286,7 @@ impl App {
             secret_overlap: self.config.secrets.rotation_overlap,
             max_data_bytes: self.config.grpc.max_data_bytes,
             budget: grpc::Budget::new(self.config.grpc.max_pending_bytes, self.metrics.clone()),
+            preview: Arc::new(wiring::Preview(self.sender)),
             nudge: Arc::new(wiring::Nudge { deliverer: self.deliverer.clone(), ended: self.ended }),
             stop: stop.clone(),
         };

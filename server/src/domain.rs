@@ -24,6 +24,9 @@ pub mod delivery;
 pub mod event;
 pub mod event_type;
 pub mod expression;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod form;
 pub mod handling;
 pub mod hidden;
 pub mod id;

@@ -35,6 +35,7 @@ use tonic_web::GrpcWebLayer;
 
 pub use budget::Budget;
 pub use convert::subscription::Limits;
+pub use preview::{Preview, Refusal, Request};
 
 use crate::{
     accept::{Acceptor, Patience},
@@ -59,6 +60,7 @@ mod failure;
 mod intake;
 mod name;
 mod page_token;
+mod preview;
 mod publish_stream;
 mod subscription_service;
 mod trace;
@@ -192,6 +194,8 @@ pub struct Parts {
     pub max_data_bytes: usize,
     /// How much memory calls may take.
     pub budget: Budget,
+    /// Shows requests that are not sent.
+    pub preview: Arc<dyn Preview>,
     /// Told when deliveries may have become due, or a subscription has ended.
     pub nudge: Arc<dyn Nudge>,
     /// When calls are to come to an end.

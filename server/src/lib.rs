@@ -5,6 +5,7 @@
 //!    grpc   publish   dispatch   maintenance   readiness   http       what starts work
 //!    store  sender                                                    what touches the world
 //!    domain                                                           what is true
+//!    template                                                         what owners may have computed
 //!    config  clock  shutdown  telemetry                               leaves
 //! ```
 //!
@@ -34,3 +35,4 @@ pub mod sender;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod template;

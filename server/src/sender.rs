@@ -1,7 +1,7 @@
 //! Makes the HTTP request of one attempt: signs the event, keeps to the deadline, and says what came of it.
 //!
 //! ```text
-//!   dispatch ── Claim ──> request (body, headers, signature) ──> client (hyper) ──> receiver
+//!   dispatch ── Claim ──> body, request (headers, signature) ──> client (hyper) ──> receiver
 //!                         credentials (who we are)                 │  resolver: only allowed addresses
 //!                                                                  │  phases: what took how long
 //!                                                                  │  meter: what it may cost
@@ -27,12 +27,15 @@ use crate::{
         address::AddressPolicy,
         attempt::{Attempt, Failure, Outcome, Response},
         claim::{Claim, Target},
+        event::Event,
+        settings::Settings,
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
 };
 
 mod authentication;
+mod body;
 mod build_error;
 mod client;
 mod clients;
@@ -57,6 +60,7 @@ pub use config::Config;
 use credentials::Credentials;
 use phases::Phases;
 pub use proxy::ProxyUrl;
+pub use request::{Prepared, Unprepared};
 
 /// Sends over HTTP. Cheap to clone; all clones share their connections.
 #[derive(Debug, Clone)]
@@ -69,6 +73,7 @@ struct Inner {
     user_agent: http::HeaderValue,
     clients: clients::Clients,
     credentials: Credentials,
+    bodies: body::Bodies,
 }
 
 impl HttpSender {
@@ -79,7 +84,32 @@ impl HttpSender {
         let clients = clients::Clients::new(config, Arc::clone(&policy))?;
         let credentials =
             Credentials::new(Arc::clone(clients.shared()), Arc::clone(&policy), user_agent.clone());
-        Ok(Self(Arc::new(Inner { config: config.clone(), policy, user_agent, clients, credentials })))
+        let (config, bodies) = (config.clone(), body::Bodies::default());
+        Ok(Self(Arc::new(Inner { config, policy, user_agent, clients, credentials, bodies })))
+    }
+
+    /// Makes the request of an attempt that would begin at `now`, and sends nothing. What the receiver is shown as `authentication` is
+    /// not in it.
+    pub async fn preview(
+        &self,
+        event: &Arc<Event>,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<Prepared, Unprepared> {
+        let settings = target.settings.as_ref().ok_or(Unprepared::Settings)?;
+        self.prepare(event, target, settings, event.trace.as_ref(), now).await
+    }
+
+    async fn prepare(
+        &self,
+        event: &Arc<Event>,
+        target: &Target,
+        settings: &Settings,
+        trace: Option<&TraceContext>,
+        now: Timestamp,
+    ) -> Result<Prepared, Unprepared> {
+        let body = self.0.bodies.make(event, target, settings.form.as_ref()).await?;
+        Ok(request::build(event, target, settings, body, trace, now, &self.0.user_agent)?)
     }
 
     async fn exchange(
@@ -94,32 +124,34 @@ impl HttpSender {
         let timeout = dispatch::Sender::timeout(self, target);
         let deadline = Instant::now() + timeout;
         let Some(settings) = &target.settings else {
-            return (
-                failed(Failure::Internal, "the subscription's settings cannot be decrypted".to_owned()),
-                None,
-            );
+            return (failed(Failure::Internal, Unprepared::Settings.to_string()), None);
         };
         if let Err(refused) = sender.policy.check_url(&target.url) {
             return (failed(Failure::AddressRefused, refused.to_string()), None);
         }
+        let mut prepared =
+            match timeout_at(deadline, self.prepare(&claim.event, target, settings, trace, now)).await {
+                Ok(Ok(prepared)) => prepared,
+                Ok(Err(cause)) => return (failed(cause.failure(), cause.to_string()), None),
+                Err(_) => {
+                    let message = "timed out while other templates were rendered".to_owned();
+                    return (failed(Failure::Template, message), None);
+                }
+            };
         let client = match sender.clients.of(target, settings) {
             Ok(client) => client,
             Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
         };
-        let mut parts = match request::build(&claim.event, target, trace, now, &sender.user_agent) {
-            Ok(parts) => parts,
-            Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
-        };
         if let Some(own) = &settings.authentication {
             match sender.credentials.header(own, target, now, timeout).await {
-                Ok((name, value)) => drop(parts.headers.insert(name, value)),
+                Ok((name, value)) => drop(prepared.headers.insert(name, value)),
                 Err(lack) => return (lack.into(), None),
             }
         }
-        let mut request = client::Request::new(parts.body.into());
-        *request.method_mut() = parts.method;
-        *request.uri_mut() = parts.uri;
-        *request.headers_mut() = parts.headers;
+        let mut request = client::Request::new(prepared.body.into());
+        *request.method_mut() = prepared.method;
+        *request.uri_mut() = prepared.uri;
+        *request.headers_mut() = prepared.headers;
 
         let exchange = phases.observe(meter::exchange(&client, request));
         // Until all is read, the connection may be read from.

@@ -10,22 +10,23 @@ use std::{
 use syn::{UseTree, visit::Visit};
 
 /// The parts of the library, each with those of them that it may know besides itself.
-const MAY_KNOW: [(&str, &[&str]); 15] = [
+const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("shutdown", &["domain"]),
     ("telemetry", &["domain"]),
     ("accept", &["domain", "telemetry"]),
+    ("template", &["domain"]),
     // The traits that are declared by those who use them.
     ("store", &["domain", "dispatch", "publish"]),
-    ("sender", &["domain", "dispatch"]),
+    ("sender", &["domain", "dispatch", "template"]),
     ("dispatch", &["domain", "clock", "shutdown", "telemetry"]),
     ("publish", &["domain", "clock", "shutdown", "telemetry"]),
     ("maintenance", &["domain", "store", "clock", "telemetry"]),
     // It judges the dispatcher and the fan-out.
     ("readiness", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
     ("http", &["accept", "domain", "readiness", "telemetry"]),
-    ("grpc", &["accept", "domain", "publish", "store", "clock", "telemetry"]),
+    ("grpc", &["accept", "domain", "publish", "store", "clock", "telemetry", "template"]),
     // Collects what each component lets be configured.
     ("config", &["domain", "dispatch", "grpc", "http", "sender", "shutdown", "store", "telemetry"]),
     (
@@ -49,13 +50,14 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
 ];
 
 /// Libraries that only these parts may name.
-const KEPT_TO: [(&str, &[&str]); 11] = [
+const KEPT_TO: [(&str, &[&str]); 12] = [
     ("sea_orm", &["store"]),
     ("sea_orm_migration", &["store"]),
     ("hyper", &["grpc", "sender"]),
     ("hyper_rustls", &["sender"]),
     ("hyper_util", &["sender"]),
     ("hickory_resolver", &["sender"]),
+    ("minijinja", &["template"]),
     ("tonic", &["grpc"]),
     ("prost_types", &["grpc"]),
     ("axum", &["http", "cli"]),

@@ -8,6 +8,7 @@ use postrider_server::{
         authentication::Authentication,
         client_credentials::{ClientCredentials, SentIn, TokenUrl},
         conditions::{AttributeCondition, AttributeTest, Conditions},
+        form::{BodyForm, CloudEventsMode, Form, Headers, Method, StaticHeader},
         hidden::Hidden,
         id::{SubscriptionId, SubscriptionUid, TenantId},
         page::Page,
@@ -89,6 +90,15 @@ fn some_settings() -> Settings {
             }],
             expression: Some("data.amount > 100".to_owned()),
         }),
+        form: Some(Form {
+            body: BodyForm::CloudEvents(CloudEventsMode::Structured),
+            method: Method::Put,
+            headers: Headers::parse(vec![
+                StaticHeader::parse("x-key", "hidden", true).unwrap(),
+                StaticHeader::parse("x-version", "2", false).unwrap(),
+            ])
+            .unwrap(),
+        }),
     }
 }
 
@@ -122,6 +132,7 @@ on_both_databases! {
         ));
         let stored: Vec<u8> = row.await.unwrap().unwrap().try_get("", "settings").unwrap();
         assert!(!stored.windows(7).any(|part| part == b"timeout" || part == b"longest"));
+        assert!(!stored.windows(6).any(|part| part == b"hidden"));
 
         node.execute("UPDATE subscriptions SET settings_key_id = 'another'").await;
         let interests = node.store.interests(&default_tenant()).await.unwrap();

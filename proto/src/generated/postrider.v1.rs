@@ -374,6 +374,8 @@ pub enum AttemptFailure {
     Internal = 7,
     /// The token endpoint of the subscription's `client_credentials` gave no token; nothing was sent to the receiver.
     Authentication = 8,
+    /// The template of the subscription's `format` could not be rendered for the event; the message says where and why. Nothing was sent.
+    Template = 9,
 }
 impl AttemptFailure {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -391,6 +393,7 @@ impl AttemptFailure {
             Self::Protocol => "ATTEMPT_FAILURE_PROTOCOL",
             Self::Internal => "ATTEMPT_FAILURE_INTERNAL",
             Self::Authentication => "ATTEMPT_FAILURE_AUTHENTICATION",
+            Self::Template => "ATTEMPT_FAILURE_TEMPLATE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -405,6 +408,7 @@ impl AttemptFailure {
             "ATTEMPT_FAILURE_PROTOCOL" => Some(Self::Protocol),
             "ATTEMPT_FAILURE_INTERNAL" => Some(Self::Internal),
             "ATTEMPT_FAILURE_AUTHENTICATION" => Some(Self::Authentication),
+            "ATTEMPT_FAILURE_TEMPLATE" => Some(Self::Template),
             _ => None,
         }
     }
@@ -3393,6 +3397,172 @@ pub mod event_type_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// In what form events are sent to a subscription's target.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Format {
+    /// Optional. The method of the request.
+    #[prost(enumeration = "CallbackMethod", tag = "6")]
+    pub method: i32,
+    /// Optional. Headers that each request carries, up to 32 with values of 16 KiB together.
+    #[prost(message, repeated, tag = "7")]
+    pub headers: ::prost::alloc::vec::Vec<StaticHeader>,
+    /// Optional. What the body is; unset: the envelope.
+    #[prost(oneof = "format::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: ::core::option::Option<format::Body>,
+}
+/// Nested message and enum types in `Format`.
+pub mod format {
+    /// Optional. What the body is; unset: the envelope.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        /// `{"type": …, "timestamp": …, "data": …}`, as Standard Webhooks recommends it.
+        #[prost(message, tag = "1")]
+        Envelope(super::EnvelopeFormat),
+        /// The event's data as it was published.
+        #[prost(message, tag = "2")]
+        Raw(super::RawFormat),
+        /// A CloudEvent.
+        #[prost(message, tag = "3")]
+        CloudEvents(super::CloudEventsFormat),
+        /// What a template makes of the event.
+        #[prost(message, tag = "4")]
+        Template(super::TemplateFormat),
+        /// A message for an incoming webhook of Slack.
+        #[prost(message, tag = "5")]
+        Slack(super::SlackFormat),
+    }
+}
+/// The default. JSON data is byte for byte as it was published; other data comes as `content_type` and `data_base64` in the place of
+/// `data`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnvelopeFormat {}
+/// The body is the event's data, byte for byte, and `Content-Type` its content type. Everything else of the event is in the headers
+/// `webhook-id` and `webhook-timestamp` or not told at all. As receivers need a body, one of no bytes (which only data that is not
+/// JSON can be) is sent as `{}` of the type `application/json`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RawFormat {}
+/// A CloudEvent 1.0 by the HTTP protocol binding. `id`, `type`, `time` and `subject` are the event's; so is `source`, in which what may
+/// not be in a URI is percent-encoded, and which is `/tenants/{tenant}` for events without one. Attributes whose names consist of `a` to
+/// `z` and `0` to `9` and are none that CloudEvents uses itself become extensions; others are left out. `traceparent` and
+/// `tracestate` are the publisher's, by the distributed tracing extension.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloudEventsFormat {
+    /// Optional. Where the attributes are; binary if not set.
+    #[prost(enumeration = "CloudEventsMode", tag = "1")]
+    pub mode: i32,
+}
+/// A body that a template makes, in the language of Jinja2: `{{ … }}` with filters, `{% if %}`, `{% for %}`, `{% set %}` without a body and
+/// `{% with %}`; no macros, calls, slices, blocks or includes.
+///
+/// It knows the event by `type`, `id`, `timestamp`, `source`, `subject`, `attributes` and, if that is JSON, `data`; further `tenant` and
+/// `subscription`, by their ids. What is not there is written as nothing; to look below it is an error. Texts are written as they are and other
+/// values as JSON: `{"text": {{ data.name | tojson }}}`.
+///
+/// Filters: `abs`, `capitalize`, `default`, `first`, `float`, `int`, `items`, `join`, `last`, `length`, `lower`, `mrkdwn` (escapes as Slack asks
+/// for), `replace`, `round`, `string`, `tojson`, `trim`, `truncate(characters)`, `upper`, `urlencode`, `xmlescape`. Tests: `boolean`,
+/// `defined`, `endingwith`, `even`, `integer`, `mapping`, `none`, `number`, `odd`, `sequence`, `startingwith`, `string`, `undefined`.
+///
+/// A rendering is bounded: 100,000 steps, work in proportion to the event's data, 1 MiB of output; data of up to 1 MiB. One that fails, or makes
+/// nothing, ends the attempt as `ATTEMPT_FAILURE_TEMPLATE`, which is repeated as the retry policy says. `RenderEvent` tries one out.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TemplateFormat {
+    /// Required. The template, up to 16 KiB. One that does not compile is refused with the line and the column.
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+    /// Optional. The media type of what it makes; `application/json` if empty.
+    #[prost(string, tag = "2")]
+    pub content_type: ::prost::alloc::string::String,
+}
+/// `{"text": …}`, as incoming webhooks of Slack take it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SlackFormat {
+    /// Optional. A template of the text as in `TemplateFormat`, but for this: in what `{{ … }}` writes, `&`, `<` and `>` are escaped as Slack asks
+    /// for. If empty: the type, the subject and the beginning of the data.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+}
+/// A header that is the same in each request.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct StaticHeader {
+    /// Required. The name: up to 128 letters, digits and ``!#$%&'*+-.^_`|~`` (RFC 9110), in any case, each name once. Refused are headers that the
+    /// server or the connection sets, those of signatures and of tracing, and `Authorization`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Required. The value: visible ASCII characters, with spaces between them, up to 4 KiB. A secret one is shown as `********`; the
+    /// same in an update keeps the value that the secret header of this name has.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+    /// Optional. Whether the value is a secret: never shown, and kept out of compression.
+    #[prost(bool, tag = "3")]
+    pub secret: bool,
+}
+/// Where the attributes of a CloudEvent are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CloudEventsMode {
+    /// Binary.
+    Unspecified = 0,
+    /// In `ce-` headers; the body is the event's data as in `RawFormat`.
+    Binary = 1,
+    /// In the body, which is of the type `application/cloudevents+json` and has JSON data as `data` and other data as `data_base64`.
+    Structured = 2,
+}
+impl CloudEventsMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLOUD_EVENTS_MODE_UNSPECIFIED",
+            Self::Binary => "CLOUD_EVENTS_MODE_BINARY",
+            Self::Structured => "CLOUD_EVENTS_MODE_STRUCTURED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLOUD_EVENTS_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLOUD_EVENTS_MODE_BINARY" => Some(Self::Binary),
+            "CLOUD_EVENTS_MODE_STRUCTURED" => Some(Self::Structured),
+            _ => None,
+        }
+    }
+}
+/// The method of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CallbackMethod {
+    /// POST.
+    Unspecified = 0,
+    /// POST.
+    Post = 1,
+    /// PUT.
+    Put = 2,
+}
+impl CallbackMethod {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CALLBACK_METHOD_UNSPECIFIED",
+            Self::Post => "CALLBACK_METHOD_POST",
+            Self::Put => "CALLBACK_METHOD_PUT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CALLBACK_METHOD_UNSPECIFIED" => Some(Self::Unspecified),
+            "CALLBACK_METHOD_POST" => Some(Self::Post),
+            "CALLBACK_METHOD_PUT" => Some(Self::Put),
+            _ => None,
+        }
+    }
+}
 /// With what certificates a receiver is spoken to over TLS. Concerns `target_url`, not a token endpoint.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReceiverTls {
@@ -3691,7 +3861,7 @@ pub struct Subscription {
     /// Optional. For people; at most 1,024 characters.
     #[prost(string, tag = "3")]
     pub description: ::prost::alloc::string::String,
-    /// Required. Where events are sent by POST: an absolute `https` URL (`http` where the operator allows it) without
+    /// Required. Where events are sent: an absolute `https` URL (`http` where the operator allows it) without
     /// credentials or fragment, whose host is not an internal address; at most 2,048 characters.
     #[prost(string, tag = "4")]
     pub target_url: ::prost::alloc::string::String,
@@ -3750,6 +3920,9 @@ pub struct Subscription {
     /// Optional. Which events of these types it wants; unset: all of them.
     #[prost(message, optional, tag = "18")]
     pub filter: ::core::option::Option<EventFilter>,
+    /// Optional. In what form events are sent; unset: the envelope, by POST.
+    #[prost(message, optional, tag = "19")]
+    pub format: ::core::option::Option<Format>,
 }
 /// How many attempts a second a subscription takes. Retries count as well. It holds over all nodes.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -4087,6 +4260,76 @@ pub struct SendTestEventResponse {
     /// Its one delivery: `tenants/{tenant}/deliveries/{delivery}`.
     #[prost(string, tag = "2")]
     pub delivery: ::prost::alloc::string::String,
+}
+/// The request of `RenderEvent`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RenderEventRequest {
+    /// Required. `tenants/{tenant}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// Required. Whom it would be sent to.
+    #[prost(oneof = "render_event_request::Receiver", tags = "2, 3")]
+    pub receiver: ::core::option::Option<render_event_request::Receiver>,
+    /// Optional. What would be sent; an event as `SendTestEvent` makes it if unset.
+    #[prost(oneof = "render_event_request::Content", tags = "4, 5")]
+    pub content: ::core::option::Option<render_event_request::Content>,
+}
+/// Nested message and enum types in `RenderEventRequest`.
+pub mod render_event_request {
+    /// Required. Whom it would be sent to.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Receiver {
+        /// A subscription of the tenant: `tenants/{tenant}/subscriptions/{subscription}`.
+        #[prost(string, tag = "2")]
+        SubscriptionName(::prost::alloc::string::String),
+        /// One that need not exist, as for `CreateSubscription`; or one as it was read, with a change to be tried out. Its `name` is used for
+        /// what templates know as `subscription`. The values of secret headers are of no consequence.
+        #[prost(message, tag = "3")]
+        Subscription(super::Subscription),
+    }
+    /// Optional. What would be sent; an event as `SendTestEvent` makes it if unset.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Content {
+        /// An event of the tenant: `tenants/{tenant}/events/{event}`.
+        #[prost(string, tag = "4")]
+        EventName(::prost::alloc::string::String),
+        /// An event that need not exist, as for `PublishEvent`.
+        #[prost(message, tag = "5")]
+        Event(super::Event),
+    }
+}
+/// The response of `RenderEvent`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RenderEventResponse {
+    /// The method of the request.
+    #[prost(string, tag = "1")]
+    pub method: ::prost::alloc::string::String,
+    /// Where it would go.
+    #[prost(string, tag = "2")]
+    pub target_url: ::prost::alloc::string::String,
+    /// Its headers, with `********` in the place of secrets and signatures. `Host` and `Content-Length` are left to the connection. Empty if
+    /// `template_error` is set.
+    #[prost(message, repeated, tag = "3")]
+    pub headers: ::prost::alloc::vec::Vec<Header>,
+    /// Its body. Empty if `template_error` is set.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub body: ::prost::bytes::Bytes,
+    /// Why there is no body.
+    #[prost(message, optional, tag = "5")]
+    pub template_error: ::core::option::Option<TemplateError>,
+}
+/// Why a template cannot be rendered for an event.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TemplateError {
+    /// What is wrong.
+    #[prost(string, tag = "1")]
+    pub message: ::prost::alloc::string::String,
+    /// The line of the template, from 1; 0 if it is not about one.
+    #[prost(int32, tag = "2")]
+    pub line: i32,
+    /// The column, from 1; 0 if it is not about one.
+    #[prost(int32, tag = "3")]
+    pub column: i32,
 }
 /// Generated client implementations.
 pub mod subscription_service_client {
@@ -4525,6 +4768,36 @@ pub mod subscription_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Shows the request that an event would be sent with, to try out a `format`. Nothing is stored or sent. A template that cannot be
+        /// rendered for the event is no error of the call: `template_error` says what is wrong.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND`; `FAILED_PRECONDITION` if the event's data is no longer kept.
+        pub async fn render_event(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenderEventRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenderEventResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.SubscriptionService/RenderEvent",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.SubscriptionService", "RenderEvent"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4653,6 +4926,17 @@ pub mod subscription_service_server {
             request: tonic::Request<super::SendTestEventRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SendTestEventResponse>,
+            tonic::Status,
+        >;
+        /// Shows the request that an event would be sent with, to try out a `format`. Nothing is stored or sent. A template that cannot be
+        /// rendered for the event is no error of the call: `template_error` says what is wrong.
+        ///
+        /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND`; `FAILED_PRECONDITION` if the event's data is no longer kept.
+        async fn render_event(
+            &self,
+            request: tonic::Request<super::RenderEventRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenderEventResponse>,
             tonic::Status,
         >;
     }
@@ -5260,6 +5544,52 @@ pub mod subscription_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SendTestEventSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.SubscriptionService/RenderEvent" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenderEventSvc<T: SubscriptionService>(pub Arc<T>);
+                    impl<
+                        T: SubscriptionService,
+                    > tonic::server::UnaryService<super::RenderEventRequest>
+                    for RenderEventSvc<T> {
+                        type Response = super::RenderEventResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenderEventRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SubscriptionService>::render_event(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenderEventSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

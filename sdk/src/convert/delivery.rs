@@ -105,6 +105,7 @@ fn failure(failure: i32) -> AttemptFailure {
         Ok(pb::AttemptFailure::Protocol) => AttemptFailure::Protocol,
         Ok(pb::AttemptFailure::Internal) => AttemptFailure::Internal,
         Ok(pb::AttemptFailure::Authentication) => AttemptFailure::Authentication,
+        Ok(pb::AttemptFailure::Template) => AttemptFailure::Template,
         Ok(pb::AttemptFailure::Unspecified) | Err(_) => AttemptFailure::Unrecognized(failure),
     }
 }

@@ -91,6 +91,8 @@ pub enum AttemptFailure {
     Internal,
     /// The token endpoint of the subscription gave no token; nothing was sent to the receiver.
     Authentication,
+    /// The template of the subscription's format could not be rendered for the event. Nothing was sent.
+    Template,
     /// A failure newer than this SDK, with its number.
     Unrecognized(i32),
 }

@@ -79,7 +79,7 @@ impl Event {
         self
     }
 
-    /// A further attribute for the producer's own use; receivers don't see it.
+    /// A further attribute for the producer's own use. Receivers see it only in forms that show it: CloudEvents, templates.
     pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.message.attributes.insert(key.into(), value.into());
         self

@@ -6,7 +6,8 @@ use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
 use super::{
-    Authentication, DeliveryRetryPolicy, EventFilter, ReceiverTls, Secret, SignatureProfile, id_of, signing,
+    Authentication, DeliveryRetryPolicy, EventFilter, Format, ReceiverTls, Secret, SignatureProfile, id_of,
+    signing,
 };
 use crate::convert;
 
@@ -40,6 +41,8 @@ pub struct Subscription {
     pub signing: Vec<SignatureProfile>,
     /// Which events of these types it wants, if not all of them.
     pub filter: Option<EventFilter>,
+    /// In what form events are sent, where that is not the envelope by POST.
+    pub format: Option<Format>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -287,6 +290,18 @@ impl NewSubscription {
     /// ```
     pub fn filter(mut self, filter: EventFilter) -> Self {
         self.message.filter = Some(filter.into_pb());
+        self
+    }
+
+    /// In what form events are sent: other bodies than the envelope, another method, further headers.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::Format};
+    ///
+    /// let new = Subscription::to("https://example.com/hooks").format(Format::raw().secret_header("X-Api-Key", "s3cret"));
+    /// ```
+    pub fn format(mut self, format: impl Into<Option<Format>>) -> Self {
+        self.message.format = format.into().map(|format| format.to_pb());
         self
     }
 

@@ -10,7 +10,8 @@ use crate::{
     client::Repeat,
     convert,
     model::{
-        Authentication, DeliveryRetryPolicy, EventFilter, RateLimit, ReceiverTls, SignatureProfile, signing,
+        Authentication, DeliveryRetryPolicy, EventFilter, Format, RateLimit, ReceiverTls, SignatureProfile,
+        signing,
     },
 };
 
@@ -107,6 +108,22 @@ impl UpdateSubscription {
     pub fn filter(mut self, filter: impl Into<Option<EventFilter>>) -> Self {
         self.message.filter = filter.into().map(EventFilter::into_pb);
         self.change("filter")
+    }
+
+    /// In what form events are sent from now on; `None`: the envelope, by POST.
+    ///
+    /// ```no_run
+    /// # async fn example(client: postrider_sdk::Client) -> postrider_sdk::Result<()> {
+    /// let orders = client.subscriptions().get("orders").await?;
+    /// // Secrets that were set before stay as they are.
+    /// let format = orders.format.unwrap_or_default().header("X-Api-Version", "3");
+    /// client.subscriptions().update("orders").format(format).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn format(mut self, format: impl Into<Option<Format>>) -> Self {
+        self.message.format = format.into().map(|format| format.to_pb());
+        self.change("format")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

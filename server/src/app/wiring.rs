@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::Deliverer;
@@ -10,11 +11,13 @@ use crate::{
     dispatch::{Dispatcher, NoRoom, Permit, Queue, Sender},
     domain::{
         claim::{Claim, Target},
+        event::Event,
         id::{SubscriptionId, TenantId},
         secret::KeyPair,
         timestamp::Timestamp,
     },
     grpc, http, publish,
+    sender::{HttpSender, Unprepared},
     store::Store,
 };
 
@@ -49,6 +52,34 @@ impl<Q: Queue, S: Sender> publish::Outlet for Outlet<Q, S> {
 
     fn wake_at(&self, due_at: Timestamp) {
         self.0.wake_at(due_at);
+    }
+}
+
+/// Calls ask the sender what it would send.
+pub(super) struct Preview(pub(super) HttpSender);
+
+impl grpc::Preview for Preview {
+    fn preview<'a>(
+        &'a self,
+        event: &'a Arc<Event>,
+        target: &'a Target,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<grpc::Request, grpc::Refusal>> {
+        let shown = |value: &::http::HeaderValue| {
+            (!value.is_sensitive()).then(|| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        Box::pin(async move {
+            let prepared = self.0.preview(event, target, now).await.map_err(|cause| match cause {
+                Unprepared::Template(cause) => grpc::Refusal::Template(cause),
+                other @ (Unprepared::Settings | Unprepared::Defect(_)) => {
+                    grpc::Refusal::Defect(other.to_string())
+                }
+            })?;
+            let headers = prepared.headers.iter();
+            let headers = headers.map(|(name, value)| (name.as_str().to_owned(), shown(value))).collect();
+            let (method, url) = (prepared.method.to_string(), prepared.uri.to_string());
+            Ok(grpc::Request { method, url, headers, body: prepared.body })
+        })
     }
 }
 

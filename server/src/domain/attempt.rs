@@ -68,6 +68,8 @@ pub enum Failure {
     Protocol,
     /// There was nothing to show the receiver who we are with: its token endpoint gave no token.
     Authentication,
+    /// The subscription's template could not be rendered for the event: its owner's defect.
+    Template,
     /// We could not make the request: our defect, and not held against the receiver.
     Internal,
 }

@@ -118,7 +118,7 @@ impl Verdict {
         match outcome {
             Outcome::Acknowledged { .. } => Self::Healthy,
             Outcome::Rejected { status: 410, .. } => Self::Gone,
-            Outcome::Failed { failure: Failure::Internal, .. } => Self::Unknown,
+            Outcome::Failed { failure: Failure::Internal | Failure::Template, .. } => Self::Unknown,
             Outcome::Rejected { .. } | Outcome::Failed { .. } => Self::Failing,
         }
     }
@@ -143,6 +143,7 @@ impl fmt::Display for Told<'_> {
             Failure::AddressRefused => "the address is one that is not sent to",
             Failure::Protocol => "the connection broke or the answer was not HTTP",
             Failure::Authentication => "there was no access token",
+            Failure::Template => "the template could not be rendered",
             Failure::Internal => "a defect of the server",
         })
     }

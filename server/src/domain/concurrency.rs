@@ -52,6 +52,7 @@ impl Load {
                 | Failure::Tls
                 | Failure::AddressRefused
                 | Failure::Authentication
+                | Failure::Template
                 | Failure::Internal => Self::Unknown,
             },
         }

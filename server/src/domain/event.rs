@@ -195,7 +195,8 @@ fn is_json(content_type: &str) -> bool {
     matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json")
 }
 
-fn check_content_type(text: &str) -> Result<(), Invalid> {
+/// Accepts a media type of up to 127 characters, with any parameters.
+pub fn check_content_type(text: &str) -> Result<(), Invalid> {
     if text.len() > MAX_CONTENT_TYPE {
         let reason = format!("has {} characters; at most {MAX_CONTENT_TYPE} are allowed", text.len());
         return Err(Invalid::new("data_content_type", reason));

@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    authentication::Authentication, conditions::Conditions, invalid::Invalid, receiver_tls::ReceiverTls,
-    retry::OwnRetry, signing::Signing,
+    authentication::Authentication, conditions::Conditions, form::Form, invalid::Invalid,
+    receiver_tls::ReceiverTls, retry::OwnRetry, signing::Signing,
 };
 
 /// The shortest timeout that a subscription can have.
@@ -41,6 +41,9 @@ pub struct Settings {
     /// What is asked of events beyond their type; nothing if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<Conditions>,
+    /// In what form events are sent; the envelope by POST if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<Form>,
 }
 
 impl Settings {
@@ -57,6 +60,14 @@ impl Settings {
         Arc::clone(&PLAIN)
     }
 
+    /// Sets the form. Secrets of which only the mask is given stay as they are.
+    pub fn set_form(&mut self, mut form: Option<Form>) {
+        if let (Some(form), Some(before)) = (&mut form, &self.form) {
+            form.headers.keep_secrets(&before.headers);
+        }
+        self.form = form;
+    }
+
     /// Checks what must be true between parts, and of those that hold something of what was there before.
     pub fn check(&self) -> Result<(), Invalid> {
         if let Some(authentication) = &self.authentication {
@@ -64,6 +75,9 @@ impl Settings {
         }
         if let Some(tls) = &self.tls {
             tls.check().map_err(|invalid| invalid.within("tls"))?;
+        }
+        if let Some(form) = &self.form {
+            form.headers.check().map_err(|invalid| invalid.within("format"))?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod duration;
 pub(super) mod event;
 pub(super) mod event_type;
 pub(super) mod filter;
+mod format;
 mod receiver_tls;
 mod retry;
 pub(super) mod signing;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postrider_proto::v1::{self as pb, subscription_service_server::SubscriptionService};
 use tonic::{Request, Response, Status};
 
-use super::{Parts, convert, failure::Failure, name, page_token::Query, trace};
+use super::{Parts, convert, failure::Failure, name, page_token::Query, preview, trace};
 use crate::{
     domain::{
         id::SubscriptionId,
@@ -248,5 +248,12 @@ impl SubscriptionService for Subscriptions {
             event: name::of_event(&tenant, published.event),
             delivery: name::of_delivery(&tenant, delivery),
         }))
+    }
+
+    async fn render_event(
+        &self,
+        request: Request<pb::RenderEventRequest>,
+    ) -> Result<Response<pb::RenderEventResponse>, Status> {
+        Ok(Response::new(preview::render(&self.0, request.into_inner()).await?))
     }
 }

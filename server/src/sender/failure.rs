@@ -70,7 +70,7 @@ fn message(failure: Failure, error: &legacy::Error) -> String {
         Failure::Connect => "could not connect",
         Failure::Tls => "the tls handshake failed",
         Failure::Timeout | Failure::AddressRefused | Failure::Protocol => "the exchange broke off",
-        Failure::Authentication | Failure::Internal => "could not make the request",
+        Failure::Authentication | Failure::Template | Failure::Internal => "could not make the request",
     };
     match innermost(error) {
         Some(cause) => format!("{what}: {}", tidy(&cause.to_string())),

@@ -75,4 +75,5 @@ codes!("attempts", Failure, failure_code, failure_of, {
     Protocol = 6,
     Internal = 7,
     Authentication = 8,
+    Template = 9,
 });

@@ -226,7 +226,7 @@ pub fn draw_signing_secret() -> SigningSecret {
 }
 
 /// Draws a new pair of keys.
-pub(super) fn draw_key_pair() -> Result<KeyPair, Error> {
+pub fn draw_key_pair() -> Result<KeyPair, Error> {
     let seed = <[u8; 32]>::generate();
     let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Error::Sealed)?;
     let public = pair.public_key().as_ref().try_into().map_err(|_| Error::Sealed)?;

@@ -201,6 +201,28 @@ async fn subscriptions_that_are_malformed_are_refused() {
     };
     let equals = |text: &str| Some(pb::attribute_condition::Test::Equals(text.to_owned()));
     let prefix = |text: &str| Some(pb::attribute_condition::Test::Prefix(text.to_owned()));
+    let formed = |format| pb::Subscription { format: Some(format), ..a_subscription() };
+    let carrying = |headers: &[(&str, &str, bool)]| {
+        let header = |(name, value, secret): &(&str, &str, bool)| pb::StaticHeader {
+            name: (*name).to_owned(),
+            value: (*value).to_owned(),
+            secret: *secret,
+        };
+        formed(pb::Format { headers: headers.iter().map(header).collect(), ..pb::Format::default() })
+    };
+    let structured = |mode| {
+        let body = Some(pb::format::Body::CloudEvents(pb::CloudEventsFormat { mode }));
+        formed(pb::Format { body, ..pb::Format::default() })
+    };
+    let template = |source: &str, content_type: &str| {
+        let (source, content_type) = (source.to_owned(), content_type.to_owned());
+        let body = pb::format::Body::Template(pb::TemplateFormat { source, content_type });
+        formed(pb::Format { body: Some(body), ..pb::Format::default() })
+    };
+    let slack = |text: &str| {
+        let body = pb::format::Body::Slack(pb::SlackFormat { text: text.to_owned() });
+        formed(pb::Format { body: Some(body), ..pb::Format::default() })
+    };
     let (long, many) = ("x".repeat(256), vec!["a"; 101]);
     for (field, subscription) in vec![
         ("subscription.event_types", wanting(&[])),
@@ -294,6 +316,26 @@ async fn subscriptions_that_are_malformed_are_refused() {
         ("subscription.filter.expression", filtered(&[], "nothing == 1")),
         ("subscription.filter.expression", filtered(&[], &"(".repeat(4_000))),
         ("subscription.filter.expression", filtered(&[], &format!("type == '{}'", "x".repeat(4_096)))),
+        ("subscription.format.method", formed(pb::Format { method: 3, ..pb::Format::default() })),
+        ("subscription.format.cloud_events.mode", structured(3)),
+        ("subscription.format.template.source", template("", "")),
+        ("subscription.format.template.source", template("{{ x", "")),
+        ("subscription.format.template.source", template("{% include 'x' %}", "")),
+        ("subscription.format.template.source", template(&"x".repeat(16_385), "")),
+        ("subscription.format.template.content_type", template("x", "text")),
+        ("subscription.format.slack.text", slack("{{ x | shout }}")),
+        ("subscription.format.headers", carrying(&[("x", "1", false); 33])),
+        ("subscription.format.headers[0].name", carrying(&[("", "1", false)])),
+        ("subscription.format.headers[1].name", carrying(&[("x", "1", false), ("X", "2", false)])),
+        ("subscription.format.headers[0].name", carrying(&[("Authorization", "Bearer 1", true)])),
+        ("subscription.format.headers[0].name", carrying(&[("Host", "example.com", false)])),
+        ("subscription.format.headers[0].name", carrying(&[("Webhook-Id", "1", false)])),
+        ("subscription.format.headers[0].name", carrying(&[("X-Hub-Signature-256", "1", false)])),
+        ("subscription.format.headers[0].value", carrying(&[("x", "", false)])),
+        ("subscription.format.headers[0].value", carrying(&[("x", "a\r\nb: c", false)])),
+        ("subscription.format.headers[0].value", carrying(&[("x", &"v".repeat(4_097), false)])),
+        ("subscription.format.headers[0].value", carrying(&[("x", "********", true)])),
+        ("subscription.format.headers[0].value", carrying(&[("x", "********", false)])),
     ] {
         let refused = create(&raw, subscription).await.expect_err(field);
         assert_eq!(Refusal::from(&refused), Refusal::invalid(field), "{refused}");

@@ -152,4 +152,17 @@ impl SubscriptionService for Fake {
             delivery: "tenants/default/deliveries/dlv_1".to_owned(),
         }))
     }
+
+    async fn render_event(
+        &self,
+        request: Request<pb::RenderEventRequest>,
+    ) -> Answer<pb::RenderEventResponse> {
+        self.begin("RenderEvent", &request, Vec::new()).await?;
+        let error = pb::TemplateError { message: "undefined value".to_owned(), line: 2, column: 0 };
+        Ok(Response::new(pb::RenderEventResponse {
+            target_url: "https://example.com/hooks".to_owned(),
+            template_error: Some(error),
+            ..pb::RenderEventResponse::default()
+        }))
+    }
 }

@@ -102,6 +102,7 @@ fn to_failure(failure: Failure) -> pb::AttemptFailure {
         Failure::AddressRefused => pb::AttemptFailure::AddressRefused,
         Failure::Protocol => pb::AttemptFailure::Protocol,
         Failure::Authentication => pb::AttemptFailure::Authentication,
+        Failure::Template => pb::AttemptFailure::Template,
         Failure::Internal => pb::AttemptFailure::Internal,
     }
 }

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use postrider_proto::v1 as pb;
 
-use super::{authentication, duration, filter, receiver_tls, retry, signing, to_duration, to_timestamp};
+use super::{
+    authentication, duration, filter, format, receiver_tls, retry, signing, to_duration, to_timestamp,
+};
 use crate::{
     clock::Clock,
     domain::{
@@ -46,7 +48,7 @@ struct Field {
 }
 
 /// All of them.
-const FIELDS: [Field; 11] = [
+const FIELDS: [Field; 12] = [
     Field {
         path: "description",
         is_populated: |message| !message.description.is_empty(),
@@ -155,6 +157,15 @@ const FIELDS: [Field; 11] = [
             let conditions = message.filter.as_ref().map(filter::conditions).transpose();
             let conditions = conditions.map_err(|invalid| invalid.within("filter"))?.flatten();
             Ok(Box::new(|spec| spec.settings.filter = conditions))
+        },
+    },
+    Field {
+        path: "format",
+        is_populated: |message| message.format.is_some(),
+        read: |message, _| {
+            let form = message.format.as_ref().map(format::form).transpose();
+            let form = form.map_err(|invalid| invalid.within("format"))?.flatten();
+            Ok(Box::new(|spec| spec.settings.set_form(form)))
         },
     },
 ];
@@ -289,6 +300,7 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
         tls: subscription.spec.settings.tls.as_ref().map(receiver_tls::to_tls),
         signing: subscription.spec.settings.signing.as_ref().map(signing::to_signing),
         filter: subscription.spec.settings.filter.as_ref().map(filter::to_filter),
+        format: subscription.spec.settings.form.as_ref().map(format::to_format),
     }
 }
 

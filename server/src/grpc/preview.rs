@@ -1,0 +1,209 @@
+//! `RenderEvent`: what a request would be.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use postrider_proto::v1 as pb;
+
+use super::{Parts, convert, failure::Failure, name};
+use crate::{
+    domain::{
+        claim::Target,
+        event::{Event, NewEvent},
+        form::MASK,
+        id::{EventId, SubscriptionId, SubscriptionUid, TenantId},
+        invalid::Invalid,
+        secret::{SecretInForce, SecretSet},
+        subscription::SubscriptionSpec,
+        timestamp::Timestamp,
+    },
+    store::keyring::{draw_key_pair, draw_signing_secret},
+    template,
+};
+
+/// Makes requests that are not sent.
+pub trait Preview: Send + Sync + 'static {
+    /// The request of an attempt at `now`.
+    fn preview<'a>(
+        &'a self,
+        event: &'a Arc<Event>,
+        target: &'a Target,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Request, Refusal>>;
+}
+
+/// A request that is not sent.
+#[derive(Debug)]
+pub struct Request {
+    /// Its method.
+    pub method: String,
+    /// Where it would go.
+    pub url: String,
+    /// Its headers; those without a value are secret.
+    pub headers: Vec<(String, Option<String>)>,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Why there is no request.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The template cannot be rendered.
+    Template(template::Error),
+    /// A defect of the server, in words.
+    Defect(String),
+}
+
+/// The id that templates know as `subscription` where a new subscription has none.
+const NAMELESS: &str = "preview";
+
+pub(super) async fn render(
+    api: &Parts,
+    request: pb::RenderEventRequest,
+) -> Result<pb::RenderEventResponse, Failure> {
+    use pb::render_event_request::Receiver;
+    let tenant = name::tenant("parent", &request.parent)?;
+    let now = api.clock.now();
+    let target = match request.receiver {
+        None => {
+            let reason = "is missing: set `subscription_name` or `subscription`";
+            return Err(Invalid::new("receiver", reason).into());
+        }
+        Some(Receiver::SubscriptionName(name)) => stored_target(api, &tenant, name).await?,
+        Some(Receiver::Subscription(subscription)) => new_target(api, tenant.clone(), subscription, now)?,
+    };
+    let event = Arc::new(event(api, tenant, request.content, now).await?);
+    let rendered = api.preview.preview(&event, &target, now).await;
+    let target_url = target.url.as_str().to_owned();
+    match rendered {
+        Ok(request) => Ok(pb::RenderEventResponse {
+            method: request.method,
+            target_url: request.url,
+            headers: request.headers.into_iter().map(header).collect(),
+            body: request.body,
+            template_error: None,
+        }),
+        Err(Refusal::Template(cause)) => {
+            let (line, column) = cause.place.unwrap_or_default();
+            let number = |number| i32::try_from(number).unwrap_or(i32::MAX);
+            let error =
+                pb::TemplateError { message: cause.message, line: number(line), column: number(column) };
+            Ok(pb::RenderEventResponse {
+                target_url,
+                template_error: Some(error),
+                ..pb::RenderEventResponse::default()
+            })
+        }
+        Err(Refusal::Defect(cause)) => {
+            tracing::error!(cause, "a request could not be shown");
+            Err(Failure::Internal)
+        }
+    }
+}
+
+fn header((name, value): (String, Option<String>)) -> pb::Header {
+    pb::Header { name, value: value.unwrap_or_else(|| MASK.to_owned()) }
+}
+
+async fn stored_target(api: &Parts, tenant: &TenantId, name: String) -> Result<Target, Failure> {
+    const FIELD: &str = "subscription_name";
+    let (owner, id) = name::subscription(FIELD, &name)?;
+    check_owner(FIELD, tenant, &owner)?;
+    let found = api.store.subscription(tenant, &id).await?;
+    let found = found.ok_or(Failure::NotFound { field: FIELD, name })?;
+    // Its template may be kept under its uid and revision, and is the same.
+    Ok(target(found.uid, found.revision, found.tenant, found.id, found.spec))
+}
+
+fn new_target(
+    api: &Parts,
+    tenant: TenantId,
+    mut subscription: pb::Subscription,
+    now: Timestamp,
+) -> Result<Target, Failure> {
+    let id = match subscription.name.as_str() {
+        "" => SubscriptionId::parse(NAMELESS)?,
+        name => {
+            let (owner, id) = name::subscription("subscription.name", name)?;
+            check_owner("subscription.name", &tenant, &owner)?;
+            id
+        }
+    };
+    // They are not shown, and one that was read has nothing but masks.
+    for header in subscription.format.iter_mut().flat_map(|format| &mut format.headers) {
+        if header.secret && header.value == MASK {
+            NAMELESS.clone_into(&mut header.value);
+        }
+    }
+    // Nor do these change what is shown.
+    (subscription.authentication, subscription.tls) = (None, None);
+    let spec = convert::subscription::spec(&subscription, &api.limits)?;
+    Ok(target(SubscriptionUid::new(now), 1, tenant, id, spec))
+}
+
+/// Signed with a secret that nobody has, as signatures are not shown.
+fn target(
+    uid: SubscriptionUid,
+    revision: i64,
+    tenant: TenantId,
+    id: SubscriptionId,
+    spec: SubscriptionSpec,
+) -> Target {
+    let key_pair = draw_key_pair().ok();
+    let secret = SecretInForce { secret: draw_signing_secret(), key_pair, starts_at: None, expires_at: None };
+    Target {
+        uid,
+        tenant,
+        id,
+        url: spec.target_url,
+        secrets: SecretSet::newest_first(vec![secret]),
+        pace: spec.pace,
+        recovered_at: None,
+        revision,
+        settings: Some(Arc::new(spec.settings)),
+    }
+}
+
+async fn event(
+    api: &Parts,
+    tenant: TenantId,
+    content: Option<pb::render_event_request::Content>,
+    now: Timestamp,
+) -> Result<Event, Failure> {
+    use pb::render_event_request::Content;
+    const FIELD: &str = "event_name";
+    let new = match content {
+        Some(Content::EventName(name)) => {
+            let (owner, id) = name::event(FIELD, &name)?;
+            check_owner(FIELD, &tenant, &owner)?;
+            let found = api.store.event(&tenant, id).await?;
+            let event = found.ok_or(Failure::NotFound { field: FIELD, name })?.event;
+            // Nothing is not JSON: it is no longer kept.
+            let payload = &event.content.payload;
+            return if payload.is_json() && payload.data.is_empty() {
+                Err(Failure::DataExpired)
+            } else {
+                Ok(event)
+            };
+        }
+        Some(Content::Event(event)) => {
+            convert::event::new_event(tenant, Some(event), "", None, api.max_data_bytes, now)?
+        }
+        None => convert::event::test_event(
+            tenant,
+            &pb::SendTestEventRequest::default(),
+            None,
+            api.max_data_bytes,
+        )?,
+    };
+    let NewEvent { tenant, request_id, content, trace } = new;
+    Ok(Event { id: EventId::new(now), tenant, request_id, content, trace, created_at: now })
+}
+
+fn check_owner(field: &str, tenant: &TenantId, owner: &TenantId) -> Result<(), Invalid> {
+    if tenant == owner {
+        return Ok(());
+    }
+    Err(Invalid::new(field, format!("is of another tenant than `parent`, `tenants/{tenant}`")))
+}
