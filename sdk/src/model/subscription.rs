@@ -223,7 +223,6 @@ impl NewSubscription {
     /// let twelve_times = DeliveryRetryPolicy::exponential(Duration::from_secs(10), 12).max_pause(Duration::from_secs(3_600));
     /// let new = Subscription::to("https://example.com/hooks").retry_policy(twelve_times).timeout(Duration::from_secs(5));
     /// ```
-    #[expect(clippy::needless_pass_by_value, reason = "like all setters")]
     pub fn retry_policy(mut self, retry_policy: DeliveryRetryPolicy) -> Self {
         self.message.retry_policy = Some(retry_policy.into_pb());
         self

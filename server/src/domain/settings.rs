@@ -79,6 +79,31 @@ impl Settings {
         if let Some(form) = &self.form {
             form.headers.check().map_err(|invalid| invalid.within("format"))?;
         }
+        self.check_headers()
+    }
+
+    /// Each header has one author.
+    fn check_headers(&self) -> Result<(), Invalid> {
+        let signatures: Vec<_> = self.signing.iter().flat_map(Signing::headers).collect();
+        let mut own = Vec::new();
+        for (index, header) in self.form.iter().flat_map(|form| form.headers.iter()).enumerate() {
+            let name = header.name.to_ascii_lowercase();
+            if signatures.contains(&name) {
+                let field = format!("format.headers[{index}].name");
+                return Err(Invalid::new(field, format!("`{name}` is a header that `signing` writes")));
+            }
+            own.push(name);
+        }
+        if let Some(Authentication::ApiKey { header, .. }) = &self.authentication {
+            let name = header.to_ascii_lowercase();
+            let author = match () {
+                () if signatures.contains(&name) => "signing",
+                () if own.contains(&name) => "format.headers",
+                () => return Ok(()),
+            };
+            let reason = format!("`{name}` is a header that `{author}` writes");
+            return Err(Invalid::new("authentication.api_key.header", reason));
+        }
         Ok(())
     }
 
@@ -89,5 +114,44 @@ impl Settings {
             return Err(Invalid::new("timeout", reason));
         }
         Ok(timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        form::{Headers, StaticHeader},
+        signing::Profile,
+    };
+
+    #[test]
+    fn no_header_has_two_authors() {
+        let carrying = |name: &str| {
+            let headers = Headers::parse(vec![StaticHeader::parse(name, "1", false).unwrap()]).unwrap();
+            Some(Form { headers, ..Form::default() })
+        };
+        let signing = Some(Signing::new(vec![Profile::Github { legacy_sha1: false }]).unwrap());
+        let key = |header: &str| Some(Authentication::api_key(header, "s3cret").unwrap());
+        let refused = |settings: Settings| settings.check().unwrap_err().field;
+
+        let both =
+            Settings { signing: signing.clone(), form: carrying("X-GitHub-Event"), ..Settings::default() };
+        assert_eq!(refused(both), "format.headers[0].name");
+        let both = Settings {
+            signing: signing.clone(),
+            authentication: key("x-github-event"),
+            ..Settings::default()
+        };
+        assert_eq!(refused(both), "authentication.api_key.header");
+        let both = Settings { form: carrying("X-Key"), authentication: key("x-key"), ..Settings::default() };
+        assert_eq!(refused(both), "authentication.api_key.header");
+        let fine = Settings {
+            signing,
+            form: carrying("X-Other"),
+            authentication: key("x-key"),
+            ..Settings::default()
+        };
+        assert_eq!(fine.check(), Ok(()));
     }
 }
