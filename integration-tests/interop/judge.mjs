@@ -55,7 +55,7 @@ const judges = {
     const rawRequest = { method: call.method, url: '/', headers: call.headers };
     const validated = await shopify.webhooks.validate({ rawBody: body, rawRequest, rawResponse: {} });
     if (validated.valid) {
-      assert.equal(validated.topic, 'orders/create');
+      assert.equal(validated.topic, 'ORDERS_CREATE', 'as the library writes orders/create');
       assert.equal(validated.domain, 'acme.myshopify.com');
     }
     return validated.valid;

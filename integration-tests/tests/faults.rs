@@ -12,6 +12,6 @@ async fn what_was_acknowledged_survives_whatever_breaks() {
     let duration = Duration::from_secs(40);
     let options = Options { seed: SEED, duration, nodes: 2, rate: 40 };
     let run = tokio::time::timeout(Duration::from_mins(4), faults::run(options));
-    let report = run.await.expect("the run hangs").expect("the harness works");
+    let report = Box::pin(run).await.expect("the run hangs").expect("the harness works");
     assert!(report.is_sound(), "{report}");
 }

@@ -18,7 +18,7 @@ async fn subscribe_many(client: &Client, receiver: &Receiver) {
         }
     };
     let half = MANY / 2;
-    tokio::join!(create(0..half), create(half..MANY));
+    tokio::join!(Box::pin(create(0..half)), Box::pin(create(half..MANY)));
 }
 
 on_both_databases! {

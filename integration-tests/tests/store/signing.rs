@@ -106,7 +106,7 @@ on_both_databases! {
         let start = NOW + Duration::from_hours(48);
         let later = Takeover { overlap: DAY, starts_at: Some(start) };
         // The one before stays until then, though the overlap is shorter.
-        let rotation = rotate(&node, &a_secret(2), later, NOW).await;
+        let rotation = rotate(&node, &a_secret(2), later, NOW + TICK).await;
         assert!(matches!(rotation, Rotation::Done(until) if until == start), "{rotation:?}");
         let held = node.store.secret(&default_tenant(), &name("sub")).await.unwrap().unwrap();
         assert_eq!((held.secret, held.starts_at), (a_secret(2), Some(start)));

@@ -3,7 +3,7 @@
 //!
 //! - [`standard`]: Standard Webhooks, under its own names and under Svix's. The SDK verifies it with code of its own, against the
 //!   same vectors (`proto/signature/vectors.json`).
-//! - [`vendors`]: Stripe, GitHub, Shopify, Slack, Square, HubSpot. [`twilio`]: the one that changes the URL.
+//! - [`vendors`]: Stripe, GitHub, Shopify, Slack, Square, `HubSpot`. [`twilio`]: the one that changes the URL.
 //! - [`custom`]: what the owner has put together.
 //!
 //! Each attempt is signed anew, at its own time. Headers that can hold several signatures hold those of all secrets in force, the

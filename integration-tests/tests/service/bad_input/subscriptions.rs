@@ -395,3 +395,76 @@ async fn a_mask_names_fields_that_can_be_changed() {
     assert_eq!(Refusal::from(&refused), Refusal::invalid("subscription.target_url"));
     app.stop().await;
 }
+
+#[tokio::test]
+async fn signatures_that_cannot_be_are_refused() {
+    let app = TestApp::start(Kind::Sqlite).await;
+    let raw = app.raw();
+    let signed = |profiles: Vec<Pb>| {
+        let profiles = profiles.into_iter().map(|profile| pb::SignatureProfile { profile: Some(profile) });
+        pb::Subscription { signing: Some(pb::Signing { profiles: profiles.collect() }), ..a_subscription() }
+    };
+    let custom = |header: &str, signed_content: &str| pb::CustomHmacSignature {
+        header: header.to_owned(),
+        signed_content: signed_content.to_owned(),
+        ..pb::CustomHmacSignature::default()
+    };
+    let own = |custom| signed(vec![Pb::CustomHmac(custom)]);
+    let fine = custom("X-A", "{body}");
+    for (field, subscription) in vec![
+        ("subscription.signing.profiles", signed(vec![])),
+        (
+            "subscription.signing.profiles[0].profile",
+            pb::Subscription {
+                signing: Some(pb::Signing { profiles: vec![pb::SignatureProfile { profile: None }] }),
+                ..a_subscription()
+            },
+        ),
+        (
+            "subscription.signing.profiles[1].slack",
+            signed(vec![Pb::Slack(pb::SlackSignature {}), Pb::Slack(pb::SlackSignature {})]),
+        ),
+        (
+            "subscription.signing.profiles[1].custom_hmac.header",
+            signed(vec![
+                Pb::Stripe(pb::StripeSignature {}),
+                Pb::CustomHmac(custom("stripe-signature", "{body}")),
+            ]),
+        ),
+        (
+            "subscription.signing.profiles[0].shopify.shop_domain",
+            signed(vec![Pb::Shopify(pb::ShopifySignature::default())]),
+        ),
+        ("subscription.signing.profiles[0].custom_hmac.header", own(custom("Content-Length", "{body}"))),
+        ("subscription.signing.profiles[0].custom_hmac.header", own(custom("webhook-signature", "{body}"))),
+        ("subscription.signing.profiles[0].custom_hmac.signed_content", own(custom("X-A", "{id}"))),
+        ("subscription.signing.profiles[0].custom_hmac.signed_content", own(custom("X-A", "{body}{data}"))),
+        (
+            "subscription.signing.profiles[0].custom_hmac.prefix",
+            own(pb::CustomHmacSignature { prefix: "{body}".to_owned(), ..fine.clone() }),
+        ),
+        (
+            "subscription.signing.profiles[0].custom_hmac.timestamp_header",
+            own(pb::CustomHmacSignature { timestamp_header: "Host".to_owned(), ..fine.clone() }),
+        ),
+        (
+            "subscription.signing.profiles[0].custom_hmac.algorithm",
+            own(pb::CustomHmacSignature { algorithm: 99, ..fine.clone() }),
+        ),
+        (
+            "subscription.signing.profiles[0].custom_hmac.encoding",
+            own(pb::CustomHmacSignature { encoding: 99, ..fine }),
+        ),
+        (
+            "subscription.target_url",
+            pb::Subscription {
+                target_url: "https://example.com/?bodySHA256=1".to_owned(),
+                ..signed(vec![Pb::Twilio(pb::TwilioSignature {})])
+            },
+        ),
+    ] {
+        let refused = create(&raw, subscription).await.expect_err(field);
+        assert_eq!(Refusal::from(&refused), Refusal::invalid(field), "{refused}");
+    }
+    app.stop().await;
+}

@@ -17,7 +17,8 @@ pub(super) fn stripe(pen: &mut Pen<'_>) -> Result<(), Unsigned> {
     let mut value = format!("t={timestamp}");
     for key in pen.secrets.in_force(pen.message.now).map(SigningSecret::text) {
         let parts = [timestamp.as_bytes(), b".", pen.message.body];
-        value += &format!(",v1={}", hex(&hmac(Algorithm::Sha256, key.as_bytes(), &parts)?));
+        value.push_str(",v1=");
+        value.push_str(&hex(&hmac(Algorithm::Sha256, key.as_bytes(), &parts)?));
     }
     pen.write_signature(HeaderName::from_static("stripe-signature"), value)
 }

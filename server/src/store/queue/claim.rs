@@ -128,9 +128,10 @@ impl Store {
             // Who is special is decided on where nobody else can do so at this moment.
             _ => {
                 let admitted = health::admit(&transaction, ask, window).await?;
-                let statement = match on_sqlite {
-                    true => sqlite::find_and_take(ask, window, &admitted),
-                    false => postgres::find_and_take(ask, window, &admitted),
+                let statement = if on_sqlite {
+                    sqlite::find_and_take(ask, window, &admitted)
+                } else {
+                    postgres::find_and_take(ask, window, &admitted)
                 };
                 (statement, admitted)
             }
