@@ -89,11 +89,11 @@ async fn nothing_acknowledged_is_lost(database: TestDatabase, killed_after: usiz
 
 on_both_databases! {
     async fn what_was_acknowledged_is_delivered_after_a_kill_at_the_first_callback(kind: Kind) {
-        nothing_acknowledged_is_lost(TestDatabase::new(kind).await, 1).await;
+        Box::pin(nothing_acknowledged_is_lost(TestDatabase::new(kind).await, 1)).await;
     }
 
     async fn what_was_acknowledged_is_delivered_after_a_kill_in_the_middle(kind: Kind) {
-        nothing_acknowledged_is_lost(TestDatabase::new(kind).await, 120).await;
+        Box::pin(nothing_acknowledged_is_lost(TestDatabase::new(kind).await, 120)).await;
     }
 
     async fn attempts_that_were_under_way_at_a_kill_are_made_again(kind: Kind) {

@@ -7,6 +7,7 @@ mod authentication;
 mod events;
 mod lists;
 mod names;
+mod settings;
 mod subscriptions;
 
 /// Well-formed ids of what nobody made.

@@ -56,7 +56,8 @@ impl Client {
         let mut request = self.request(message, &TraceContext::current());
         request.set_timeout(limit);
         let begun = Instant::now();
-        match timeout(limit, rpc(self.channel(), request)).await {
+        // In a box, as messages can be large, and callers' futures would be as much larger.
+        match timeout(limit, Box::pin(rpc(self.channel(), request))).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             // The transport has a timer of its own for the same deadline, and calls its end a cancellation.
             Ok(Err(status)) if status.code() == tonic::Code::Cancelled && begun.elapsed() >= limit => {
