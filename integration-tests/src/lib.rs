@@ -27,6 +27,11 @@ pub use raw::Raw;
 pub use receiver::{Gate, Receiver, Request};
 pub use refusal::{Refusal, Refused};
 
+/// The examples of this document compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/migrating.md")]
+struct Migrating;
+
 /// Makes two tests of each function: one on SQLite, one on PostgreSQL.
 ///
 /// ```text

@@ -120,7 +120,8 @@ impl App {
         let store = Store::open(&config.database, &config.data.dir, keyring, clock.now()).await?;
         let metrics = Metrics::default();
         let ended = Arc::new(Notify::new());
-        let sender = HttpSender::new(&config.sender)?;
+        let max_timeout = config.max_timeout();
+        let sender = HttpSender::new(&sender::Config { max_timeout, ..config.sender.clone() })?;
         let deliverer = Dispatcher::new(
             config.dispatch.clone(),
             Policy { retry: config.retry.policy(), breaker: config.breaker.policy() },
@@ -281,7 +282,7 @@ impl App {
             limits: grpc::Limits {
                 clock: self.clock,
                 addresses: self.config.sender.address_policy(),
-                max_timeout: self.config.sender.max_timeout,
+                max_timeout: self.config.max_timeout(),
             },
             secret_overlap: self.config.secrets.rotation_overlap,
             max_data_bytes: self.config.grpc.max_data_bytes,

@@ -297,12 +297,18 @@ fn keys(variables: impl Iterator<Item = (String, String)>) -> HashMap<String, St
 }
 
 impl Config {
+    /// The longest timeout that a subscription can have: as configured, if the lease leaves room for that.
+    #[must_use]
+    pub fn max_timeout(&self) -> Duration {
+        self.sender.max_timeout.min(self.dispatch.longest_attempt()).max(self.sender.timeout)
+    }
+
     /// Checks every component, and what must be true between them.
     pub fn validate(&self) -> Result<(), Invalid> {
         self.database.validate()?;
         self.grpc.validate()?;
         self.sender.validate()?;
-        self.dispatch.validate(self.sender.max_timeout)?;
+        self.dispatch.validate(self.sender.timeout)?;
         self.retry.validate()?;
         self.breaker.validate()?;
         self.retention.validate()?;
@@ -339,6 +345,14 @@ mod tests {
         let path = folder.path().join("postrider.toml");
         std::fs::write(&path, text).unwrap();
         load(Some(&path), std::iter::empty(), |_| {})
+    }
+
+    #[test]
+    fn the_longest_timeout_fits_into_the_lease_and_is_no_shorter_than_the_usual_one() {
+        let longest = |text: &str| toml::from_str::<Config>(text).unwrap().max_timeout();
+        assert_eq!(longest(""), Duration::from_secs(30));
+        assert_eq!(longest("[dispatch]\nlease = \"22s\""), Duration::from_secs(17));
+        assert_eq!(longest("[sender]\ntimeout = \"40s\""), Duration::from_secs(40));
     }
 
     #[test]

@@ -3903,8 +3903,8 @@ pub struct Subscription {
     /// Optional. When failed attempts are repeated; unset: as the server is configured.
     #[prost(message, optional, tag = "16")]
     pub retry_policy: ::core::option::Option<RetryPolicy>,
-    /// Optional. How long an attempt may take, from resolving the name to the end of the response: 1 second up to the server's
-    /// `sender.max_timeout`; unset: the server's `sender.timeout`.
+    /// Optional. How long an attempt may take, from resolving the name to the end of the response: 1 second up to the longest
+    /// that the server allows (30 seconds unless configured otherwise); unset: the server's default.
     #[prost(message, optional, tag = "17")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
     /// Optional. How the receiver is shown who is sending, beside the signature.

@@ -228,7 +228,7 @@ impl NewSubscription {
         self
     }
 
-    /// How long an attempt may take, 1 second up to the server's `sender.max_timeout`.
+    /// How long an attempt may take, 1 second up to the longest that the server allows.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.message.timeout = Some(convert::time::duration_to_pb(timeout));
         self

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::invalid::Invalid;
 
+/// For recording the outcome after the longest possible attempt.
+const MARGIN: Duration = Duration::from_secs(5);
+
 /// How deliveries are taken over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,16 +46,20 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The longest attempt that the lease leaves room for.
+    #[must_use]
+    pub fn longest_attempt(&self) -> Duration {
+        self.lease.saturating_sub(MARGIN)
+    }
+
     /// Checks each field, and that a lease outlasts an attempt of `timeout` and its settlement.
     pub fn validate(&self, timeout: Duration) -> Result<(), Invalid> {
-        /// For recording the outcome after the longest possible attempt.
-        const MARGIN: Duration = Duration::from_secs(5);
         if self.lease < timeout + MARGIN {
             let least = humantime(timeout + MARGIN);
             return Err(Invalid::new(
                 "dispatch.lease",
                 format!(
-                    "is {}, but must outlast `sender.max_timeout` by 5s: at least {least}",
+                    "is {}, but must outlast `sender.timeout` by 5s: at least {least}",
                     humantime(self.lease)
                 ),
             ));

@@ -110,7 +110,8 @@ impl Settings {
     /// Reads a timeout, which can be at most what the server allows.
     pub fn parse_timeout(timeout: Duration, most: Duration) -> Result<Duration, Invalid> {
         if !(MIN_TIMEOUT..=most).contains(&timeout) {
-            let reason = format!("must be from 1s to {}s, the server's `sender.max_timeout`", most.as_secs());
+            let reason =
+                format!("must be from 1s to {}s, the longest that the server allows", most.as_secs());
             return Err(Invalid::new("timeout", reason));
         }
         Ok(timeout)

@@ -20,7 +20,7 @@ pub struct Config {
     /// How long an exchange may take: name, connection, handshake, head, and the part of the body that is kept.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// The longest timeout that a subscription can ask for.
+    /// The longest timeout that a subscription can ask for, as far as `dispatch.lease` leaves room for it; at least `timeout`.
     #[serde(with = "humantime_serde")]
     pub max_timeout: Duration,
     /// How long opening a connection may take within that: name, TCP and TLS.
@@ -65,11 +65,8 @@ impl Config {
         if self.timeout.is_zero() || self.timeout > MAX_TIMEOUT {
             return Err(Invalid::new("sender.timeout", "must be more than 0s and at most 5m"));
         }
-        if self.max_timeout < self.timeout || self.max_timeout > MAX_TIMEOUT {
-            return Err(Invalid::new(
-                "sender.max_timeout",
-                "must be at least `sender.timeout` and at most 5m",
-            ));
+        if self.max_timeout > MAX_TIMEOUT {
+            return Err(Invalid::new("sender.max_timeout", "must be at most 5m"));
         }
         if self.connect_timeout.is_zero() || self.connect_timeout > self.timeout {
             let reason = "must be more than 0s and at most `sender.timeout`, which it is part of";
