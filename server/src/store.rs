@@ -115,9 +115,15 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, and on SQLite whether it can be written to: a claim that finds nothing does not try.
     pub async fn ping(&self) -> Result<(), Error> {
-        let answer = async { Ok(self.connections.reader.execute_unprepared("SELECT 1").await.map(drop)?) };
+        let answer = async {
+            self.connections.reader.execute_unprepared("SELECT 1").await?;
+            if self.connections.backend() == DbBackend::Sqlite {
+                self.connections.begin().await?.rollback().await?;
+            }
+            Ok(())
+        };
         within(PING_TIMEOUT, answer).await
     }
 

@@ -7,8 +7,13 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::readiness::NotReady;
 
 /// The server as a whole, and its services one by one: they stand and fall together.
-const SERVICES: [&str; 4] =
-    ["", "postrider.v1.DeliveryService", "postrider.v1.EventService", "postrider.v1.SubscriptionService"];
+const SERVICES: [&str; 5] = [
+    "",
+    "postrider.v1.DeliveryService",
+    "postrider.v1.EventService",
+    "postrider.v1.EventTypeService",
+    "postrider.v1.SubscriptionService",
+];
 
 /// Shows how readiness stands. To be done once before anybody can ask: by itself, health begins with a server that serves.
 pub(super) async fn show(reporter: &HealthReporter, readiness: &mut watch::Receiver<Result<(), NotReady>>) {
