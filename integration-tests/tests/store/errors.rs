@@ -70,7 +70,8 @@ async fn a_locked_sqlite_is_unavailable_and_recovers() {
     let refused = node.store.commit(&batch).await;
     assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{refused:?}");
     assert!(begun.elapsed() > PATIENCE, "{:?}", begun.elapsed());
-    node.store.ping().await.unwrap();
+    let pinged = node.store.ping().await;
+    assert!(matches!(pinged, Err(Error::Unavailable(_))), "{pinged:?}");
     node.subscription(&subscription).await;
     lock.rollback().await.unwrap();
     assert_eq!(node.commit_batch(&batch).await, [Fate::Stored]);
