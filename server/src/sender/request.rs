@@ -1,5 +1,5 @@
 //! The request of one attempt: the headers of the contract (`CONTRACTS.md` A1), those that the subscription sets, and the signature
-//! over whatever [`body`](super::body) goes out.
+//! over whatever [`body`] goes out.
 
 use bytes::Bytes;
 use http::{

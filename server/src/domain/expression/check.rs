@@ -1,4 +1,4 @@
-//! Says before anything is published what cannot work, and puts the [`meter`](super::meter) around what costs.
+//! Says before anything is published what cannot work, and puts the [`meter`] around what costs.
 //!
 //! Types are checked as far as they are known: those of attributes, times and literals are, those of data are not.
 
