@@ -7,6 +7,7 @@ use postrider_server::{
         delivery::{Delivery, DeliveryState, EndReason},
         timestamp::Timestamp,
     },
+    publish::fan_out::FanOuts,
 };
 
 use crate::{
@@ -79,6 +80,24 @@ on_both_databases! {
         let claimed = claim(&node, NOW, 10).await;
         assert_eq!((data(&claimed), claimed.unreadable), (vec![&b"good"[..]], 1));
         assert_eq!(node.store.release_stuck_lanes(NOW).await.unwrap(), 0);
+    }
+
+    async fn what_is_to_be_fanned_out_of_an_event_that_is_missing_or_damaged_ends_too(kind: Kind) {
+        for harm in HARM_TO_AN_EVENT {
+            let node = Node::new(kind).await;
+            let (one, two) = (node.subscribe("one").await, node.subscribe("two").await);
+            let bad = node.publish([marked("bad").later_to([&one, &two])]).await.remove(0);
+            node.publish([marked("good").at(NOW + SECOND).later_to([&one])]).await;
+            node.execute(harm).await;
+            let now = NOW + SECOND * 2;
+            let part = node.store.take_part(None, now, now + LEASE).await.unwrap().unwrap();
+            assert_eq!(part.event.content.payload.data, "good", "{harm}");
+            assert_eq!(node.count("fan_outs").await, 1, "that one");
+            assert_eq!(claim(&node, now, 10).await.unreadable, 2);
+            let ended = node.deliveries_of(&bad).await;
+            assert_eq!(ended.len(), 2);
+            ended.iter().for_each(|delivery| assert_ended(delivery, now));
+        }
     }
 
     async fn what_waits_for_a_damaged_subscription_ends_as_it_comes_due(kind: Kind) {

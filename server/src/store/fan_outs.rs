@@ -1,9 +1,12 @@
 //! The parts of fan-outs: deliveries that events are owed, some hundred to a row. What becomes of them is told in
 //! [`publish::fan_out`](crate::publish::fan_out).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Display, sync::Arc};
 
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, Statement, prelude::Uuid};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Statement,
+    prelude::Uuid,
+};
 
 use super::{
     Error, STEP_TIMEOUT, Store,
@@ -13,7 +16,8 @@ use super::{
 };
 use crate::{
     domain::{
-        id::{EventId, SubscriptionUid, TenantId},
+        event::Event,
+        id::{DeliveryId, EventId, SubscriptionUid, TenantId},
         timestamp::Timestamp,
     },
     publish::{
@@ -30,7 +34,42 @@ const TAKE: &str = "
     )
     UPDATE fan_outs SET due_at = $2
     WHERE (event_id, number) IN (SELECT event_id, number FROM next) AND due_at <= $1
-    RETURNING event_id, number, subscriptions";
+    RETURNING event_id, number, tenant_id, subscriptions";
+
+/// A row: the deliveries of one part.
+struct Owed {
+    event: Uuid,
+    number: i32,
+    tenant: String,
+    /// To whom.
+    to: Vec<Uuid>,
+}
+
+impl Owed {
+    fn read(row: &QueryResult) -> Result<Self, Error> {
+        let uids: Vec<u8> = row.try_get("", "subscriptions")?;
+        Ok(Self {
+            event: row.try_get("", "event_id")?,
+            number: row.try_get("", "number")?,
+            tenant: row.try_get("", "tenant_id")?,
+            to: uids.chunks_exact(16).filter_map(|uid| Uuid::from_slice(uid).ok()).collect(),
+        })
+    }
+}
+
+fn corrupt(cause: &dyn Display) -> Error {
+    Error::Corrupt { table: "fan_outs", cause: cause.to_string() }
+}
+
+/// Removes a row, which is the right to make its deliveries; says whether it was there.
+async fn delete(transaction: &DatabaseTransaction, event: Uuid, number: i32) -> Result<bool, DbErr> {
+    let delete = Statement::from_sql_and_values(
+        transaction.get_database_backend(),
+        "DELETE FROM fan_outs WHERE event_id = $1 AND number = $2",
+        [event.into(), number.into()],
+    );
+    Ok(transaction.execute_raw(delete).await?.rows_affected() == 1)
+}
 
 /// How fan-outs stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,43 +108,65 @@ impl Store {
             after.map_or("", TenantId::as_str).into(),
         ];
         let take = Statement::from_sql_and_values(self.connections.backend(), TAKE, values);
-        let rows = self.connections.writer.query_all_raw(take).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let event_id: Uuid = row.try_get("", "event_id")?;
-        let corrupt = |cause: String| Error::Corrupt { table: "fan_outs", cause };
-        let number = u32::try_from(row.try_get::<i32>("", "number")?);
-        let number = number.map_err(|cause| corrupt(cause.to_string()))?;
-        let uids: Vec<u8> = row.try_get("", "subscriptions")?;
-        let uids: Vec<_> = uids.chunks_exact(16).filter_map(|uid| Uuid::from_slice(uid).ok()).collect();
-        let reader = &self.connections.reader;
-        let event = sending::events(reader, [event_id].into_iter()).await?.remove(&event_id);
-        // Retention spares what is still to be fanned out.
-        let unreadable =
-            |cause: &dyn std::fmt::Display| corrupt(format!("{}: {cause}", EventId::from_uuid(event_id)));
-        let event = event.ok_or_else(|| unreadable(&"the event is missing"))?;
-        let event = event.map_err(|cause| unreadable(&cause))?;
+        loop {
+            let Some(row) = self.connections.writer.query_one_raw(take.clone()).await? else {
+                return Ok(None);
+            };
+            let owed = Owed::read(&row)?;
+            let event = sending::events(&self.connections.reader, [owed.event].into_iter()).await?;
+            match event.get(&owed.event) {
+                Some(Ok(event)) => return self.part(event, &owed).await.map(Some),
+                // Retention spares what is still to be fanned out, so this is a defect, and will be the same at the next look.
+                Some(Err(cause)) => self.make_plain(&owed, cause, now).await?,
+                None => self.make_plain(&owed, &"the event is missing", now).await?,
+            }
+        }
+    }
+
+    /// What is owed, with all that its deliveries need.
+    async fn part(&self, event: &Arc<Event>, owed: &Owed) -> Result<Part, Error> {
         let open = Condition::all()
             .add(subscriptions::Column::PausedAt.is_null())
             .add(subscriptions::Column::DeletedAt.is_null())
             .add(subscriptions::Column::DisabledAt.is_null());
-        let targets = sending::targets(reader, &self.keyring, uids.iter().copied(), open).await?;
-        let recipient = |uid| match targets.get(&uid) {
+        let reader = &self.connections.reader;
+        let targets = sending::targets(reader, &self.keyring, owed.to.iter().copied(), open).await?;
+        let recipient = |uid: &Uuid| match targets.get(uid) {
             Some(Ok(target)) => Recipient::Open(target.clone()),
             // Whoever claims what is for one that cannot be read ends it.
-            Some(Err(_)) | None => Recipient::Closed(SubscriptionUid::from_uuid(uid)),
+            Some(Err(_)) | None => Recipient::Closed(SubscriptionUid::from_uuid(*uid)),
         };
-        Ok(Some(Part { event, number, recipients: uids.into_iter().map(recipient).collect() }))
+        let number = u32::try_from(owed.number).map_err(|cause| corrupt(&cause))?;
+        Ok(Part { event: Arc::clone(event), number, recipients: owed.to.iter().map(recipient).collect() })
+    }
+
+    /// Makes the deliveries of an event that nobody can read, without looking at it: whoever claims them finds that out once more, and ends
+    /// each as unreadable.
+    async fn make_plain(
+        &self,
+        owed: &Owed,
+        cause: &(dyn Display + Sync),
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        tracing::error!(
+            cause = %cause,
+            event.id = %EventId::from_uuid(owed.event),
+            deliveries = owed.to.len(),
+            "an event that is to be fanned out cannot be read"
+        );
+        let transaction = self.connections.begin().await?;
+        if delete(&transaction, owed.event, owed.number).await? {
+            let ids = (0..).map(|nth| DeliveryId::nth(now, nth));
+            let rows = insert::plain_deliveries(owed.event, &owed.tenant, ids.zip(&owed.to), now);
+            DELIVERIES.insert(&transaction, rows).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     async fn insert_part(&self, part: &Part, deliveries: &PartDeliveries) -> Result<Finish, Error> {
         let transaction = self.connections.begin().await?;
         let number = i32::try_from(part.number).unwrap_or(i32::MAX);
-        let delete = Statement::from_sql_and_values(
-            self.connections.backend(),
-            "DELETE FROM fan_outs WHERE event_id = $1 AND number = $2",
-            [part.event.id.uuid().into(), number.into()],
-        );
-        if transaction.execute_raw(delete).await?.rows_affected() != 1 {
+        if !delete(&transaction, part.event.id.uuid(), number).await? {
             transaction.rollback().await?;
             return Ok(Finish::DoneBefore);
         }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use sea_orm::Value;
+use sea_orm::{Value, prelude::Uuid};
 
 use crate::{
-    domain::{id::DeliveryId, timestamp::Timestamp},
+    domain::{handling::Priority, id::DeliveryId, timestamp::Timestamp},
     publish::Entry,
     store::{
         bulk::{Column, Inserted},
@@ -171,4 +171,30 @@ pub(in crate::store) fn deliveries(
         }
     }
     rows
+}
+
+/// Deliveries of an event of which nothing is known but its id, due `at`.
+pub(in crate::store) fn plain_deliveries<'a>(
+    event: Uuid,
+    tenant: &str,
+    to: impl Iterator<Item = (DeliveryId, &'a Uuid)>,
+    at: Timestamp,
+) -> Vec<[Value; 12]> {
+    let row = |(id, subscription): (DeliveryId, &Uuid)| {
+        [
+            id.uuid().into(),
+            event.into(),
+            (*subscription).into(),
+            tenant.into(),
+            codes::PENDING.into(),
+            0.into(),
+            at.as_micros().into(),
+            at.as_micros().into(),
+            codes::priority_code(Priority::Normal).into(),
+            None::<String>.into(),
+            None::<i64>.into(),
+            None::<i64>.into(),
+        ]
+    };
+    to.map(row).collect()
 }
