@@ -2,11 +2,14 @@
 
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use postrider_proto::v1 as pb;
 
 use super::{Parts, convert, failure::Failure, name, trace};
 use crate::{
-    domain::{event::NewEvent, id::TenantId, timestamp::Timestamp, trace_context::TraceContext},
+    domain::{
+        event::NewEvent, id::TenantId, invalid::Invalid, timestamp::Timestamp, trace_context::TraceContext,
+    },
     publish::{self, Fate, Published, Route, Submitted},
     telemetry::metrics::PublishResult,
 };
@@ -63,8 +66,7 @@ impl Parts {
         let Err(expired) = event.content.handling.check_new(now) else {
             return self.submit_by_rules(event).await;
         };
-        let known = self.store.known(&event).await?.and_then(Fate::of_known);
-        Ok(Answer::Given(known.ok_or_else(|| expired.within("event"))??))
+        Ok(Answer::Given(self.known(&event).await?.ok_or_else(|| expired.within("event"))??))
     }
 
     /// Hands an event to the writer unless the catalogue refuses it. A refusal is only believed by the rules of this moment: a node hears of
@@ -72,13 +74,7 @@ impl Parts {
     async fn submit_by_rules(&self, event: NewEvent) -> Result<Answer, Failure> {
         let mut submitted = self.publisher.submit(event, Route::Matching).await;
         if let Err(publish::Error::Refused { event, reasons }) = submitted {
-            submitted = if self.store.catalogue_version().await? == self.publisher.rules_version() {
-                Err(publish::Error::Refused { event, reasons })
-            } else {
-                let (version, types) = self.store.whole_catalogue().await?;
-                self.publisher.renew_rules(version, types).await;
-                self.publisher.submit(*event, Route::Matching).await
-            };
+            submitted = Box::pin(self.submit_refused(event, reasons)).await?;
         }
         match submitted {
             Ok(submitted) => {
@@ -88,11 +84,33 @@ impl Parts {
                 Ok(Answer::Awaited(submitted))
             }
             Err(publish::Error::Refused { event, reasons }) => {
-                let known = self.store.known(&event).await?.and_then(Fate::of_known);
-                Ok(Answer::Given(known.ok_or(Failure::Violations(reasons))??))
+                Ok(Answer::Given(self.known(&event).await?.ok_or(Failure::Violations(reasons))??))
             }
             Err(cause) => Err(cause.into()),
         }
+    }
+
+    /// Hands an event over once more that was refused, if there are later rules.
+    async fn submit_refused(
+        &self,
+        event: Box<NewEvent>,
+        reasons: Vec<Invalid>,
+    ) -> Result<Result<Submitted, publish::Error>, Failure> {
+        if self.store.catalogue_version().await? == self.publisher.rules_version() {
+            return Ok(Err(publish::Error::Refused { event, reasons }));
+        }
+        let (version, types) = self.store.whole_catalogue().await?;
+        self.publisher.renew_rules(version, types).await;
+        Ok(self.publisher.submit(*event, Route::Matching).await)
+    }
+
+    /// The answer to an event that is only accepted if it was published before. Boxed, as it is rare: what a call may have to wait
+    /// for is part of every call's size.
+    fn known<'a>(
+        &'a self,
+        event: &'a NewEvent,
+    ) -> BoxFuture<'a, Result<Option<Result<Published, publish::Error>>, Failure>> {
+        Box::pin(async move { Ok(self.store.known(event).await?.and_then(Fate::of_known)) })
     }
 
     /// Waits for the commit of an event.
@@ -133,9 +151,12 @@ fn came_to(failure: &Failure) -> PublishResult {
     }
 }
 
-/// How much memory an item takes until it is committed; beside its data only what is small.
+/// How much memory an item takes until it is committed: its data and its attributes. The rest is small.
 pub(super) fn size(item: &pb::PublishItem) -> usize {
-    item.event.as_ref().map_or(0, |event| event.data.len())
+    let attribute = |(name, value): (&String, &String)| name.len() + value.len();
+    item.event
+        .as_ref()
+        .map_or(0, |event| event.data.len() + event.attributes.iter().map(attribute).sum::<usize>())
 }
 
 /// Shows what became of one item of a batch or a stream.
