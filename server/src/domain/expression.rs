@@ -27,7 +27,10 @@ pub use facts::Facts;
 
 mod check;
 mod facts;
+mod functions;
+mod kind;
 mod meter;
+mod payment;
 
 /// The longest text, in bytes.
 pub const MAX_TEXT: usize = 4 << 10;

@@ -1,4 +1,4 @@
-//! Says before anything is published what cannot work, and puts the [`meter`] around what costs.
+//! Says before anything is published what cannot work, and has what costs [paid](super::payment) for.
 //!
 //! Types are checked as far as they are known: those of attributes, times and literals are, those of data are not.
 
@@ -9,7 +9,13 @@ use cel::common::ast::{
 };
 use regex::{Regex, RegexBuilder};
 
-use super::{Fault, MAX_DEPTH, meter};
+use super::{
+    Fault, MAX_DEPTH,
+    functions::{self, Unfit},
+    kind::{Kind, ORDERED, SUMMED, of_literal},
+    meter,
+    payment::{spend, spend_all, wrapped},
+};
 
 /// The most nodes of an expression, after its macros are expanded.
 const MAX_NODES: u64 = 1_000;
@@ -19,64 +25,6 @@ const MAX_PATTERN: usize = 64 << 10;
 const MAX_PATTERN_NESTING: u32 = 32;
 /// The most patterns of an expression.
 const MAX_PATTERNS: usize = 16;
-
-/// What is known of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Any,
-    /// The result of a calculation: anything but a bool.
-    Calculated,
-    Bool,
-    Int,
-    Uint,
-    Double,
-    Text,
-    Bytes,
-    Null,
-    List,
-    Map,
-    /// The attributes: texts by text.
-    Texts,
-    Time,
-    Span,
-}
-
-/// A function: its name, what it is called on, how many arguments it takes, what it returns.
-struct Function(&'static str, Call, &'static [usize], Kind);
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Call {
-    Global,
-    Member,
-}
-
-const FUNCTIONS: [Function; 25] = [
-    Function("size", Call::Global, &[1], Kind::Int),
-    Function("size", Call::Member, &[0], Kind::Int),
-    Function("contains", Call::Member, &[1], Kind::Bool),
-    Function("startsWith", Call::Member, &[1], Kind::Bool),
-    Function("endsWith", Call::Member, &[1], Kind::Bool),
-    Function("int", Call::Global, &[1], Kind::Int),
-    Function("uint", Call::Global, &[1], Kind::Uint),
-    Function("double", Call::Global, &[1], Kind::Double),
-    Function("bool", Call::Global, &[1], Kind::Bool),
-    Function("string", Call::Global, &[1], Kind::Text),
-    Function("bytes", Call::Global, &[1], Kind::Bytes),
-    Function("dyn", Call::Global, &[1], Kind::Any),
-    Function("timestamp", Call::Global, &[1], Kind::Time),
-    Function("duration", Call::Global, &[1], Kind::Span),
-    Function("getFullYear", Call::Member, &[0, 1], Kind::Int),
-    Function("getMonth", Call::Member, &[0, 1], Kind::Int),
-    Function("getDate", Call::Member, &[0, 1], Kind::Int),
-    Function("getDayOfMonth", Call::Member, &[0, 1], Kind::Int),
-    Function("getDayOfWeek", Call::Member, &[0, 1], Kind::Int),
-    Function("getDayOfYear", Call::Member, &[0, 1], Kind::Int),
-    Function("getHours", Call::Member, &[0, 1], Kind::Int),
-    Function("getMinutes", Call::Member, &[0, 1], Kind::Int),
-    Function("getSeconds", Call::Member, &[0, 1], Kind::Int),
-    Function("getMilliseconds", Call::Member, &[0, 1], Kind::Int),
-    Function(operators::NOT_STRICTLY_FALSE, Call::Global, &[1], Kind::Bool),
-];
 
 /// Checks one expression.
 pub(super) struct Checker<'s> {
@@ -253,17 +201,13 @@ impl<'s> Checker<'s> {
         kinds: &[Kind],
     ) -> Result<Kind, Fault> {
         let name = call.func_name.as_str();
-        let by_name: Vec<_> = FUNCTIONS.iter().filter(|function| function.0 == name).collect();
-        let how = if target.is_some() { Call::Member } else { Call::Global };
-        let fits = |function: &&&Function| function.1 == how && function.2.contains(&kinds.len());
-        let Some(function) = by_name.iter().find(fits) else {
-            let message = if by_name.is_empty() {
-                format!("there is no function `{}`", shown(name))
-            } else {
-                format!("`{name}` is not called like this")
+        let returned = functions::returned(name, target.is_some(), kinds.len()).map_err(|unfit| {
+            let message = match unfit {
+                Unfit::Unknown => format!("there is no function `{}`", shown(name)),
+                Unfit::Misused => format!("`{name}` is not called like this"),
             };
-            return Err(self.fault_in(id, name, message));
-        };
+            self.fault_in(id, name, message)
+        })?;
         if let (Some(kind), Some(node)) = (target, call.target.as_mut()) {
             if matches!(name, "contains" | "startsWith" | "endsWith") {
                 self.expect(id, name, kind, &[Kind::Text])?;
@@ -273,7 +217,7 @@ impl<'s> Checker<'s> {
         if name != operators::NOT_STRICTLY_FALSE {
             spend_all(&mut call.args, kinds);
         }
-        Ok(function.3)
+        Ok(returned)
     }
 
     /// Compiles the pattern and puts a call in place that uses it.
@@ -371,89 +315,8 @@ impl<'s> Checker<'s> {
     }
 }
 
-/// What can be more or less than another.
-const ORDERED: &[Kind] =
-    &[Kind::Bool, Kind::Int, Kind::Uint, Kind::Double, Kind::Text, Kind::Bytes, Kind::Time, Kind::Span];
-/// What can be calculated with.
-const SUMMED: &[Kind] =
-    &[Kind::Int, Kind::Uint, Kind::Double, Kind::Text, Kind::Bytes, Kind::List, Kind::Time, Kind::Span];
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Any => "a value",
-            Self::Calculated => "a calculated value",
-            Self::Bool => "a bool",
-            Self::Int => "an int",
-            Self::Uint => "a uint",
-            Self::Double => "a double",
-            Self::Text => "a string",
-            Self::Bytes => "bytes",
-            Self::Null => "null",
-            Self::List => "a list",
-            Self::Map | Self::Texts => "a map",
-            Self::Time => "a timestamp",
-            Self::Span => "a duration",
-        }
-    }
-
-    /// Whether its values can be long.
-    fn is_sized(self) -> bool {
-        match self {
-            Self::Any
-            | Self::Calculated
-            | Self::Text
-            | Self::Bytes
-            | Self::List
-            | Self::Map
-            | Self::Texts => true,
-            Self::Bool | Self::Int | Self::Uint | Self::Double | Self::Null | Self::Time | Self::Span => {
-                false
-            }
-        }
-    }
-}
-
-fn of_literal(literal: &LiteralValue) -> Kind {
-    match literal {
-        LiteralValue::Boolean(_) => Kind::Bool,
-        LiteralValue::Bytes(_) => Kind::Bytes,
-        LiteralValue::Double(_) => Kind::Double,
-        LiteralValue::Int(_) => Kind::Int,
-        LiteralValue::Null => Kind::Null,
-        LiteralValue::String(_) => Kind::Text,
-        LiteralValue::UInt(_) => Kind::Uint,
-    }
-}
-
 fn is_literal(node: &IdedExpr) -> bool {
     matches!(node.expr, Expr::Literal(_))
-}
-
-fn spend_all(nodes: &mut [IdedExpr], kinds: &[Kind]) {
-    for (node, kind) in nodes.iter_mut().zip(kinds) {
-        spend(node, *kind);
-    }
-}
-
-/// Puts the meter around an operand, unless it is short by its nature. Not around what a macro gathers, which the library
-/// recognises by its form, and whose parts were paid for.
-fn spend(node: &mut IdedExpr, kind: Kind) {
-    let is_gathered = |name: &str| name.starts_with('@');
-    match &node.expr {
-        Expr::Ident(name) if is_gathered(name) => {}
-        // The list of one that a macro adds to what it gathers.
-        Expr::Literal(_) | Expr::List(_) => {}
-        _ if kind.is_sized() => {
-            let operand = std::mem::take(node);
-            *node = wrapped(meter::SPEND, operand.id, vec![operand]);
-        }
-        _ => {}
-    }
-}
-
-fn wrapped(function: &str, id: u64, args: Vec<IdedExpr>) -> IdedExpr {
-    IdedExpr { id, expr: Expr::Call(CallExpr { func_name: function.to_owned(), target: None, args }) }
 }
 
 /// Operators as they are written.
