@@ -11,7 +11,7 @@ use postrider_server::{
 };
 
 use crate::{
-    fixtures::{Draft, LEASE, NOW, SECOND, a_draft, ask},
+    fixtures::{Draft, LEASE, NOW, SECOND, a_draft, ask, one_page},
     node::Node,
 };
 
@@ -114,6 +114,16 @@ on_both_databases! {
         assert_eq!(node.deliveries_of(&later).await[0].state, DeliveryState::Pending);
         assert_eq!(claim(&node, NOW + SECOND, 10).await.unreadable, 1);
         assert_ended(&node.deliveries_of(&later).await[0], NOW + SECOND);
+    }
+
+    async fn a_damaged_subscription_hides_no_others_from_a_listing(kind: Kind) {
+        let node = Node::new(kind).await;
+        for id in ["one", "bad", "two"] {
+            node.subscribe(id).await;
+        }
+        node.execute("UPDATE subscriptions SET target_url = 'nowhere' WHERE id = 'bad'").await;
+        let listed = node.store.subscriptions(None, one_page()).await.unwrap().items;
+        assert_eq!(listed.iter().map(|listed| listed.id.as_str()).collect::<Vec<_>>(), ["two", "one"]);
     }
 
     async fn a_damaged_subscription_gets_no_events_and_is_counted(kind: Kind) {

@@ -4,7 +4,7 @@
 //! encrypting with that; what they have added by the end is found, and their key is not forgotten.
 
 use sea_orm::{
-    ColumnTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
     sea_query::{Expr, LockBehavior, LockType},
 };
 
@@ -81,19 +81,22 @@ impl Store {
         Ok(Resealed { secrets, settings, retired: self.retire_keys().await? })
     }
 
+    /// The first of these rows that nobody else is changing. What is being changed at this moment is encrypted anew by that, or found at
+    /// the end.
+    fn batch<E: EntityTrait>(&self, rows: Select<E>) -> Select<E> {
+        let rows = rows.limit(BATCH);
+        match self.connections.backend() {
+            DbBackend::Sqlite => rows,
+            _ => rows.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked),
+        }
+    }
+
     async fn reseal_secrets(&self) -> Result<u64, ResealError> {
         use subscription_secrets::{Column, Entity};
         let transaction = self.connections.begin().await?;
-        let sealed_otherwise = Entity::find()
-            .filter(Column::KeyId.ne(self.keyring.current_id()))
-            .order_by_asc(Column::Id)
-            .limit(BATCH);
-        let sealed_otherwise = match self.connections.backend() {
-            DbBackend::Sqlite => sealed_otherwise,
-            // What is being rotated at this moment is encrypted anew by that, or found at the end.
-            _ => sealed_otherwise.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked),
-        };
-        let rows = sealed_otherwise.all(&transaction).await?;
+        let sealed_otherwise =
+            Entity::find().filter(Column::KeyId.ne(self.keyring.current_id())).order_by_asc(Column::Id);
+        let rows = self.batch(sealed_otherwise).all(&transaction).await?;
         for row in &rows {
             let owner = SubscriptionUid::from_uuid(row.subscription_uid);
             let kind = codes::secret_kind_of(row.kind)?;
@@ -140,13 +143,8 @@ impl Store {
         let transaction = self.connections.begin().await?;
         let sealed_otherwise = Entity::find()
             .filter(Column::SettingsKeyId.ne(self.keyring.current_id()))
-            .order_by_asc(Column::Uid)
-            .limit(BATCH);
-        let sealed_otherwise = match self.connections.backend() {
-            DbBackend::Sqlite => sealed_otherwise,
-            _ => sealed_otherwise.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked),
-        };
-        let rows = sealed_otherwise.all(&transaction).await?;
+            .order_by_asc(Column::Uid);
+        let rows = self.batch(sealed_otherwise).all(&transaction).await?;
         for row in &rows {
             let owner = SubscriptionUid::from_uuid(row.uid);
             let sealed = Sealed {

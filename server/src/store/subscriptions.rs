@@ -115,7 +115,25 @@ impl Store {
             .limit(page::limit(request))
             .all(&self.connections.reader)
             .await?;
-        page::cut(rows, request, |row| row.uid, |row| rows::subscription(row, &self.keyring))
+        let Page { items, next } = page::cut(rows, request, |row| row.uid, Ok::<_, Error>)?;
+        let items = items.into_iter().filter_map(|row| self.unless_damaged(row).transpose());
+        Ok(Page { items: items.collect::<Result<_, _>>()?, next })
+    }
+
+    /// Reads a row of many, which one that is damaged must not hide.
+    fn unless_damaged(&self, row: subscriptions::Model) -> Result<Option<Subscription>, Error> {
+        let uid = SubscriptionUid::from_uuid(row.uid);
+        match rows::subscription(row, &self.keyring) {
+            Err(cause @ Error::Corrupt { .. }) => {
+                tracing::error!(
+                    cause = &cause as &dyn std::error::Error,
+                    subscription.uid = %uid,
+                    "a subscription cannot be read and is not listed"
+                );
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
     /// Replaces what the owner says of a subscription by what `edit` makes of it.
