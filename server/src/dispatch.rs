@@ -44,6 +44,7 @@ use crate::{
         handling::OrderingKey,
         id::{DeliveryId, SubscriptionUid, TenantId},
         retry::RetryPolicy,
+        subscription::DisabledReason,
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
@@ -192,6 +193,12 @@ impl Settled {
     #[must_use]
     pub fn returned(claim: Claim, at: Timestamp) -> Self {
         Self::unattempted(claim, Settlement::RetryAt(at), at)
+    }
+
+    /// Whether, and why, the subscription is to be disabled too.
+    #[must_use]
+    pub fn disables(&self) -> Option<DisabledReason> {
+        self.settlement.disables(self.attempt.as_ref().and_then(|attempt| attempt.wish))
     }
 
     /// If it was to be a probe, another delivery is to be that.

@@ -43,3 +43,4 @@ pub mod subscription;
 pub mod target_url;
 pub mod timestamp;
 pub mod trace_context;
+mod verdict;

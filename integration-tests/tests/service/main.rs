@@ -31,3 +31,4 @@ mod trouble;
 mod two_servers;
 mod ways;
 mod web;
+mod wishes;

@@ -231,6 +231,7 @@ pub(crate) fn an_attempt(number: AttemptNumber, started_at: Timestamp) -> Attemp
         started_at,
         target_url: "https://example.com/hook".to_owned(),
         outcome: Outcome::Acknowledged { status: 204 },
+        wish: None,
         response: Some(Response { status: 204, ..Response::default() }),
         timings: Timings { total: SECOND, ..Timings::default() },
         span: None,

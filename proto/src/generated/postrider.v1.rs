@@ -278,6 +278,9 @@ pub enum DeliveryEndReason {
     /// It cannot be sent, now or later: what the server stores of its event or its subscription is missing or damaged. A defect of
     /// the server or its database; the log says which row. Can be redelivered once that is repaired.
     Unreadable = 8,
+    /// The receiver refused it for good: it answered with a status other than 2xx and the header `webhook-delivery: abort-message`, or
+    /// `webhook-delivery: disable`, which disables the subscription as well.
+    Aborted = 9,
 }
 impl DeliveryEndReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -295,6 +298,7 @@ impl DeliveryEndReason {
             Self::SubscriptionDisabled => "DELIVERY_END_REASON_SUBSCRIPTION_DISABLED",
             Self::Expired => "DELIVERY_END_REASON_EXPIRED",
             Self::Unreadable => "DELIVERY_END_REASON_UNREADABLE",
+            Self::Aborted => "DELIVERY_END_REASON_ABORTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -311,6 +315,7 @@ impl DeliveryEndReason {
             }
             "DELIVERY_END_REASON_EXPIRED" => Some(Self::Expired),
             "DELIVERY_END_REASON_UNREADABLE" => Some(Self::Unreadable),
+            "DELIVERY_END_REASON_ABORTED" => Some(Self::Aborted),
             _ => None,
         }
     }
@@ -4033,6 +4038,10 @@ pub enum DisabledReason {
     Unspecified = 0,
     /// The receiver answered 410 Gone.
     Gone = 1,
+    /// There was nothing but failure for as long as `failure_policy` allows; `failing` says more.
+    Failing = 2,
+    /// The receiver asked for it by the response header `webhook-delivery: disable`.
+    Requested = 3,
 }
 impl DisabledReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4043,6 +4052,8 @@ impl DisabledReason {
         match self {
             Self::Unspecified => "DISABLED_REASON_UNSPECIFIED",
             Self::Gone => "DISABLED_REASON_GONE",
+            Self::Failing => "DISABLED_REASON_FAILING",
+            Self::Requested => "DISABLED_REASON_REQUESTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -4050,6 +4061,8 @@ impl DisabledReason {
         match value {
             "DISABLED_REASON_UNSPECIFIED" => Some(Self::Unspecified),
             "DISABLED_REASON_GONE" => Some(Self::Gone),
+            "DISABLED_REASON_FAILING" => Some(Self::Failing),
+            "DISABLED_REASON_REQUESTED" => Some(Self::Requested),
             _ => None,
         }
     }

@@ -68,6 +68,8 @@ fn health(health: pb::SubscriptionHealth) -> Result<Health> {
 fn disabled_reason(reason: i32) -> DisabledReason {
     match pb::DisabledReason::try_from(reason) {
         Ok(pb::DisabledReason::Gone) => DisabledReason::Gone,
+        Ok(pb::DisabledReason::Failing) => DisabledReason::Failing,
+        Ok(pb::DisabledReason::Requested) => DisabledReason::Requested,
         Ok(pb::DisabledReason::Unspecified) | Err(_) => DisabledReason::Unrecognized(reason),
     }
 }

@@ -159,6 +159,10 @@ pub enum Health {
 pub enum DisabledReason {
     /// The receiver answered 410 Gone.
     Gone,
+    /// There was nothing but failure for too long.
+    Failing,
+    /// The receiver asked for it by the response header `webhook-delivery: disable`.
+    Requested,
     /// A reason newer than this SDK, with its number.
     Unrecognized(i32),
 }

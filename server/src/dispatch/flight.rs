@@ -55,9 +55,10 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
         handling.expire_at,
         at,
         clock::jitter(),
-    );
+    )
+    .heeding(attempt.wish);
     let health = match claim.probe {
-        Some(probe) => policy.breaker.after_probe(probe, &attempt.outcome, at, clock::jitter()),
+        Some(probe) => policy.breaker.after_probe(probe, &attempt, at, clock::jitter()),
         None => shared.permits.record(&claim.target, &attempt, &policy.breaker, at, clock::jitter()),
     };
     drop(turn);

@@ -11,10 +11,11 @@ use super::*;
 use crate::{
     clock::ManualClock,
     domain::{
-        attempt::{AttemptNumber, Outcome, Timings},
+        attempt::Outcome,
         breaker::Probe,
         event::{Attributes, Event, EventContent, Payload},
         event_type::EventType,
+        fixtures::attempt,
         handling::Handling,
         id::{EventId, SubscriptionId, TenantId},
         secret::SecretSet,
@@ -137,19 +138,6 @@ impl Sender for Arc<FakeSender> {
 
     fn timeout(&self, _: &Target) -> Duration {
         TIMEOUT
-    }
-}
-
-/// The first attempt of a delivery, over as soon as it began.
-pub(super) fn attempt(started_at: Timestamp, outcome: Outcome) -> Attempt {
-    Attempt {
-        number: AttemptNumber::FIRST,
-        started_at,
-        target_url: String::new(),
-        outcome,
-        response: None,
-        timings: Timings::default(),
-        span: None,
     }
 }
 

@@ -76,7 +76,7 @@ impl Vitals {
         }
         let load = Load::of(&attempt.outcome, attempt.timings.total);
         self.window.record(load, attempt.started_at, now, number(self.in_flight), number(limit));
-        let change = self.tally.record(policy, &attempt.outcome, attempt.started_at, now, jitter);
+        let change = self.tally.record(policy, attempt, now, jitter);
         if change.is_some() {
             self.opening = true;
             self.turned_at = Some(now);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{
+    attempt::{Attempt, AttemptNumber, Outcome, Timings},
     claim::Target,
     event::{Attributes, Event, EventContent, Payload},
     event_type::EventType,
@@ -47,5 +48,19 @@ pub(crate) fn target() -> Target {
         recovered_at: None,
         revision: 1,
         settings: Some(Settings::plain()),
+    }
+}
+
+/// The first attempt of a delivery.
+pub(crate) fn attempt(started_at: Timestamp, outcome: Outcome) -> Attempt {
+    Attempt {
+        number: AttemptNumber::FIRST,
+        started_at,
+        target_url: String::new(),
+        outcome,
+        wish: None,
+        response: None,
+        timings: Timings::default(),
+        span: None,
     }
 }

@@ -127,6 +127,10 @@ pub enum SubscriptionState {
 pub enum DisabledReason {
     /// The receiver answered 410 Gone.
     Gone,
+    /// There was nothing but failure for too long.
+    Failing,
+    /// The receiver asked for it by the header `webhook-delivery: disable`.
+    Requested,
 }
 
 /// Which event types a subscription wants: those that any of its patterns matches.

@@ -274,6 +274,7 @@ pub(super) fn attempt(row: attempts::Model) -> Result<Attempt, Error> {
         started_at: timestamp(row.started_at),
         target_url: row.target_url,
         outcome,
+        wish: None,
         response,
         timings: Timings {
             total: span(row.total_duration),

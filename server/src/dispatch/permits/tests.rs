@@ -6,12 +6,8 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
 use crate::{
-    dispatch::{
-        Config,
-        tests::{attempt, target},
-        vitals::RECOVERY,
-    },
-    domain::{attempt::Outcome, rate_limit::RateLimit, subscription::Pace},
+    dispatch::{Config, tests::target, vitals::RECOVERY},
+    domain::{attempt::Outcome, fixtures::attempt, rate_limit::RateLimit, subscription::Pace},
 };
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);

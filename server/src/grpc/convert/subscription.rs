@@ -272,6 +272,8 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
         disabled_reason: match subscription.disabled {
             None => pb::DisabledReason::Unspecified,
             Some((_, DisabledReason::Gone)) => pb::DisabledReason::Gone,
+            Some((_, DisabledReason::Failing)) => pb::DisabledReason::Failing,
+            Some((_, DisabledReason::Requested)) => pb::DisabledReason::Requested,
         }
         .into(),
         disable_time: subscription.disabled.and_then(|(at, _)| to_timestamp(at)),

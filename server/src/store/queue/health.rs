@@ -214,8 +214,7 @@ async fn lock_all(transaction: &DatabaseTransaction, batch: &[Settled]) -> Resul
         // A transaction that writes is alone anyway.
         return Ok(());
     }
-    let changes =
-        batch.iter().filter(|settled| settled.health.is_some() || settled.settlement.disables().is_some());
+    let changes = batch.iter().filter(|settled| settled.health.is_some() || settled.disables().is_some());
     let uids: HashSet<_> = changes.map(|settled| settled.target.uid.uuid()).collect();
     let _: Vec<Uuid> = subscriptions::Entity::find()
         .select_only()

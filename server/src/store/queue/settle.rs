@@ -106,9 +106,7 @@ static POSTGRES: LazyLock<String> = LazyLock::new(|| {
 impl Store {
     pub(super) async fn settle_batch(&self, batch: &[Settled]) -> Result<Settling, Error> {
         let concerns_deliveries_alone = |settled: &Settled| {
-            settled.health.is_none()
-                && settled.ordering_key.is_none()
-                && settled.settlement.disables().is_none()
+            settled.health.is_none() && settled.ordering_key.is_none() && settled.disables().is_none()
         };
         if self.connections.backend() == DbBackend::Postgres && batch.iter().all(concerns_deliveries_alone) {
             // One statement: one round trip, and a transaction by itself.
@@ -219,7 +217,7 @@ fn settlement_values(settled: &Settled) -> [Value; 9] {
 
 /// Disables the subscriptions whose receivers are gone; returns whether there were any.
 async fn disable_gone(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<bool, DbErr> {
-    let reason = |settled: &Settled| settled.settlement.disables();
+    let reason = |settled: &Settled| settled.disables();
     let mut gone: Vec<_> = batch.iter().filter_map(|settled| Some((settled, reason(settled)?))).collect();
     // Rows are locked in one order by all: subscriptions before tenants, and each by their ids.
     gone.sort_by_key(|(settled, _)| settled.target.uid);
