@@ -79,6 +79,7 @@ pub(crate) fn target(subscription: &Subscription) -> Arc<Target> {
         url: subscription.spec.target_url.clone(),
         secrets: SecretSet::newest_first(Vec::new()),
         pace: subscription.spec.pace,
+        suspected: false,
         recovered_at: None,
         revision: 1,
         settings: Some(Settings::plain()),

@@ -150,6 +150,7 @@ pub(super) fn target() -> Arc<Target> {
         url: TargetUrl::parse("https://example.com/").unwrap(),
         secrets: SecretSet::newest_first(Vec::new()),
         pace: Pace::default(),
+        suspected: false,
         recovered_at: None,
         revision: 1,
         settings: Some(Settings::plain()),

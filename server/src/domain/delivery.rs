@@ -25,7 +25,7 @@ use super::{
 };
 
 /// HTTP 410 Gone: the receiver wants nothing more (Standard Webhooks, CloudEvents webhooks section 2.2).
-const GONE: u16 = 410;
+pub(super) const GONE: u16 = 410;
 
 /// A delivery as it is shown.
 #[derive(Debug, Clone)]

@@ -45,6 +45,7 @@ pub(crate) fn target() -> Target {
         url: TargetUrl::parse("https://example.com/hook").unwrap(),
         secrets: SecretSet::newest_first(Vec::new()),
         pace: Pace::default(),
+        suspected: false,
         recovered_at: None,
         revision: 1,
         settings: Some(Settings::plain()),

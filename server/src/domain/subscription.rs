@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::{
     breaker::Health,
     event_type::{EventType, TypePattern},
+    failing::Failing,
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
     rate_limit::RateLimit,
@@ -84,6 +85,8 @@ pub struct Subscription {
     pub disabled: Option<(Timestamp, DisabledReason)>,
     /// How its receiver fares. Changes of it are no changes of the subscription.
     pub health: Health,
+    /// Set while failures are noted, and after it was disabled for them. Changes of it are no changes of the subscription either.
+    pub failing: Option<Failing>,
     /// Counts its changes.
     pub revision: i64,
     /// When it was created.

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::attempt::{Attempt, Failure, Outcome, Wish};
+use super::{
+    attempt::{Attempt, Failure, Outcome, Wish},
+    delivery::GONE,
+};
 
 /// What an attempt says of its receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +25,7 @@ impl Verdict {
             (Outcome::Acknowledged { .. }, _) | (Outcome::Rejected { .. }, Some(Wish::AbortMessage)) => {
                 Self::Healthy
             }
-            (Outcome::Rejected { status: 410, .. }, _) | (_, Some(Wish::Disable)) => Self::Gone,
+            (Outcome::Rejected { status: GONE, .. }, _) | (_, Some(Wish::Disable)) => Self::Gone,
             (Outcome::Failed { failure: Failure::Internal | Failure::Template, .. }, _) => Self::Unknown,
             (Outcome::Rejected { .. } | Outcome::Failed { .. }, _) => Self::Failing,
         }
