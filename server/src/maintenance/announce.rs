@@ -34,6 +34,7 @@ pub struct Announcer {
 
 impl Announcer {
     /// Publishes what waits in `store`.
+    #[must_use]
     pub fn new(store: Store, publisher: Publisher) -> Self {
         Self { store, publisher }
     }
