@@ -19,6 +19,7 @@ use postrider_server::{
 use crate::{
     fixtures::{DAY, LEASE, NOW, SECOND, a_draft, a_spec, acknowledged, exhausted, gone, retried, set},
     node::{Node, count, done},
+    scale::rows_of_scans,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -299,7 +300,7 @@ on_both_databases! {
     }
 }
 
-/// Publishing to a tenant whose subscriptions fail now and then must not read its match table again and again.
+/// The hot path: nothing but successes, of subscriptions that are well.
 #[tokio::test]
 async fn a_batch_without_signs_touches_no_subscription() {
     let node = Node::new(Kind::Postgres).await;
@@ -311,4 +312,34 @@ async fn a_batch_without_signs_touches_no_subscription() {
     let before = count(&connection, rows).await;
     node.settle(claims.iter().map(|claim| acknowledged(claim, NOW))).await;
     assert_eq!(count(&connection, rows).await, before);
+}
+
+/// Each node looks again and again, however many subscriptions there are and however few of them fail.
+#[tokio::test]
+async fn looking_for_what_fails_does_not_read_what_does_not() {
+    let node = Node::new(Kind::Postgres).await;
+    let sub = node.subscribe_with(&default_tenant(), "sub", &probed_every(MINUTE), NOW).await;
+    let other = node.subscribe("other").await;
+    node.execute(
+        "INSERT INTO subscriptions (uid, tenant_id, id, description, target_url, event_types, revision, created_at, updated_at)
+         SELECT gen_random_uuid(), 'default', 'well-' || n, '', 'https://example.com/', '[\"order.*\"]', 1, 0, 0
+         FROM generate_series(1, 20000) AS n",
+    )
+    .await;
+    let since = fail(&node, &other).await;
+    let due = disable(&node, &sub, fail(&node, &sub).await).await + MINUTE;
+    for analysed in [false, true] {
+        if analysed {
+            node.execute("ANALYZE subscriptions").await;
+        }
+        node.execute("UPDATE subscriptions SET failing_look_at = 0 WHERE failing_suspected_at IS NOT NULL")
+            .await;
+        let before = rows_of_scans(&node).await;
+        assert!(look(&node, since + DAY * 9).await.found > 0);
+        assert_eq!(look(&node, since + DAY * 9).await.found, 0);
+        assert!(node.store.take_probe(due, due + LEASE).await.unwrap().is_some());
+        assert!(node.store.take_probe(due, due + LEASE).await.unwrap().is_none());
+        let scanned = rows_of_scans(&node).await - before;
+        assert!(scanned <= 200, "{scanned} rows were read by scans of whole tables");
+    }
 }
