@@ -8,8 +8,10 @@ use postrider_server::{
     clock::{Clock, ManualClock},
     config::Config,
     domain::timestamp::Timestamp,
-    maintenance::Maintenance,
+    maintenance::{Maintenance, announce::Announcer, failing::Failing},
     readiness::Readiness,
+    sender::HttpSender,
+    store::failing::Looked,
 };
 
 use crate::{Kind, Receiver, TestDatabase};
@@ -32,6 +34,8 @@ pub struct TestApp {
     deliverer: Deliverer,
     distributor: Distributor,
     maintenance: Maintenance,
+    failing: Failing<HttpSender>,
+    announcer: Announcer,
     readiness: Readiness,
     running: Running,
 }
@@ -87,7 +91,7 @@ impl Builder {
             app.tell_time().await.unwrap();
         }
         let (deliverer, maintenance, readiness) = (app.deliverer(), app.maintenance(), app.readiness());
-        let distributor = app.distributor();
+        let (distributor, failing, announcer) = (app.distributor(), app.failing(), app.announcer());
         let running = app.start_lanes();
         let client = Client::builder(format!("http://{grpc}")).with_retry(RetryPolicy::never());
         TestApp {
@@ -99,6 +103,8 @@ impl Builder {
             deliverer,
             distributor,
             maintenance,
+            failing,
+            announcer,
             readiness,
             running,
         }
@@ -166,6 +172,21 @@ impl TestApp {
     /// Cancels what waits for subscriptions that have ended. Returns how many deliveries.
     pub async fn sweep(&self) -> u64 {
         self.maintenance.sweep().await.unwrap()
+    }
+
+    /// Announces and disables the failing subscriptions whose time has come.
+    pub async fn look_after_failing(&self) -> Looked {
+        self.failing.look().await.unwrap()
+    }
+
+    /// Probes the subscriptions that were disabled for failing and whose time has come. Returns how many.
+    pub async fn probe(&self) -> usize {
+        self.failing.probe().await.unwrap()
+    }
+
+    /// Publishes the operational events that wait. Returns how many somebody asked for.
+    pub async fn announce(&self) -> usize {
+        self.announcer.tick().await.unwrap()
     }
 
     /// Ends what has expired and is not under way. Returns how many deliveries.

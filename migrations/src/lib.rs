@@ -26,6 +26,8 @@ mod m20261121_000023_create_fan_outs;
 mod m20261121_000030_add_subscription_settings;
 mod m20261121_000031_add_subscription_secret_kinds;
 mod m20261121_000032_create_event_types;
+mod m20261121_000040_add_subscription_failing;
+mod m20261121_000041_create_operational_events;
 
 /// The list of migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +53,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000030_add_subscription_settings::Migration),
             Box::new(m20261121_000031_add_subscription_secret_kinds::Migration),
             Box::new(m20261121_000032_create_event_types::Migration),
+            Box::new(m20261121_000040_add_subscription_failing::Migration),
+            Box::new(m20261121_000041_create_operational_events::Migration),
         ]
     }
 }

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use protox::prost::Message;
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "postrider/v1/authentication.proto",
     "postrider/v1/delivery.proto",
     "postrider/v1/delivery_service.proto",
@@ -18,6 +18,7 @@ const FILES: [&str; 16] = [
     "postrider/v1/event_type.proto",
     "postrider/v1/event_type_service.proto",
     "postrider/v1/explanation.proto",
+    "postrider/v1/failure_policy.proto",
     "postrider/v1/format.proto",
     "postrider/v1/receiver_tls.proto",
     "postrider/v1/retry_policy.proto",

@@ -7,6 +7,7 @@ mod event;
 mod event_filter;
 mod event_type;
 mod explanation;
+mod failure_policy;
 mod format;
 mod priority;
 mod receiver_tls;
@@ -25,6 +26,7 @@ pub use self::{
     event_filter::{AttributeCondition, AttributeTest, EventFilter},
     event_type::{EventType, NewEventType},
     explanation::{Explanation, Verdict},
+    failure_policy::{Disable, Failing, FailurePolicy},
     format::{BodyFormat, CloudEventsMode, Format, HeaderValue, Method, StaticHeader},
     priority::Priority,
     receiver_tls::{ClientCertificate, ReceiverTls},

@@ -19,8 +19,12 @@ use crate::{
     config::Config,
     dispatch::{Dispatcher, Policy},
     grpc, http,
-    maintenance::Maintenance,
-    publish::{Publisher, fan_out::FanOut},
+    maintenance::{
+        Maintenance,
+        announce::Announcer,
+        failing::{self, Failing},
+    },
+    publish::{Publisher, Writer, fan_out::FanOut},
     readiness::Readiness,
     sender::{self, HttpSender},
     shutdown::{Shutdown, supervise},
@@ -103,11 +107,12 @@ pub struct App {
     distributor: Distributor,
     sender: HttpSender,
     maintenance: Maintenance,
+    failing: Failing<HttpSender>,
+    publisher: Publisher,
+    writer: Writer<Store, Outlet<Store, HttpSender>>,
     readiness: Readiness,
     metrics: Metrics,
     ended: Arc<Notify>,
-    /// Told when there is something to fan out.
-    fan_outs: Arc<Notify>,
 }
 
 impl App {
@@ -146,6 +151,21 @@ impl App {
             metrics.clone(),
             Arc::clone(&ended),
         );
+        let failing = Failing::new(
+            store.clone(),
+            sender.clone(),
+            failing::Policy { disable: config.failing.policy(), lease: config.dispatch.lease },
+            Arc::clone(&clock),
+            Arc::clone(&ended),
+        );
+        let (publisher, writer) = Publisher::new(
+            store.clone(),
+            Outlet(deliverer.clone()),
+            Arc::clone(&clock),
+            metrics.clone(),
+            fan_outs,
+        );
+        let publisher = publisher.with_unknown_types(config.events.unknown_types);
         let readiness = Readiness::new(store.clone(), clock, metrics.clone(), config.dispatch.poll_interval);
         let clock = database_clock;
         Ok(Self {
@@ -157,10 +177,12 @@ impl App {
             distributor,
             sender,
             maintenance,
+            failing,
+            publisher,
+            writer,
             readiness,
             metrics,
             ended,
-            fan_outs,
         })
     }
 
@@ -187,6 +209,18 @@ impl App {
         self.maintenance.clone()
     }
 
+    /// The part that looks after subscriptions that fail.
+    #[must_use]
+    pub fn failing(&self) -> Failing<HttpSender> {
+        self.failing.clone()
+    }
+
+    /// The part that tells tenants what they asked to be told.
+    #[must_use]
+    pub fn announcer(&self) -> Announcer {
+        Announcer::new(self.store.clone(), self.publisher.clone())
+    }
+
     /// The part that tells whether the server does its work.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
@@ -199,6 +233,7 @@ impl App {
         self.tell_time().await?;
         let (deliverer, maintenance, readiness) = (self.deliverer(), self.maintenance(), self.readiness());
         let distributor = self.distributor();
+        let (failing, announcer) = (self.failing(), self.announcer());
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let running = self.start_lanes();
         running.supervise("time", move |stop| {
@@ -230,6 +265,14 @@ impl App {
             let maintenance = pruning.clone();
             async move { maintenance.run_prune(stop).await }
         });
+        running.supervise("failing", move |stop| {
+            let failing = failing.clone();
+            async move { failing.run(stop).await }
+        });
+        running.supervise("announce", move |stop| {
+            let announcer = announcer.clone();
+            async move { announcer.run(stop).await }
+        });
         let deliverer = running.deliverer.clone();
         running.supervise("readiness", move |stop| {
             let (readiness, deliverer) = (readiness.clone(), deliverer.clone());
@@ -255,15 +298,7 @@ impl App {
             async move { deliverer.settle().await }
         });
 
-        let outlet = Outlet(self.deliverer.clone());
-        let (publisher, writer) = Publisher::new(
-            self.store.clone(),
-            outlet,
-            Arc::clone(&self.clock) as _,
-            self.metrics.clone(),
-            self.fan_outs,
-        );
-        let writer = Arc::new(writer);
+        let writer = Arc::new(self.writer);
         let writing = TaskTracker::new();
         let last_call = CancellationToken::new();
         let committed = last_call.clone();
@@ -276,7 +311,7 @@ impl App {
             wiring::PublicKeys { store: self.store.clone(), clock: Arc::clone(&self.clock) as _ };
         let parts = grpc::Parts {
             store: self.store.clone(),
-            publisher: publisher.with_unknown_types(self.config.events.unknown_types),
+            publisher: self.publisher,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             limits: grpc::Limits {

@@ -17,6 +17,7 @@ use crate::{
     domain::{
         breaker::BreakerPolicy,
         catalogue::UnknownTypes,
+        failing::{DEFAULT_DISABLE_AFTER, Disable, FailurePolicy},
         invalid::Invalid,
         retry::{DEFAULT_SCHEDULE, Pauses, RetryPolicy},
     },
@@ -67,6 +68,8 @@ pub struct Config {
     pub retry: Retry,
     /// When receivers that fail are left alone.
     pub breaker: Breaker,
+    /// When receivers that fail for days are given up.
+    pub failing: Failing,
     /// How long things are kept.
     pub retention: store::Retention,
     /// Logs.
@@ -239,6 +242,36 @@ impl Breaker {
     }
 }
 
+/// When receivers that fail for days are given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Failing {
+    /// A subscription whose owner says nothing is disabled after nothing but failure for so long; never if it is 0.
+    #[serde(with = "humantime_serde")]
+    pub disable_after: Duration,
+}
+
+impl Default for Failing {
+    fn default() -> Self {
+        Self { disable_after: DEFAULT_DISABLE_AFTER }
+    }
+}
+
+impl Failing {
+    fn validate(&self) -> Result<(), Invalid> {
+        if self.disable_after.is_zero() || FailurePolicy::parse_disable_after(self.disable_after).is_ok() {
+            return Ok(());
+        }
+        Err(Invalid::new("failing.disable_after", "must be from 1h to 90 days, or 0s for never"))
+    }
+
+    /// As the domain knows it.
+    #[must_use]
+    pub fn policy(&self) -> Disable {
+        if self.disable_after.is_zero() { Disable::Never } else { Disable::After(self.disable_after) }
+    }
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -311,6 +344,7 @@ impl Config {
         self.dispatch.validate(self.sender.timeout)?;
         self.retry.validate()?;
         self.breaker.validate()?;
+        self.failing.validate()?;
         self.retention.validate()?;
         self.log.validate()?;
         self.shutdown.validate()?;

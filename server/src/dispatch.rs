@@ -41,9 +41,12 @@ use crate::{
         breaker::{BreakerPolicy, HealthChange},
         claim::{Claim, Target},
         delivery::{EndReason, Settlement},
+        failing::Sign,
         handling::OrderingKey,
         id::{DeliveryId, SubscriptionUid, TenantId},
+        operational::Exhausted,
         retry::RetryPolicy,
+        subscription::DisabledReason,
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
@@ -169,8 +172,12 @@ pub struct Settled {
     pub previous_span: Option<TraceContext>,
     /// What follows.
     pub settlement: Settlement,
-    /// What follows for the subscription.
+    /// What follows for the breaker of the subscription.
     pub health: Option<HealthChange>,
+    /// What there is to tell of the subscription's failing.
+    pub sign: Option<Sign>,
+    /// Set if this was the last attempt of the schedule and its tenant is to be told.
+    pub exhausted: Option<Exhausted>,
     /// When that was decided.
     pub at: Timestamp,
 }
@@ -179,7 +186,9 @@ impl Settled {
     /// What follows from an attempt; nothing for the subscription yet.
     #[must_use]
     pub fn attempted(claim: Claim, attempt: Attempt, settlement: Settlement, at: Timestamp) -> Self {
-        Self { attempt: Some(attempt), health: None, ..Self::unattempted(claim, settlement, at) }
+        let exhausted = Exhausted::of(&claim.event, &attempt, settlement);
+        let unattempted = Self::unattempted(claim, settlement, at);
+        Self { attempt: Some(attempt), health: None, exhausted, ..unattempted }
     }
 
     /// What follows for a claim that came too late for an attempt.
@@ -194,6 +203,18 @@ impl Settled {
         Self::unattempted(claim, Settlement::RetryAt(at), at)
     }
 
+    /// Whether, and why, the subscription is to be disabled too.
+    #[must_use]
+    pub fn disables(&self) -> Option<DisabledReason> {
+        self.settlement.disables(self.attempt.as_ref().and_then(|attempt| attempt.wish))
+    }
+
+    /// Whether anything follows for the subscription.
+    #[must_use]
+    pub fn concerns_its_subscription(&self) -> bool {
+        self.health.is_some() || self.sign.is_some() || self.disables().is_some()
+    }
+
     /// If it was to be a probe, another delivery is to be that.
     fn unattempted(claim: Claim, settlement: Settlement, at: Timestamp) -> Self {
         Self {
@@ -205,6 +226,8 @@ impl Settled {
             attempt: None,
             previous_span: claim.previous_span,
             settlement,
+            sign: None,
+            exhausted: None,
             health: claim.probe.map(|probe| HealthChange::Release { held_until: probe.held_until }),
             at,
         }

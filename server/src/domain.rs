@@ -6,7 +6,8 @@
 //! [`attempt::Outcome`] under the [`retry::RetryPolicy`]. What the producer asked for beyond that is its [`handling::Handling`].
 //!
 //! How much a receiver is sent at once depends on how it fares: [`breaker`] stops what goes to one that fails,
-//! [`concurrency`] slows down for one that has trouble, and [`rate_limit`] holds to the rate that its owner has set.
+//! [`concurrency`] slows down for one that has trouble, and [`rate_limit`] holds to the rate that its owner has set. One with nothing but
+//! failure for days is disabled ([`failing`]), and its tenant is told ([`operational`]).
 //!
 //! Here is no I/O, no `async`, no clock and no chance: `now` and jitter are arguments. Nothing in here knows gRPC, SQL or HTTP
 //! libraries. Constructors refuse what may not be with an [`invalid::Invalid`]; behind them nothing is checked again.
@@ -24,6 +25,7 @@ pub mod delivery;
 pub mod event;
 pub mod event_type;
 pub mod expression;
+pub mod failing;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod form;
@@ -31,6 +33,7 @@ pub mod handling;
 pub mod hidden;
 pub mod id;
 pub mod invalid;
+pub mod operational;
 pub mod page;
 pub mod rate_limit;
 pub mod receiver_tls;
@@ -43,3 +46,4 @@ pub mod subscription;
 pub mod target_url;
 pub mod timestamp;
 pub mod trace_context;
+mod verdict;

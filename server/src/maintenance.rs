@@ -1,5 +1,5 @@
 //! Keeps house: cancels what waits for subscriptions that have ended, ends what has expired, deletes what is old, and mends what
-//! should not be.
+//! should not be. Beside that it looks after subscriptions that fail ([`failing`]) and tells tenants what they asked to be told ([`announce`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,6 +11,9 @@ use crate::{
     store::{Error, Retention, Store},
     telemetry::metrics::Metrics,
 };
+
+pub mod announce;
+pub mod failing;
 
 /// How often to look for deliveries of subscriptions that have ended, when nobody says that there are any.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);

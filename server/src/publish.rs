@@ -379,11 +379,12 @@ impl Publisher {
         self.submit(event, route).await?.published().await
     }
 
-    /// Checks one event by the catalogue, unless it is for one subscription only, and hands it to the writer, waiting for a place in
-    /// line; its commit is awaited separately.
+    /// Checks one event by the catalogue, unless it is for one subscription only or one of Postrider's own, and hands it to the writer,
+    /// waiting for a place in line; its commit is awaited separately.
     pub async fn submit(&self, event: NewEvent, route: Route) -> Result<Submitted, Error> {
         let (answer, answered) = oneshot::channel();
         let checked = match route {
+            Route::Matching if event.content.event_type.is_reserved() => None,
             Route::Matching => match self.rules.check(&event.content, self.unknown_types).await {
                 Ok(checked) => Some(checked),
                 Err(reasons) => return Err(Error::Refused { event: Box::new(event), reasons }),

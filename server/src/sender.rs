@@ -25,7 +25,7 @@ use crate::{
     dispatch,
     domain::{
         address::AddressPolicy,
-        attempt::{Attempt, Failure, Outcome, Response},
+        attempt::{Attempt, Failure, Outcome, Response, Wish},
         claim::{Claim, Target},
         event::Event,
         settings::Settings,
@@ -118,34 +118,34 @@ impl HttpSender {
         trace: Option<&TraceContext>,
         now: Timestamp,
         phases: &Arc<Phases>,
-    ) -> (Outcome, Option<Response>) {
+    ) -> Exchange {
         let sender = &self.0;
         let target = &claim.target;
         let timeout = dispatch::Sender::timeout(self, target);
         let deadline = Instant::now() + timeout;
         let Some(settings) = &target.settings else {
-            return (failed(Failure::Internal, Unprepared::Settings.to_string()), None);
+            return failed(Failure::Internal, Unprepared::Settings.to_string()).into();
         };
         if let Err(refused) = sender.policy.check_url(&target.url) {
-            return (failed(Failure::AddressRefused, refused.to_string()), None);
+            return failed(Failure::AddressRefused, refused.to_string()).into();
         }
         let mut prepared =
             match timeout_at(deadline, self.prepare(&claim.event, target, settings, trace, now)).await {
                 Ok(Ok(prepared)) => prepared,
-                Ok(Err(cause)) => return (failed(cause.failure(), cause.to_string()), None),
+                Ok(Err(cause)) => return failed(cause.failure(), cause.to_string()).into(),
                 Err(_) => {
                     let message = "timed out while other templates were rendered".to_owned();
-                    return (failed(Failure::Template, message), None);
+                    return failed(Failure::Template, message).into();
                 }
             };
         let client = match sender.clients.of(target, settings) {
             Ok(client) => client,
-            Err(cause) => return (failed(Failure::Internal, cause.to_string()), None),
+            Err(cause) => return failed(Failure::Internal, cause.to_string()).into(),
         };
         if let Some(own) = &settings.authentication {
             match sender.credentials.header(own, target, now, timeout).await {
                 Ok((name, value)) => drop(prepared.headers.insert(name, value)),
-                Err(lack) => return (lack.into(), None),
+                Err(lack) => return Outcome::from(lack).into(),
             }
         }
         let mut request = client::Request::new(prepared.body.into());
@@ -159,17 +159,16 @@ impl HttpSender {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 let (failure, message) = failure::explain(&error, phases.stage());
-                return (failed(failure, message), None);
+                return failed(failure, message).into();
             }
-            Err(_) => return (failed(Failure::Timeout, failure::timed_out(phases.stage())), None),
+            Err(_) => return failed(Failure::Timeout, failure::timed_out(phases.stage())).into(),
         };
         phases.head_arrived();
         let arrived = now + phases.elapsed();
-        let (outcome, headers) = (
-            response::outcome(answer.status().as_u16(), answer.headers(), arrived),
-            response::recorded_headers(answer.headers()),
-        );
         let status = answer.status().as_u16();
+        let outcome = response::outcome(status, answer.headers(), arrived);
+        let wish = response::wish(status, answer.headers());
+        let headers = response::recorded_headers(answer.headers());
         if status == 401 && settings.authentication.is_some() {
             sender.credentials.refused(target, now);
         }
@@ -182,19 +181,34 @@ impl HttpSender {
             decided => decided,
         };
         let response = Response { status, headers, body: read.body, truncated: read.truncated };
-        (outcome, Some(response))
+        Exchange { outcome, wish, response: Some(response) }
+    }
+}
+
+/// What an exchange came to.
+struct Exchange {
+    outcome: Outcome,
+    wish: Option<Wish>,
+    response: Option<Response>,
+}
+
+/// Nothing came back.
+impl From<Outcome> for Exchange {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, wish: None, response: None }
     }
 }
 
 impl dispatch::Sender for HttpSender {
     async fn send(&self, claim: &Claim, trace: Option<&TraceContext>, now: Timestamp) -> Attempt {
         let phases = Phases::begin();
-        let (outcome, response) = self.exchange(claim, trace, now, &phases).await;
+        let Exchange { outcome, wish, response } = self.exchange(claim, trace, now, &phases).await;
         Attempt {
             number: claim.attempt,
             started_at: now,
             target_url: claim.target.url.without_query(),
             outcome,
+            wish,
             response,
             timings: phases.timings(),
             span: None,

@@ -22,7 +22,8 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("sender", &["domain", "dispatch", "template"]),
     ("dispatch", &["domain", "clock", "shutdown", "telemetry"]),
     ("publish", &["domain", "clock", "shutdown", "telemetry"]),
-    ("maintenance", &["domain", "store", "clock", "telemetry"]),
+    // It probes by the sender, whose trait is the dispatcher's, and publishes operational events.
+    ("maintenance", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
     // It judges the dispatcher and the fan-out.
     ("readiness", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
     ("http", &["accept", "domain", "readiness", "telemetry"]),

@@ -13,7 +13,8 @@ use crate::{
 
 /// Everything an attempt records, which has no `==` because of its span.
 fn parts(attempt: &Attempt) -> impl PartialEq + std::fmt::Debug {
-    let Attempt { number, started_at, target_url, outcome, response, timings, span: _ } = attempt.clone();
+    let Attempt { number, started_at, target_url, outcome, wish: _, response, timings, span: _ } =
+        attempt.clone();
     (number, started_at, target_url, outcome, response, timings)
 }
 

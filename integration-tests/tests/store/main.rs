@@ -15,6 +15,7 @@ mod claim;
 mod deliveries;
 mod errors;
 mod events;
+mod failing;
 mod fan_out;
 mod hints;
 mod idempotency;

@@ -63,7 +63,7 @@ on_both_databases! {
         serve(&database).await;
         let connection = database.connect().await;
         let first = schema(kind, &connection).await;
-        assert_eq!(first.len(), 13, "{:?}", first.keys());
+        assert_eq!(first.len(), 14, "{:?}", first.keys());
         Migrator::down(&connection, None).await.unwrap();
         let left = schema(kind, &connection).await;
         assert_eq!(left.keys().collect::<Vec<_>>(), ["seaql_migrations"]);

@@ -31,6 +31,11 @@ struct Work {
     rows_of_scans: i64,
 }
 
+/// How many rows were read by scans of whole tables so far.
+pub(crate) async fn rows_of_scans(node: &Node) -> i64 {
+    work(node).await.rows_of_scans
+}
+
 /// What has been done so far. Connections tell of their work when they end, so they are ended.
 async fn work(node: &Node) -> Work {
     let connection = node.database.connect().await;

@@ -8,6 +8,7 @@ use postrider_server::{
         authentication::Authentication,
         client_credentials::{ClientCredentials, SentIn, TokenUrl},
         conditions::{AttributeCondition, AttributeTest, Conditions},
+        failing::{Disable, FailurePolicy},
         form::{BodyForm, CloudEventsMode, Form, Headers, Method, StaticHeader},
         hidden::Hidden,
         id::{SubscriptionId, SubscriptionUid, TenantId},
@@ -32,13 +33,24 @@ use crate::{
 
 /// Everything there is to say of a subscription.
 fn parts(subscription: &Subscription) -> impl PartialEq + std::fmt::Debug + use<> {
-    let Subscription { uid, tenant, id, spec, paused_at, disabled, health, revision, created_at, updated_at } =
-        subscription.clone();
+    let Subscription {
+        uid,
+        tenant,
+        id,
+        spec,
+        paused_at,
+        disabled,
+        health,
+        failing,
+        revision,
+        created_at,
+        updated_at,
+    } = subscription.clone();
     let SubscriptionSpec { description, target_url, filter, pace, settings } = spec;
     (
         (uid, tenant, id),
         (description, target_url, filter, pace, settings),
-        (paused_at, disabled, health, revision, created_at, updated_at),
+        (paused_at, disabled, health, failing, revision, created_at, updated_at),
     )
 }
 
@@ -89,6 +101,10 @@ fn some_settings() -> Settings {
                 test: AttributeTest::Prefix("eu-".to_owned()),
             }],
             expression: Some("data.amount > 100".to_owned()),
+        }),
+        failure: Some(FailurePolicy {
+            disable: Some(Disable::After(Duration::from_hours(7))),
+            probe_interval: Some(Duration::from_mins(9)),
         }),
         form: Some(Form {
             body: BodyForm::CloudEvents(CloudEventsMode::Structured),

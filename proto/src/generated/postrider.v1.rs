@@ -278,6 +278,9 @@ pub enum DeliveryEndReason {
     /// It cannot be sent, now or later: what the server stores of its event or its subscription is missing or damaged. A defect of
     /// the server or its database; the log says which row. Can be redelivered once that is repaired.
     Unreadable = 8,
+    /// The receiver refused it for good: it answered with a status other than 2xx and the header `webhook-delivery: abort-message`, or
+    /// `webhook-delivery: disable`, which disables the subscription as well.
+    Aborted = 9,
 }
 impl DeliveryEndReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -295,6 +298,7 @@ impl DeliveryEndReason {
             Self::SubscriptionDisabled => "DELIVERY_END_REASON_SUBSCRIPTION_DISABLED",
             Self::Expired => "DELIVERY_END_REASON_EXPIRED",
             Self::Unreadable => "DELIVERY_END_REASON_UNREADABLE",
+            Self::Aborted => "DELIVERY_END_REASON_ABORTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -311,6 +315,7 @@ impl DeliveryEndReason {
             }
             "DELIVERY_END_REASON_EXPIRED" => Some(Self::Expired),
             "DELIVERY_END_REASON_UNREADABLE" => Some(Self::Unreadable),
+            "DELIVERY_END_REASON_ABORTED" => Some(Self::Aborted),
             _ => None,
         }
     }
@@ -1273,7 +1278,8 @@ pub struct Event {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Required. What happened, dot-separated and hierarchical: `order.created`. Segments of letters,
-    /// digits, `_` and `-`; at most 255 characters. Types that begin with `postrider.` are reserved.
+    /// digits, `_` and `-`; at most 255 characters. Types that begin with `postrider.` are reserved
+    /// for operational events.
     #[prost(string, tag = "2")]
     pub r#type: ::prost::alloc::string::String,
     /// Optional. The system that the event comes from; at most 255 characters.
@@ -3397,6 +3403,59 @@ pub mod event_type_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// What happens to a subscription with nothing but failure. What is not set is as the server is configured.
+///
+/// Failures count that are the receiver's, of retries and of last attempts. The first success, a pause, resuming or enabling the
+/// subscription and another target begin anew. It is announced by the operational event `postrider.subscription.failing` 24 hours before the
+/// subscription is disabled, or at once if less than that is left.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FailurePolicy {
+    /// Optional. After it was disabled for failing: how often it is probed, 1 minute to 30 days. A probe is one signed event of the type
+    /// `postrider.test`; a 2xx status enables the subscription again, 410 Gone or `webhook-delivery: disable` ends the probing. Unset: it is
+    /// not probed, and stays disabled until somebody enables it.
+    #[prost(message, optional, tag = "3")]
+    pub probe_interval: ::core::option::Option<::prost_types::Duration>,
+    /// Optional. When it is disabled.
+    #[prost(oneof = "failure_policy::Disabling", tags = "1, 2")]
+    pub disabling: ::core::option::Option<failure_policy::Disabling>,
+}
+/// Nested message and enum types in `FailurePolicy`.
+pub mod failure_policy {
+    /// Optional. When it is disabled.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Disabling {
+        /// After nothing but failure for so long: 1 hour to 90 days. The last failure must have come in the last three quarters of that time;
+        /// otherwise the next failure is waited for.
+        #[prost(message, tag = "1")]
+        DisableAfter(::prost_types::Duration),
+        /// Never, however long it fails. Can only be true.
+        #[prost(bool, tag = "2")]
+        NeverDisable(bool),
+    }
+}
+/// Nothing but failure: since when, and what follows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscriptionFailing {
+    /// Since when no attempt has succeeded: the first failure of which that is certain.
+    #[prost(message, optional, tag = "1")]
+    pub since_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the last failure was noted.
+    #[prost(message, optional, tag = "2")]
+    pub last_failure_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// What it was, for people: `status 500`.
+    #[prost(string, tag = "3")]
+    pub last_failure: ::prost::alloc::string::String,
+    /// All of it in words, for people.
+    #[prost(string, tag = "4")]
+    pub description: ::prost::alloc::string::String,
+    /// When it will be disabled unless an attempt succeeds; unset if never, in the first seconds, and once it is disabled.
+    #[prost(message, optional, tag = "5")]
+    pub disable_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// While it is disabled: when it is probed next; unset if it is not. While a probe is under way: when the one after it may be sent,
+    /// should nothing come of it.
+    #[prost(message, optional, tag = "6")]
+    pub next_probe_time: ::core::option::Option<::prost_types::Timestamp>,
+}
 /// In what form events are sent to a subscription's target.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Format {
@@ -3866,7 +3925,8 @@ pub struct Subscription {
     #[prost(string, tag = "4")]
     pub target_url: ::prost::alloc::string::String,
     /// Required. Which event types it wants, 1 to 100 patterns: an event type in which `*` stands for one segment
-    /// and `**` for any number of segments, also none. `order.*`, `order.**`, `**`.
+    /// and `**` for any number of segments, also none. `order.*`, `order.**`, `**`. Postrider's own events, like
+    /// `postrider.subscription.failing`, are matched only by patterns that begin with `postrider.`; `**` does not match them.
     #[prost(string, repeated, tag = "5")]
     pub event_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Output only. Whether events are matched and sent.
@@ -3923,6 +3983,13 @@ pub struct Subscription {
     /// Optional. In what form events are sent; unset: the envelope, by POST.
     #[prost(message, optional, tag = "19")]
     pub format: ::core::option::Option<Format>,
+    /// Optional. What happens when there is nothing but failure; unset: as the server is configured, which is to disable it after 5 days.
+    #[prost(message, optional, tag = "24")]
+    pub failure_policy: ::core::option::Option<FailurePolicy>,
+    /// Output only. Set while there is nothing but failure, and after it was disabled for that. Changes of it change neither `etag` nor
+    /// `update_time`.
+    #[prost(message, optional, tag = "25")]
+    pub failing: ::core::option::Option<SubscriptionFailing>,
 }
 /// How many attempts a second a subscription takes. Retries count as well. It holds over all nodes.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -4033,6 +4100,10 @@ pub enum DisabledReason {
     Unspecified = 0,
     /// The receiver answered 410 Gone.
     Gone = 1,
+    /// There was nothing but failure for as long as `failure_policy` allows; `failing` says more.
+    Failing = 2,
+    /// The receiver asked for it by the response header `webhook-delivery: disable`.
+    Requested = 3,
 }
 impl DisabledReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4043,6 +4114,8 @@ impl DisabledReason {
         match self {
             Self::Unspecified => "DISABLED_REASON_UNSPECIFIED",
             Self::Gone => "DISABLED_REASON_GONE",
+            Self::Failing => "DISABLED_REASON_FAILING",
+            Self::Requested => "DISABLED_REASON_REQUESTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -4050,6 +4123,8 @@ impl DisabledReason {
         match value {
             "DISABLED_REASON_UNSPECIFIED" => Some(Self::Unspecified),
             "DISABLED_REASON_GONE" => Some(Self::Gone),
+            "DISABLED_REASON_FAILING" => Some(Self::Failing),
+            "DISABLED_REASON_REQUESTED" => Some(Self::Requested),
             _ => None,
         }
     }

@@ -57,6 +57,7 @@ fn end_reason(reason: i32) -> Option<EndReason> {
         Ok(pb::DeliveryEndReason::SubscriptionDisabled) => EndReason::SubscriptionDisabled,
         Ok(pb::DeliveryEndReason::Expired) => EndReason::Expired,
         Ok(pb::DeliveryEndReason::Unreadable) => EndReason::Unreadable,
+        Ok(pb::DeliveryEndReason::Aborted) => EndReason::Aborted,
         Err(_) => EndReason::Unrecognized(reason),
     })
 }

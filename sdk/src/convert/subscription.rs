@@ -6,8 +6,8 @@ use super::{required, time};
 use crate::{
     Result,
     model::{
-        Authentication, DeliveryRetryPolicy, DisabledReason, EventFilter, Format, Health, RateLimit,
-        ReceiverTls, Subscription, SubscriptionState, signing,
+        Authentication, DeliveryRetryPolicy, DisabledReason, EventFilter, Failing, FailurePolicy, Format,
+        Health, RateLimit, ReceiverTls, Subscription, SubscriptionState, signing,
     },
 };
 
@@ -32,6 +32,8 @@ pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Sub
         signing: signing::from_pb(subscription.signing),
         filter: subscription.filter.map(EventFilter::from_pb),
         format: subscription.format.map(Format::from_pb),
+        failure_policy: subscription.failure_policy.map(FailurePolicy::from_pb).transpose()?,
+        failing: subscription.failing.map(Failing::from_pb).transpose()?,
         health: health(subscription.health.unwrap_or_default())?,
         paused_at: time::optional(subscription.pause_time, "pause_time")?,
         disabled_at: time::optional(subscription.disable_time, "disable_time")?,
@@ -68,6 +70,8 @@ fn health(health: pb::SubscriptionHealth) -> Result<Health> {
 fn disabled_reason(reason: i32) -> DisabledReason {
     match pb::DisabledReason::try_from(reason) {
         Ok(pb::DisabledReason::Gone) => DisabledReason::Gone,
+        Ok(pb::DisabledReason::Failing) => DisabledReason::Failing,
+        Ok(pb::DisabledReason::Requested) => DisabledReason::Requested,
         Ok(pb::DisabledReason::Unspecified) | Err(_) => DisabledReason::Unrecognized(reason),
     }
 }

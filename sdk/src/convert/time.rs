@@ -20,11 +20,11 @@ pub(crate) fn from_pb(time: Option<prost_types::Timestamp>, field: &str) -> Resu
     OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| Error::malformed_answer(field))
 }
 
-pub(super) fn optional(time: Option<prost_types::Timestamp>, field: &str) -> Result<Option<OffsetDateTime>> {
+pub(crate) fn optional(time: Option<prost_types::Timestamp>, field: &str) -> Result<Option<OffsetDateTime>> {
     time.map(|time| from_pb(Some(time), field)).transpose()
 }
 
-pub(super) fn duration(span: Option<prost_types::Duration>, field: &str) -> Result<Option<Duration>> {
+pub(crate) fn duration(span: Option<prost_types::Duration>, field: &str) -> Result<Option<Duration>> {
     span.map(|span| duration_from_pb(span, field)).transpose()
 }
 

@@ -75,6 +75,8 @@ pub enum EndReason {
     Expired,
     /// What the server stores of its event or its subscription is missing or damaged, and it cannot be sent.
     Unreadable,
+    /// The receiver asked for it not to be repeated.
+    Aborted,
     /// A reason newer than this SDK, with its number.
     Unrecognized(i32),
 }

@@ -6,8 +6,8 @@ use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
 use super::{
-    Authentication, DeliveryRetryPolicy, EventFilter, Format, ReceiverTls, Secret, SignatureProfile, id_of,
-    signing,
+    Authentication, DeliveryRetryPolicy, EventFilter, Failing, FailurePolicy, Format, ReceiverTls, Secret,
+    SignatureProfile, id_of, signing,
 };
 use crate::convert;
 
@@ -43,6 +43,10 @@ pub struct Subscription {
     pub filter: Option<EventFilter>,
     /// In what form events are sent, where that is not the envelope by POST.
     pub format: Option<Format>,
+    /// What happens when there is nothing but failure, where that is other than the server is configured for.
+    pub failure_policy: Option<FailurePolicy>,
+    /// Set while there is nothing but failure, and after it was disabled for that.
+    pub failing: Option<Failing>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -159,6 +163,10 @@ pub enum Health {
 pub enum DisabledReason {
     /// The receiver answered 410 Gone.
     Gone,
+    /// There was nothing but failure for too long.
+    Failing,
+    /// The receiver asked for it by the response header `webhook-delivery: disable`.
+    Requested,
     /// A reason newer than this SDK, with its number.
     Unrecognized(i32),
 }
@@ -301,6 +309,20 @@ impl NewSubscription {
     /// ```
     pub fn format(mut self, format: impl Into<Option<Format>>) -> Self {
         self.message.format = format.into().map(|format| format.to_pb());
+        self
+    }
+
+    /// What happens when there is nothing but failure.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use postrider_sdk::{Subscription, model::FailurePolicy};
+    ///
+    /// let policy = FailurePolicy::default().probe_every(Duration::from_secs(3_600));
+    /// let new = Subscription::to("https://example.com/hooks").failure_policy(policy);
+    /// ```
+    pub fn failure_policy(mut self, policy: FailurePolicy) -> Self {
+        self.message.failure_policy = Some(policy.into_pb());
         self
     }
 

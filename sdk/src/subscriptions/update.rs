@@ -10,8 +10,8 @@ use crate::{
     client::Repeat,
     convert,
     model::{
-        Authentication, DeliveryRetryPolicy, EventFilter, Format, RateLimit, ReceiverTls, SignatureProfile,
-        signing,
+        Authentication, DeliveryRetryPolicy, EventFilter, FailurePolicy, Format, RateLimit, ReceiverTls,
+        SignatureProfile, signing,
     },
 };
 
@@ -124,6 +124,12 @@ impl UpdateSubscription {
     pub fn format(mut self, format: impl Into<Option<Format>>) -> Self {
         self.message.format = format.into().map(|format| format.to_pb());
         self.change("format")
+    }
+
+    /// What happens from now on when there is nothing but failure; `None`: as the server is configured.
+    pub fn failure_policy(mut self, policy: impl Into<Option<FailurePolicy>>) -> Self {
+        self.message.failure_policy = policy.into().map(FailurePolicy::into_pb);
+        self.change("failure_policy")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

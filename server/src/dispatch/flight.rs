@@ -7,7 +7,7 @@ use tracing::Instrument;
 use super::{Permit, Queue, Sender, Settled, Shared, turns};
 use crate::{
     clock,
-    domain::{claim::Claim, delivery},
+    domain::{claim::Claim, delivery, failing::Sign},
     telemetry::trace_context,
 };
 
@@ -55,14 +55,23 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
         handling.expire_at,
         at,
         clock::jitter(),
-    );
+    )
+    .heeding(attempt.wish);
     let health = match claim.probe {
-        Some(probe) => policy.breaker.after_probe(probe, &attempt.outcome, at, clock::jitter()),
+        Some(probe) => policy.breaker.after_probe(probe, &attempt, at, clock::jitter()),
         None => shared.permits.record(&claim.target, &attempt, &policy.breaker, at, clock::jitter()),
     };
+    let sign = Sign::of(
+        &attempt,
+        settlement,
+        claim.target.suspected,
+        || shared.permits.is_well(&claim.target, at),
+        shared.config.lease,
+        at,
+    );
     drop(turn);
     trace_context::record_outcome(&span, &attempt, settlement);
     shared.metrics.attempted(&attempt, settlement);
     let settled = Settled::attempted(claim, attempt, settlement, at);
-    shared.settled.put(Settled { health, ..settled }, permit);
+    shared.settled.put(Settled { health, sign, ..settled }, permit);
 }

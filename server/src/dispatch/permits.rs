@@ -252,6 +252,11 @@ impl Permits {
         change
     }
 
+    /// Whether an attempt of this node has succeeded lately, as far as it remembers.
+    pub(super) fn is_well(&self, target: &Target, now: Timestamp) -> bool {
+        self.taken().by_subscription.get(&target.uid).is_some_and(|vitals| vitals.is_well(now))
+    }
+
     /// A delivery that this node holds is to be sent.
     pub(super) fn line_up(&self, target: &Target, is_probe: bool) -> Arrival {
         let limit = self.limit(target.pace);

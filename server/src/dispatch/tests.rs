@@ -11,10 +11,11 @@ use super::*;
 use crate::{
     clock::ManualClock,
     domain::{
-        attempt::{AttemptNumber, Outcome, Timings},
+        attempt::Outcome,
         breaker::Probe,
         event::{Attributes, Event, EventContent, Payload},
         event_type::EventType,
+        fixtures::attempt,
         handling::Handling,
         id::{EventId, SubscriptionId, TenantId},
         secret::SecretSet,
@@ -140,19 +141,6 @@ impl Sender for Arc<FakeSender> {
     }
 }
 
-/// The first attempt of a delivery, over as soon as it began.
-pub(super) fn attempt(started_at: Timestamp, outcome: Outcome) -> Attempt {
-    Attempt {
-        number: AttemptNumber::FIRST,
-        started_at,
-        target_url: String::new(),
-        outcome,
-        response: None,
-        timings: Timings::default(),
-        span: None,
-    }
-}
-
 pub(super) fn target() -> Arc<Target> {
     let uid = SubscriptionUid::new(Timestamp::from_micros(0));
     Arc::new(Target {
@@ -162,6 +150,7 @@ pub(super) fn target() -> Arc<Target> {
         url: TargetUrl::parse("https://example.com/").unwrap(),
         secrets: SecretSet::newest_first(Vec::new()),
         pace: Pace::default(),
+        suspected: false,
         recovered_at: None,
         revision: 1,
         settings: Some(Settings::plain()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::turns::{Line, SLOW};
 use crate::domain::{
-    attempt::Attempt,
+    attempt::{Attempt, Outcome},
     breaker::{BreakerPolicy, HealthChange, Tally},
     concurrency::{Load, Window},
     retry::Jitter,
@@ -14,6 +14,8 @@ use crate::domain::{
 
 /// For how long a recovery is remembered, so that whoever did not see it does not begin with a burst.
 pub const RECOVERY: Duration = Duration::from_mins(1);
+/// For how long after a success a failure is taken for an exception.
+const LATELY: Duration = Duration::from_mins(1);
 /// For how long a subscription with trouble is remembered when nothing is sent to it.
 const KEPT: Duration = Duration::from_mins(10);
 
@@ -37,6 +39,8 @@ pub(super) struct Vitals {
     /// When its breaker last opened or closed: attempts begun before decide nothing any more.
     turned_at: Option<Timestamp>,
     last_outcome_at: Timestamp,
+    /// When an attempt last succeeded.
+    acknowledged_at: Option<Timestamp>,
 }
 
 impl Vitals {
@@ -70,13 +74,16 @@ impl Vitals {
         jitter: Jitter,
     ) -> Option<HealthChange> {
         self.last_outcome_at = now;
+        if let Outcome::Acknowledged { .. } = attempt.outcome {
+            self.acknowledged_at = Some(now);
+        }
         self.slow = attempt.timings.total >= SLOW;
         if self.opening || self.turned_at.is_some_and(|at| attempt.started_at < at) {
             return None;
         }
         let load = Load::of(&attempt.outcome, attempt.timings.total);
         self.window.record(load, attempt.started_at, now, number(self.in_flight), number(limit));
-        let change = self.tally.record(policy, &attempt.outcome, attempt.started_at, now, jitter);
+        let change = self.tally.record(policy, attempt, now, jitter);
         if change.is_some() {
             self.opening = true;
             self.turned_at = Some(now);
@@ -84,6 +91,11 @@ impl Vitals {
             self.line.dissolve();
         }
         change
+    }
+
+    /// Whether an attempt has succeeded lately: then one that fails is no sign of an outage, and not worth the writing.
+    pub(super) fn is_well(&self, now: Timestamp) -> bool {
+        self.acknowledged_at.is_some_and(|at| now < at + LATELY)
     }
 
     /// One has waited in line in vain.

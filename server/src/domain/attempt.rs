@@ -74,6 +74,15 @@ pub enum Failure {
     Internal,
 }
 
+/// What a receiver asks for beside its status, by the response header `webhook-delivery`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing more is to come, as with 410 Gone. With a 2xx status this delivery is acknowledged all the same.
+    Disable,
+    /// This delivery is not to be repeated. Says nothing with a 2xx status.
+    AbortMessage,
+}
+
 /// What came back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Response {
@@ -113,6 +122,8 @@ pub struct Attempt {
     pub target_url: String,
     /// What it came to.
     pub outcome: Outcome,
+    /// What the receiver asks for beside that. Not stored: the header is among those of the response.
+    pub wish: Option<Wish>,
     /// What came back, if the head of a response did.
     pub response: Option<Response>,
     /// How long it took.

@@ -14,12 +14,13 @@
 //!
 //! While it is open, deliveries that wait are not touched. What was under way when it opened or closed decides nothing any more.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use super::{
-    attempt::{Failure, Outcome},
+    attempt::{Attempt, Outcome},
     retry::{Jitter, MAX_RETRY_AFTER},
     timestamp::Timestamp,
+    verdict::{Told, Verdict},
 };
 
 /// Into how many parts the sliding window of the failure rate is cut.
@@ -70,16 +71,17 @@ impl BreakerPolicy {
         jitter.spread(doubled, self.jitter).max(asked)
     }
 
-    /// What a probe that came to `outcome` at `now` changes; nothing where the subscription is disabled anyway.
+    /// What a probe that was over at `now` changes; nothing where the subscription is disabled anyway.
     #[must_use]
     pub fn after_probe(
         &self,
         probe: Probe,
-        outcome: &Outcome,
+        attempt: &Attempt,
         now: Timestamp,
         jitter: Jitter,
     ) -> Option<HealthChange> {
-        match Verdict::of(outcome) {
+        let outcome = &attempt.outcome;
+        match Verdict::of(attempt) {
             Verdict::Healthy => Some(HealthChange::Close { held_until: probe.held_until }),
             Verdict::Failing => Some(HealthChange::Reopen {
                 held_until: probe.held_until,
@@ -99,53 +101,6 @@ impl BreakerPolicy {
                 reason: format!("a probe could not be made: {}", Told(outcome)),
             }),
         }
-    }
-}
-
-/// What an outcome says of its receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Healthy,
-    Failing,
-    /// It wants nothing more: another policy disables the subscription.
-    Gone,
-    /// It is not the receiver's fault.
-    Unknown,
-}
-
-impl Verdict {
-    fn of(outcome: &Outcome) -> Self {
-        match outcome {
-            Outcome::Acknowledged { .. } => Self::Healthy,
-            Outcome::Rejected { status: 410, .. } => Self::Gone,
-            Outcome::Failed { failure: Failure::Internal | Failure::Template, .. } => Self::Unknown,
-            Outcome::Rejected { .. } | Outcome::Failed { .. } => Self::Failing,
-        }
-    }
-}
-
-/// An outcome in a few words.
-struct Told<'a>(&'a Outcome);
-
-impl fmt::Display for Told<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failure = match self.0 {
-            Outcome::Acknowledged { status } | Outcome::Rejected { status, .. } => {
-                return write!(f, "status {status}");
-            }
-            Outcome::Failed { failure, .. } => failure,
-        };
-        f.write_str(match failure {
-            Failure::Timeout => "timeout",
-            Failure::Dns => "the host name could not be resolved",
-            Failure::Connect => "the connection could not be opened",
-            Failure::Tls => "the TLS handshake failed",
-            Failure::AddressRefused => "the address is one that is not sent to",
-            Failure::Protocol => "the connection broke or the answer was not HTTP",
-            Failure::Authentication => "there was no access token",
-            Failure::Template => "the template could not be rendered",
-            Failure::Internal => "a defect of the server",
-        })
     }
 }
 
@@ -230,16 +185,17 @@ struct Slot {
 }
 
 impl Tally {
-    /// Takes note of an attempt that was begun at `begun_at` and came to `outcome` at `now`. Says whether that is too much.
+    /// Takes note of an attempt that was over at `now`. Says whether that is too much.
     pub fn record(
         &mut self,
         policy: &BreakerPolicy,
-        outcome: &Outcome,
-        begun_at: Timestamp,
+        attempt: &Attempt,
         now: Timestamp,
         jitter: Jitter,
     ) -> Option<HealthChange> {
-        let failed = match Verdict::of(outcome) {
+        let Attempt { outcome, started_at: begun_at, .. } = attempt;
+        let begun_at = *begun_at;
+        let failed = match Verdict::of(attempt) {
             Verdict::Healthy => false,
             Verdict::Failing => true,
             Verdict::Gone | Verdict::Unknown => return None,
@@ -304,6 +260,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::{attempt::Failure, fixtures::attempt};
 
     const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
     const OK: Outcome = Outcome::Acknowledged { status: 204 };
@@ -329,7 +286,7 @@ mod tests {
         let (mut begun_at, mut change) = (NOW, None);
         for outcome in outcomes {
             let now = begun_at + SECOND;
-            change = tally.record(&policy(), outcome, begun_at, now, Jitter::NONE);
+            change = tally.record(&policy(), &attempt(begun_at, outcome.clone()), now, Jitter::NONE);
             begun_at = now;
         }
         change
@@ -340,7 +297,8 @@ mod tests {
         let timeout = failed(Failure::Timeout);
         let mut tally = Tally::default();
         assert_eq!(counted(&mut tally, [&timeout; 9]), None);
-        let tenth = tally.record(&policy(), &timeout, NOW + SECOND * 9, NOW + SECOND * 10, Jitter::NONE);
+        let tenth =
+            tally.record(&policy(), &attempt(NOW + SECOND * 9, timeout), NOW + SECOND * 10, Jitter::NONE);
         let reason = "10 attempts in a row failed; the last one: timeout".to_owned();
         let until = NOW + SECOND * 15;
         assert_eq!(tenth, Some(HealthChange::Open { until, failing_since: NOW, reason }));
@@ -378,11 +336,11 @@ mod tests {
             // Never more than 15 attempts within 30 s.
             let now = NOW + SECOND * 2 * nth;
             let outcome = if nth % 2 == 0 { OK } else { rejected(500) };
-            assert_eq!(tally.record(&policy(), &outcome, now, now, Jitter::NONE), None);
+            assert_eq!(tally.record(&policy(), &attempt(now, outcome), now, Jitter::NONE), None);
         }
         assert!(!tally.is_clean());
         let later = NOW + Duration::from_hours(1);
-        tally.record(&policy(), &OK, later, later, Jitter::NONE);
+        tally.record(&policy(), &attempt(later, OK), later, Jitter::NONE);
         assert!(tally.is_clean());
     }
 
@@ -427,8 +385,9 @@ mod tests {
     #[test]
     fn what_follows_from_a_probe() {
         let (held_until, until) = (NOW + Duration::from_mins(1), |seconds| NOW + SECOND * seconds);
-        let after =
-            |pauses, outcome| policy().after_probe(Probe { held_until, pauses }, &outcome, NOW, Jitter::NONE);
+        let after = |pauses, outcome| {
+            policy().after_probe(Probe { held_until, pauses }, &attempt(NOW, outcome), NOW, Jitter::NONE)
+        };
         assert_eq!(after(3, OK), Some(HealthChange::Close { held_until }));
         let reason = "the probe failed: status 500".to_owned();
         let second = HealthChange::Reopen { held_until, until: until(10), pauses: 2, reason };
@@ -462,7 +421,7 @@ mod tests {
                 now = now + Duration::from_millis(millis);
                 past.push((now, ok));
                 let outcome = if ok { OK } else { rejected(500) };
-                let opens = tally.record(&policy, &outcome, now, now, Jitter::NONE).is_some();
+                let opens = tally.record(&policy, &attempt(now, outcome), now, Jitter::NONE).is_some();
                 let run = past.iter().rev().take_while(|(_, ok)| !ok).count();
                 // The window slides by sixths of itself.
                 let sixth = 5_000_000;

@@ -57,6 +57,8 @@ pub struct Target {
     pub secrets: SecretSet,
     /// How fast.
     pub pace: Pace,
+    /// Whether failures of it were noted, so that a success has something to tell ([`failing`](super::failing)).
+    pub suspected: bool,
     /// When it was last unblocked.
     pub recovered_at: Option<Timestamp>,
     /// Counts the changes of the subscription, for those who keep what they made of it.

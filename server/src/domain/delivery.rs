@@ -3,7 +3,7 @@
 //! ```text
 //!                  claim                     2xx
 //!   ┌─ pending ────────────> attempt ─────────────────────────> succeeded
-//!   │     ^                   │  │  410 / schedule used up / expired
+//!   │     ^                   │  │  410 / aborted / schedule used up / expired
 //!   │     └── retry at … ─────┘  └────────────────────────────> failed
 //!   │  expired, unreadable                                        ^
 //!   ├─────────────────────────────────────────────────────────────┘
@@ -16,7 +16,7 @@
 //! an earlier one with its ordering key is pending and [never](Timestamp::NEVER) due until that one has ended.
 
 use super::{
-    attempt::{AttemptNumber, Outcome},
+    attempt::{AttemptNumber, Outcome, Wish},
     event_type::EventType,
     id::{DeliveryId, EventId, SubscriptionId, TenantId},
     retry::{Jitter, RetryPolicy},
@@ -25,7 +25,7 @@ use super::{
 };
 
 /// HTTP 410 Gone: the receiver wants nothing more (Standard Webhooks, CloudEvents webhooks section 2.2).
-const GONE: u16 = 410;
+pub(super) const GONE: u16 = 410;
 
 /// A delivery as it is shown.
 #[derive(Debug, Clone)]
@@ -97,6 +97,8 @@ pub enum EndReason {
     Expired,
     /// What is stored of it, its event or its subscription is missing or damaged.
     Unreadable,
+    /// The receiver asked for it not to be repeated.
+    Aborted,
 }
 
 impl DeliveryState {
@@ -116,7 +118,9 @@ impl EndReason {
     pub fn status(self) -> DeliveryStatus {
         match self {
             Self::Acknowledged => DeliveryStatus::Succeeded,
-            Self::Exhausted | Self::Gone | Self::Expired | Self::Unreadable => DeliveryStatus::Failed,
+            Self::Exhausted | Self::Gone | Self::Expired | Self::Unreadable | Self::Aborted => {
+                DeliveryStatus::Failed
+            }
             Self::Cancelled | Self::SubscriptionDeleted | Self::SubscriptionDisabled => {
                 DeliveryStatus::Cancelled
             }
@@ -134,12 +138,22 @@ pub enum Settlement {
 }
 
 impl Settlement {
+    /// What follows where the receiver wishes something: whichever it is, a delivery that it did not acknowledge is over.
+    #[must_use]
+    pub fn heeding(self, wish: Option<Wish>) -> Self {
+        match (wish, self) {
+            (None, _) | (Some(_), Self::End(EndReason::Acknowledged | EndReason::Gone)) => self,
+            (Some(Wish::Disable | Wish::AbortMessage), _) => Self::End(EndReason::Aborted),
+        }
+    }
+
     /// Whether, and why, the subscription is to be disabled too.
     #[must_use]
-    pub fn disables(self) -> Option<DisabledReason> {
-        match self {
-            Self::End(EndReason::Gone) => Some(DisabledReason::Gone),
-            Self::End(_) | Self::RetryAt(_) => None,
+    pub fn disables(self, wish: Option<Wish>) -> Option<DisabledReason> {
+        match (self, wish) {
+            (Self::End(EndReason::Gone), _) => Some(DisabledReason::Gone),
+            (Self::End(_) | Self::RetryAt(_), Some(Wish::Disable)) => Some(DisabledReason::Requested),
+            (Self::End(_) | Self::RetryAt(_), Some(Wish::AbortMessage) | None) => None,
         }
     }
 }
@@ -244,8 +258,29 @@ mod tests {
     }
 
     #[test]
-    fn only_gone_disables_the_subscription() {
-        assert_eq!(Settlement::End(EndReason::Gone).disables(), Some(DisabledReason::Gone));
-        assert_eq!(Settlement::End(EndReason::Exhausted).disables(), None);
+    fn a_wish_ends_what_was_not_acknowledged() {
+        let end = |reason| Settlement::End(reason);
+        let retry = Settlement::RetryAt(Timestamp::from_micros(1));
+        for wish in [Wish::Disable, Wish::AbortMessage].map(Some) {
+            for failed in [retry, end(EndReason::Exhausted), end(EndReason::Expired)] {
+                assert_eq!(failed.heeding(wish), end(EndReason::Aborted), "{failed:?}");
+                assert_eq!(failed.heeding(None), failed);
+            }
+            for decided in [EndReason::Acknowledged, EndReason::Gone].map(end) {
+                assert_eq!(decided.heeding(wish), decided);
+            }
+        }
+    }
+
+    #[test]
+    fn gone_and_the_wish_for_it_disable_the_subscription_and_nothing_else_does() {
+        let end = |reason| Settlement::End(reason);
+        assert_eq!(end(EndReason::Gone).disables(None), Some(DisabledReason::Gone));
+        assert_eq!(end(EndReason::Gone).disables(Some(Wish::Disable)), Some(DisabledReason::Gone));
+        assert_eq!(end(EndReason::Exhausted).disables(None), None);
+        assert_eq!(end(EndReason::Aborted).disables(Some(Wish::AbortMessage)), None);
+        for settlement in [end(EndReason::Acknowledged), end(EndReason::Aborted)] {
+            assert_eq!(settlement.disables(Some(Wish::Disable)), Some(DisabledReason::Requested));
+        }
     }
 }

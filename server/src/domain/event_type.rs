@@ -10,6 +10,9 @@ pub const MAX_LENGTH: usize = 255;
 /// Types below this are Postrider's own.
 pub const RESERVED_PREFIX: &str = "postrider.";
 
+/// The type of events that are sent to see whether a receiver is there.
+pub const TEST_TYPE: &str = "postrider.test";
+
 /// What happened: `order.created`. Dot-separated segments of letters, digits, `_` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EventType(Arc<str>);
@@ -78,9 +81,13 @@ impl TypePattern {
         Self(text)
     }
 
-    /// Whether an event of this type is wanted.
+    /// Whether an event of this type is wanted. Postrider's own are, by patterns that name it and no others: `**` is for all that
+    /// producers publish.
     #[must_use]
     pub fn matches(&self, event_type: &EventType) -> bool {
+        if event_type.is_reserved() && !self.0.starts_with(RESERVED_PREFIX) {
+            return false;
+        }
         // As with wildcards in file names: on a mismatch only the latest `**` may take one more segment, so
         // the work is at most the product of the two lengths, whatever the pattern.
         let pattern: Vec<&str> = self.0.split('.').collect();
@@ -159,6 +166,15 @@ mod tests {
             ("a.**.m.*.z", "a.m.m.x.z", true),
             ("a.**.z", "a.b.c", false),
             ("a.**.**", "a", true),
+            // Operational events are for those who name them.
+            ("postrider.**", "postrider.subscription.failing", true),
+            ("postrider.*.failing", "postrider.subscription.failing", true),
+            ("postrider.delivery.exhausted", "postrider.delivery.exhausted", true),
+            ("**", "postrider.subscription.failing", false),
+            ("*.subscription.failing", "postrider.subscription.failing", false),
+            ("**.failing", "postrider.subscription.failing", false),
+            ("**", "postrider", true),
+            ("**", "postrider_lite.order", true),
         ] {
             assert_eq!(matches(pattern, event_type), expected, "{pattern} on {event_type}");
         }

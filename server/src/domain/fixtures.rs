@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{
+    attempt::{Attempt, AttemptNumber, Outcome, Timings},
     claim::Target,
     event::{Attributes, Event, EventContent, Payload},
     event_type::EventType,
@@ -44,8 +45,23 @@ pub(crate) fn target() -> Target {
         url: TargetUrl::parse("https://example.com/hook").unwrap(),
         secrets: SecretSet::newest_first(Vec::new()),
         pace: Pace::default(),
+        suspected: false,
         recovered_at: None,
         revision: 1,
         settings: Some(Settings::plain()),
+    }
+}
+
+/// The first attempt of a delivery.
+pub(crate) fn attempt(started_at: Timestamp, outcome: Outcome) -> Attempt {
+    Attempt {
+        number: AttemptNumber::FIRST,
+        started_at,
+        target_url: String::new(),
+        outcome,
+        wish: None,
+        response: None,
+        timings: Timings::default(),
+        span: None,
     }
 }

@@ -89,6 +89,10 @@ made_id!(
     /// Tells subscriptions apart for ever, also those that had the same name one after another.
     SubscriptionUid, "sub"
 );
+made_id!(
+    /// An operational event's id while it is not published yet, and then its request id: `ope_…`.
+    OperationalEventId, "ope"
+);
 
 macro_rules! chosen_id {
     ($(#[$doc:meta])* $name:ident) => {

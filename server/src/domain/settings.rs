@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    authentication::Authentication, conditions::Conditions, form::Form, invalid::Invalid,
-    receiver_tls::ReceiverTls, retry::OwnRetry, signing::Signing,
+    authentication::Authentication, conditions::Conditions, failing::FailurePolicy, form::Form,
+    invalid::Invalid, receiver_tls::ReceiverTls, retry::OwnRetry, signing::Signing,
 };
 
 /// The shortest timeout that a subscription can have.
@@ -44,6 +44,9 @@ pub struct Settings {
     /// In what form events are sent; the envelope by POST if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub form: Option<Form>,
+    /// What happens when there is nothing but failure; as the server is configured if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailurePolicy>,
 }
 
 impl Settings {

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::{
     breaker::Health,
     event_type::{EventType, TypePattern},
+    failing::Failing,
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
     rate_limit::RateLimit,
@@ -84,6 +85,8 @@ pub struct Subscription {
     pub disabled: Option<(Timestamp, DisabledReason)>,
     /// How its receiver fares. Changes of it are no changes of the subscription.
     pub health: Health,
+    /// Set while failures are noted, and after it was disabled for them. Changes of it are no changes of the subscription either.
+    pub failing: Option<Failing>,
     /// Counts its changes.
     pub revision: i64,
     /// When it was created.
@@ -127,6 +130,10 @@ pub enum SubscriptionState {
 pub enum DisabledReason {
     /// The receiver answered 410 Gone.
     Gone,
+    /// There was nothing but failure for too long.
+    Failing,
+    /// The receiver asked for it by the header `webhook-delivery: disable`.
+    Requested,
 }
 
 /// Which event types a subscription wants: those that any of its patterns matches.

@@ -9,6 +9,7 @@ pub(super) mod delivery;
 mod duration;
 pub(super) mod event;
 pub(super) mod event_type;
+mod failing;
 pub(super) mod filter;
 mod format;
 mod receiver_tls;

@@ -159,6 +159,7 @@ fn target(
         url: spec.target_url,
         secrets: SecretSet::newest_first(vec![secret]),
         pace: spec.pace,
+        suspected: false,
         recovered_at: None,
         revision,
         settings: Some(Arc::new(spec.settings)),

@@ -133,6 +133,7 @@ fn interest(tenant: &TenantId, number: usize) -> Interest {
         url: TargetUrl::parse("https://example.com/hook").unwrap(),
         secrets: SecretSet::newest_first(Vec::new()),
         pace: Pace::default(),
+        suspected: false,
         recovered_at: None,
         revision: 1,
         settings: Some(Settings::plain()),

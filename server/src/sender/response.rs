@@ -8,8 +8,13 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout_at};
 
-use crate::domain::{attempt::Outcome, timestamp::Timestamp};
+use crate::domain::{
+    attempt::{Outcome, Wish},
+    timestamp::Timestamp,
+};
 
+/// The header that tells a [`Wish`].
+const WISH: &str = "webhook-delivery";
 /// How much of the headers is kept, in bytes of names and values.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
@@ -23,6 +28,18 @@ pub(super) fn outcome(status: u16, headers: &HeaderMap, now: Timestamp) -> Outco
             retry_after: headers.get(RETRY_AFTER).and_then(|value| retry_after(value, now)),
         },
         _ => Outcome::Rejected { status, retry_after: None },
+    }
+}
+
+/// What a response with this head asks for beside its status. What we do not know says nothing; of several wishes the one that goes
+/// furthest counts.
+pub(super) fn wish(status: u16, headers: &HeaderMap) -> Option<Wish> {
+    let texts = || headers.get_all(WISH).iter().filter_map(|value| Some(value.to_str().ok()?.trim()));
+    let says = |word: &str| texts().any(|text| text.eq_ignore_ascii_case(word));
+    if says("disable") {
+        Some(Wish::Disable)
+    } else {
+        (!(200..=299).contains(&status) && says("abort-message")).then_some(Wish::AbortMessage)
     }
 }
 
@@ -130,6 +147,30 @@ mod tests {
         for status in [429, 503] {
             let rejected = Outcome::Rejected { status, retry_after: Some(Duration::from_secs(5)) };
             assert_eq!(outcome(status, &headers("5"), NOW), rejected);
+        }
+    }
+
+    #[test]
+    fn a_wish_is_one_of_two_words() {
+        let wish = |status, texts: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for text in texts {
+                headers.append(WISH, HeaderValue::from_static(text));
+            }
+            super::wish(status, &headers)
+        };
+        for (status, texts, expected) in [
+            (500, &["abort-message"][..], Some(Wish::AbortMessage)),
+            (400, &["  Abort-Message "], Some(Wish::AbortMessage)),
+            (200, &["abort-message"], None),
+            (200, &["disable"], Some(Wish::Disable)),
+            (500, &["DISABLE "], Some(Wish::Disable)),
+            (500, &["abort-message", "disable"], Some(Wish::Disable)),
+            (500, &["abort"], None),
+            (500, &["", "disabled", "abort message"], None),
+            (500, &[], None),
+        ] {
+            assert_eq!(wish(status, texts), expected, "{status} {texts:?}");
         }
     }
 

@@ -53,6 +53,7 @@ codes!("deliveries", EndReason, end_reason_code, end_reason_of, {
     SubscriptionDisabled = 6,
     Expired = 7,
     Unreadable = 8,
+    Aborted = 9,
 });
 
 // The claim probes for what is due by these numbers.
@@ -64,6 +65,8 @@ codes!("events", Priority, priority_code, priority_of, {
 
 codes!("subscriptions", DisabledReason, disabled_reason_code, disabled_reason_of, {
     Gone = 1,
+    Failing = 2,
+    Requested = 3,
 });
 
 codes!("attempts", Failure, failure_code, failure_of, {

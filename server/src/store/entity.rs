@@ -5,6 +5,7 @@ pub(super) mod catalogue;
 pub(super) mod deliveries;
 pub(super) mod event_types;
 pub(super) mod events;
+pub(super) mod operational_events;
 pub(super) mod payloads;
 pub(super) mod secret_keys;
 pub(super) mod subscription_secrets;

@@ -1,7 +1,8 @@
 //! Finds the row of a subscription by its name.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, prelude::Uuid,
 };
 
 use super::{Error, entity::subscriptions};
@@ -13,6 +14,24 @@ pub(super) fn living(tenant: &TenantId, id: &SubscriptionId) -> sea_orm::Select<
         .filter(subscriptions::Column::TenantId.eq(tenant.as_str()))
         .filter(subscriptions::Column::Id.eq(id.as_str()))
         .filter(subscriptions::Column::DeletedAt.is_null())
+}
+
+/// Reads the rows of those of these subscriptions that meet a condition so that nobody else changes them before the transaction ends, in
+/// the order of their uids, in which all lock them.
+pub(super) async fn locked_all(
+    transaction: &DatabaseTransaction,
+    uids: Vec<Uuid>,
+    condition: Condition,
+) -> Result<Vec<subscriptions::Model>, DbErr> {
+    let query = subscriptions::Entity::find()
+        .filter(subscriptions::Column::Uid.is_in(uids))
+        .filter(condition)
+        .order_by_asc(subscriptions::Column::Uid);
+    let query = match transaction.get_database_backend() {
+        DbBackend::Sqlite => query,
+        _ => query.lock_exclusive(),
+    };
+    query.all(transaction).await
 }
 
 /// Reads a subscription's row so that nobody else changes it before the transaction ends.

@@ -10,6 +10,7 @@ use crate::{
 use super::{PING_TIMEOUT, STEP_TIMEOUT, Store, within};
 
 mod claim;
+mod failing;
 mod health;
 mod open;
 mod overdue;

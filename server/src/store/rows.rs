@@ -13,6 +13,7 @@ use sea_orm::Value;
 use super::{
     Error, codes,
     entity::{attempts, events, subscription_secrets, subscriptions},
+    failing,
     keyring::{Keyring, Sealed},
 };
 use crate::domain::{
@@ -23,6 +24,7 @@ use crate::domain::{
     event_type::EventType,
     handling::{Handling, OrderingKey},
     id::{EventId, SubscriptionId, SubscriptionUid, TenantId},
+    operational::About,
     rate_limit::RateLimit,
     secret::{SecretInForce, SecretSet},
     settings::Settings,
@@ -64,6 +66,7 @@ pub(super) fn subscription(row: subscriptions::Model, keyring: &Keyring) -> Resu
         },
         None => Health::Healthy,
     };
+    let failing = failing::of_row(&row);
     Ok(Subscription {
         uid: SubscriptionUid::from_uuid(row.uid),
         tenant: TenantId::from_stored(&row.tenant_id),
@@ -76,12 +79,34 @@ pub(super) fn subscription(row: subscriptions::Model, keyring: &Keyring) -> Resu
             settings: Arc::unwrap_or_clone(settings),
         },
         health,
+        failing,
         paused_at: row.paused_at.map(timestamp),
         disabled,
         revision: row.revision,
         created_at: timestamp(row.created_at),
         updated_at: timestamp(row.updated_at),
     })
+}
+
+/// Whose row it is, for those who tell of it.
+pub(super) struct Named {
+    pub(super) tenant: TenantId,
+    pub(super) id: SubscriptionId,
+    uid: SubscriptionUid,
+}
+
+impl Named {
+    pub(super) fn of(row: &subscriptions::Model) -> Self {
+        Self {
+            tenant: TenantId::from_stored(&row.tenant_id),
+            id: SubscriptionId::from_stored(&row.id),
+            uid: SubscriptionUid::from_uuid(row.uid),
+        }
+    }
+
+    pub(super) fn about(&self) -> About<'_> {
+        About { tenant: &self.tenant, id: &self.id, uid: self.uid }
+    }
 }
 
 fn pace(row: &subscriptions::Model) -> Pace {
@@ -152,6 +177,7 @@ pub(super) fn target(
         url: target_url(&row.target_url)?,
         secrets,
         pace: pace(row),
+        suspected: row.failing_suspected_at.is_some(),
         recovered_at: row.recovered_at.map(timestamp),
         revision: row.revision,
         settings,
@@ -274,6 +300,7 @@ pub(super) fn attempt(row: attempts::Model) -> Result<Attempt, Error> {
         started_at: timestamp(row.started_at),
         target_url: row.target_url,
         outcome,
+        wish: None,
         response,
         timings: Timings {
             total: span(row.total_duration),

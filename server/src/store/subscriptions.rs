@@ -7,7 +7,7 @@ use sea_orm::{
     sea_query::OnConflict,
 };
 
-use super::{Error, Store, entity::subscriptions, lookup, page, rows, secrets, tenants};
+use super::{Error, Store, entity::subscriptions, failing, lookup, page, rows, secrets, tenants};
 use crate::domain::{
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
@@ -67,6 +67,13 @@ impl Store {
             blocked_reason: None,
             block_pauses: 0,
             recovered_at: None,
+            failing_suspected_at: None,
+            unacknowledged_since: None,
+            last_failed_at: None,
+            last_failure: None,
+            failing_announced_at: None,
+            disable_at: None,
+            failing_look_at: None,
             settings,
             settings_key_id,
         };
@@ -160,6 +167,10 @@ impl Store {
             if row.target_url != spec.target_url.as_str() {
                 spec.target_url.as_str().clone_into(&mut row.target_url);
                 unblock(row, now);
+                failing::forget(row);
+            }
+            if spec.settings.failure != settings.failure {
+                failing::policy_changed(row, &spec.settings.failure.unwrap_or_default(), now);
             }
             row.event_types = patterns(&spec);
             row.max_in_flight = spec.pace.max_in_flight.map(most);
@@ -185,13 +196,14 @@ impl Store {
             row.deleted_at = Some(now.as_micros());
             // The row stays, and claims look for rows that have these.
             unblock(row, now);
+            failing::set(row, None);
             (row.rate_per_second, row.rate_burst) = (None, None);
             Ok(Ok(()))
         })
         .await
     }
 
-    /// Pauses a subscription; one that is paused stays as it is.
+    /// Pauses a subscription; one that is paused stays as it is. Nothing is sent to it, so it fails no longer.
     pub async fn pause_subscription(
         &self,
         tenant: &TenantId,
@@ -200,12 +212,13 @@ impl Store {
     ) -> Result<Change<Subscription>, Error> {
         self.change(tenant, id, None, now, |row| {
             row.paused_at.get_or_insert(now.as_micros());
+            failing::forget(row);
             Ok(Ok(()))
         })
         .await
     }
 
-    /// Ends a pause, if there is one, and a block.
+    /// Ends a pause, if there is one, and a block, and forgets failures.
     pub async fn resume_subscription(
         &self,
         tenant: &TenantId,
@@ -215,12 +228,13 @@ impl Store {
         self.change(tenant, id, None, now, |row| {
             row.paused_at = None;
             unblock(row, now);
+            failing::forget(row);
             Ok(Ok(()))
         })
         .await
     }
 
-    /// Takes back a disabling, if there is one, and a block.
+    /// Takes back a disabling, if there is one, and a block, and forgets failures.
     pub async fn enable_subscription(
         &self,
         tenant: &TenantId,
@@ -230,6 +244,7 @@ impl Store {
         self.change(tenant, id, None, now, |row| {
             (row.disabled_at, row.disabled_reason) = (None, None);
             unblock(row, now);
+            failing::set(row, None);
             Ok(Ok(()))
         })
         .await
@@ -265,9 +280,12 @@ impl Store {
             return Ok(Change::Invalid(invalid));
         }
         let is_health_alone = {
-            let mut unblocked = before;
-            unblock(&mut unblocked, now);
-            unblocked == after
+            let mut mended = before;
+            if mended.blocked_until != after.blocked_until {
+                unblock(&mut mended, now);
+            }
+            failing::set(&mut mended, failing::of_row(&after));
+            mended == after
         };
         if !is_health_alone {
             after.revision += 1;
@@ -282,7 +300,7 @@ impl Store {
 }
 
 /// A person says that the receiver is mended, or is another one.
-fn unblock(row: &mut subscriptions::Model, now: Timestamp) {
+pub(super) fn unblock(row: &mut subscriptions::Model, now: Timestamp) {
     if row.blocked_until.is_some() {
         (row.blocked_until, row.blocked_reason, row.failing_since) = (None, None, None);
         (row.block_pauses, row.recovered_at) = (0, Some(now.as_micros()));

@@ -198,6 +198,7 @@ impl Subscription {
             url: TargetUrl::parse("https://receiver.example/").unwrap(),
             secrets: SecretSet::newest_first(Vec::new()),
             pace: self.pace,
+            suspected: false,
             recovered_at: self.recovered_at,
             revision: 1,
             settings: Some(Settings::plain()),

@@ -60,6 +60,7 @@ impl Sender for Link {
             started_at: now,
             target_url: String::new(),
             outcome,
+            wish: None,
             response: None,
             timings: Timings { total: at.since(now), ..Timings::default() },
             span: None,

@@ -51,7 +51,7 @@ impl State {
                 Some(EndReason::Exhausted) => row.attempt_count as usize > schedule && last(row).is_some(),
                 Some(EndReason::Expired) => self.database.event(number).content.handling.expire_at.is_some(),
                 Some(EndReason::SubscriptionDeleted | EndReason::SubscriptionDisabled) => true,
-                Some(EndReason::Cancelled | EndReason::Unreadable) => false,
+                Some(EndReason::Cancelled | EndReason::Unreadable | EndReason::Aborted) => false,
             };
             let text =
                 format!("d{number} is {:?} after {} of {:?}", row.ended, row.attempt_count, row.attempts);

@@ -55,6 +55,28 @@ async fn retry_policies_and_timeouts_that_cannot_be_are_refused() {
 }
 
 #[tokio::test]
+async fn failure_policies_that_cannot_be_are_refused() {
+    use pb::failure_policy::Disabling;
+    let seconds = |seconds| prost_types::Duration { seconds, nanos: 0 };
+    let failing = |disabling, probe_interval: Option<i64>| pb::Subscription {
+        failure_policy: Some(pb::FailurePolicy { disabling, probe_interval: probe_interval.map(seconds) }),
+        ..a_subscription()
+    };
+    let after = |span| failing(Some(Disabling::DisableAfter(seconds(span))), None);
+    refuses(vec![
+        ("subscription.failure_policy.disable_after", after(-1)),
+        ("subscription.failure_policy.disable_after", after(0)),
+        ("subscription.failure_policy.disable_after", after(3_599)),
+        ("subscription.failure_policy.disable_after", after(90 * 86_400 + 1)),
+        ("subscription.failure_policy.never_disable", failing(Some(Disabling::NeverDisable(false)), None)),
+        ("subscription.failure_policy.probe_interval", failing(None, Some(-1))),
+        ("subscription.failure_policy.probe_interval", failing(None, Some(59))),
+        ("subscription.failure_policy.probe_interval", failing(None, Some(30 * 86_400 + 1))),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn filters_that_cannot_be_are_refused() {
     let filtered = |attributes: &[(&str, Option<pb::attribute_condition::Test>)], expression: &str| {
         let attribute = |(key, test): &(&str, _)| pb::AttributeCondition {

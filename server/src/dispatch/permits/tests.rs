@@ -6,12 +6,8 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
 use crate::{
-    dispatch::{
-        Config,
-        tests::{attempt, target},
-        vitals::RECOVERY,
-    },
-    domain::{attempt::Outcome, rate_limit::RateLimit, subscription::Pace},
+    dispatch::{Config, tests::target, vitals::RECOVERY},
+    domain::{attempt::Outcome, fixtures::attempt, rate_limit::RateLimit, subscription::Pace},
 };
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
@@ -299,4 +295,17 @@ fn a_subscription_at_the_limit_that_it_asked_for_is_saturated() {
     assert!(permits.under_way(NOW).saturated, "when its attempt is over there may be something to claim");
     drop(held.0);
     assert!(!permits.under_way(NOW).saturated);
+}
+
+#[test]
+fn a_success_is_remembered_for_a_minute_and_only_where_there_was_one() {
+    let permits = permits(10, 10, 10);
+    let (well, failing) = (target(), target());
+    let _held = [permits.take(&well, NOW), permits.take(&failing, NOW)];
+    attempts(&permits, &well, &OK, 1, NOW);
+    attempts(&permits, &failing, &ERROR, 1, NOW);
+    attempts(&permits, &well, &ERROR, 1, NOW);
+    assert!(permits.is_well(&well, NOW + Duration::from_secs(59)));
+    assert!(!permits.is_well(&well, NOW + Duration::from_mins(1)));
+    assert!(!permits.is_well(&failing, NOW));
 }

@@ -62,6 +62,7 @@ fn to_end_reason(reason: EndReason) -> pb::DeliveryEndReason {
         EndReason::SubscriptionDisabled => pb::DeliveryEndReason::SubscriptionDisabled,
         EndReason::Expired => pb::DeliveryEndReason::Expired,
         EndReason::Unreadable => pb::DeliveryEndReason::Unreadable,
+        EndReason::Aborted => pb::DeliveryEndReason::Aborted,
     }
 }
 

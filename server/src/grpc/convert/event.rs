@@ -6,10 +6,11 @@ use super::{timestamp, to_timestamp};
 use crate::{
     domain::{
         event::{Attributes, EventContent, MAX_TEXT, NewEvent, Payload, RequestId, check_text},
-        event_type::{EventType, RESERVED_PREFIX},
+        event_type::{EventType, RESERVED_PREFIX, TEST_TYPE},
         handling::{Handling, OrderingKey, Priority},
         id::TenantId,
         invalid::Invalid,
+        operational,
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
@@ -17,9 +18,6 @@ use crate::{
     publish::Published,
     store::events::StoredEvent,
 };
-
-/// The type of a test event whose caller names none.
-const TEST_TYPE: &str = "postrider.test";
 
 /// Reads an event that a producer publishes.
 pub(in crate::grpc) fn new_event(
@@ -90,15 +88,15 @@ pub(in crate::grpc) fn test_event(
     max_data_bytes: usize,
 ) -> Result<NewEvent, Invalid> {
     let event_type = if request.r#type.is_empty() { TEST_TYPE } else { &request.r#type };
-    let data = if request.data.is_empty() { br#"{"test":true}"#.to_vec() } else { request.data.clone() };
+    let test = operational::test_content();
     let content = EventContent {
         event_type: EventType::parse(event_type).map_err(|invalid| Invalid::new("type", invalid.reason))?,
-        source: String::new(),
-        subject: String::new(),
-        time: None,
-        payload: Payload::parse(data.into(), "", max_data_bytes)?,
-        attributes: Attributes::default(),
-        handling: Handling::default(),
+        payload: if request.data.is_empty() {
+            test.payload
+        } else {
+            Payload::parse(request.data.clone().into(), "", max_data_bytes)?
+        },
+        ..test
     };
     if content.event_type.is_reserved() && content.event_type.as_str() != TEST_TYPE {
         let reason = format!("types that begin with `{RESERVED_PREFIX}` are reserved, but for `{TEST_TYPE}`");

@@ -5,13 +5,15 @@ use std::{sync::Arc, time::Duration};
 use postrider_proto::v1 as pb;
 
 use super::{
-    authentication, duration, filter, format, receiver_tls, retry, signing, to_duration, to_timestamp,
+    authentication, duration, failing, filter, format, receiver_tls, retry, signing, to_duration,
+    to_timestamp,
 };
 use crate::{
     clock::Clock,
     domain::{
         address::AddressPolicy,
         breaker::Health,
+        failing::FailurePolicy,
         invalid::Invalid,
         rate_limit::RateLimit,
         settings::Settings,
@@ -48,7 +50,7 @@ struct Field {
 }
 
 /// All of them.
-const FIELDS: [Field; 12] = [
+const FIELDS: [Field; 13] = [
     Field {
         path: "description",
         is_populated: |message| !message.description.is_empty(),
@@ -168,10 +170,20 @@ const FIELDS: [Field; 12] = [
             Ok(Box::new(|spec| spec.settings.set_form(form)))
         },
     },
+    Field {
+        path: "failure_policy",
+        is_populated: |message| message.failure_policy.is_some(),
+        read: |message, _| {
+            let policy = message.failure_policy.as_ref().map(failing::policy).transpose();
+            let policy = policy.map_err(|invalid| invalid.within("failure_policy"))?;
+            let policy = policy.filter(|policy| *policy != FailurePolicy::default());
+            Ok(Box::new(move |spec| spec.settings.failure = policy))
+        },
+    },
 ];
 
 /// Fields of `Subscription` that a mask may name and that change nothing (AIP-161).
-const OUTPUT_ONLY: [&str; 10] = [
+const OUTPUT_ONLY: [&str; 11] = [
     "name",
     "uid",
     "state",
@@ -182,6 +194,7 @@ const OUTPUT_ONLY: [&str; 10] = [
     "update_time",
     "etag",
     "health",
+    "failing",
 ];
 
 /// What an update sets.
@@ -272,6 +285,8 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
         disabled_reason: match subscription.disabled {
             None => pb::DisabledReason::Unspecified,
             Some((_, DisabledReason::Gone)) => pb::DisabledReason::Gone,
+            Some((_, DisabledReason::Failing)) => pb::DisabledReason::Failing,
+            Some((_, DisabledReason::Requested)) => pb::DisabledReason::Requested,
         }
         .into(),
         disable_time: subscription.disabled.and_then(|(at, _)| to_timestamp(at)),
@@ -301,6 +316,8 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
         signing: subscription.spec.settings.signing.as_ref().map(signing::to_signing),
         filter: subscription.spec.settings.filter.as_ref().map(filter::to_filter),
         format: subscription.spec.settings.form.as_ref().map(format::to_format),
+        failure_policy: subscription.spec.settings.failure.as_ref().map(failing::to_policy),
+        failing: failing::to_failing(subscription),
     }
 }
 

@@ -29,6 +29,13 @@ pub(in crate::store) struct Model {
     pub(in crate::store) blocked_reason: Option<String>,
     pub(in crate::store) block_pauses: i32,
     pub(in crate::store) recovered_at: Option<i64>,
+    pub(in crate::store) failing_suspected_at: Option<i64>,
+    pub(in crate::store) unacknowledged_since: Option<i64>,
+    pub(in crate::store) last_failed_at: Option<i64>,
+    pub(in crate::store) last_failure: Option<String>,
+    pub(in crate::store) failing_announced_at: Option<i64>,
+    pub(in crate::store) disable_at: Option<i64>,
+    pub(in crate::store) failing_look_at: Option<i64>,
     pub(in crate::store) settings: Option<Vec<u8>>,
     pub(in crate::store) settings_key_id: Option<String>,
 }

@@ -187,17 +187,13 @@ pub(super) async fn take(
     Ok(probes)
 }
 
-/// Writes what attempts change about their subscriptions. Returns those that it changed; the others had been changed by
+/// Writes what attempts change about the breakers of their subscriptions, whose rows are locked. Returns those that it changed; the others had been changed by
 /// somebody else in the meantime.
 pub(super) async fn turn(
     transaction: &DatabaseTransaction,
     batch: &[Settled],
 ) -> Result<HashSet<SubscriptionUid>, DbErr> {
     let mut turned = HashSet::new();
-    if batch.iter().all(|settled| settled.health.is_none()) {
-        return Ok(turned);
-    }
-    lock_all(transaction, batch).await?;
     for settled in batch {
         if let Some(change) = &settled.health
             && write(transaction, settled, change).await?
@@ -208,15 +204,17 @@ pub(super) async fn turn(
     Ok(turned)
 }
 
-/// Rows of subscriptions are locked in the order of their uids by all, also where some of them are disabled afterwards.
-async fn lock_all(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<(), DbErr> {
+/// Locks the rows of the subscriptions that a batch changes: in the order of their uids, like everybody.
+pub(super) async fn lock_all(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<(), DbErr> {
     if transaction.get_database_backend() == DbBackend::Sqlite {
         // A transaction that writes is alone anyway.
         return Ok(());
     }
-    let changes =
-        batch.iter().filter(|settled| settled.health.is_some() || settled.settlement.disables().is_some());
+    let changes = batch.iter().filter(|settled| settled.concerns_its_subscription());
     let uids: HashSet<_> = changes.map(|settled| settled.target.uid.uuid()).collect();
+    if uids.is_empty() {
+        return Ok(());
+    }
     let _: Vec<Uuid> = subscriptions::Entity::find()
         .select_only()
         .column(subscriptions::Column::Uid)

@@ -6,26 +6,21 @@ use std::{
 };
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, Statement,
-    Value,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, Value,
     prelude::Uuid,
-    sea_query::{Expr, ExprTrait},
 };
 
-use super::health;
+use super::{failing, health};
 use crate::{
     dispatch::{Settled, Settling},
-    domain::{
-        claim::Target, delivery::Settlement, id::DeliveryId, subscription::DisabledReason,
-        timestamp::Timestamp,
-    },
+    domain::{claim::Target, delivery::Settlement, id::DeliveryId, operational::About, timestamp::Timestamp},
     store::{
-        Error, Store,
+        self, Error, Store,
         bulk::{Bulk, Column, Inserted},
         codes,
         entity::subscriptions,
         lanes::{self, Lane},
-        rows, tenants,
+        lookup, operational_events, rows, tenants,
     },
 };
 
@@ -106,9 +101,9 @@ static POSTGRES: LazyLock<String> = LazyLock::new(|| {
 impl Store {
     pub(super) async fn settle_batch(&self, batch: &[Settled]) -> Result<Settling, Error> {
         let concerns_deliveries_alone = |settled: &Settled| {
-            settled.health.is_none()
+            !settled.concerns_its_subscription()
                 && settled.ordering_key.is_none()
-                && settled.settlement.disables().is_none()
+                && settled.exhausted.is_none()
         };
         if self.connections.backend() == DbBackend::Postgres && batch.iter().all(concerns_deliveries_alone) {
             // One statement: one round trip, and a transaction by itself.
@@ -119,8 +114,14 @@ impl Store {
         lanes::lock(&transaction, &lanes_of(batch)).await?;
         let Moved { lost, left } = record_and_move(&transaction, batch).await?;
         let released = release(&transaction, batch, &left).await?;
+        tell_of_exhausted(&transaction, batch, &lost).await?;
+        health::lock_all(&transaction, batch).await?;
         let turned = health::turn(&transaction, batch).await?;
-        let disabled = disable_gone(&transaction, batch).await?;
+        let mut tenants = failing::note(&transaction, batch).await?;
+        let disabled = disable_unwanted(&transaction, batch, &mut tenants).await?;
+        for tenant in &tenants {
+            tenants::raise_version(&transaction, tenant).await?;
+        }
         transaction.commit().await?;
         Ok(Settling { lost, disabled, turned, released })
     }
@@ -217,41 +218,44 @@ fn settlement_values(settled: &Settled) -> [Value; 9] {
     ]
 }
 
-/// Disables the subscriptions whose receivers are gone; returns whether there were any.
-async fn disable_gone(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<bool, DbErr> {
-    let reason = |settled: &Settled| settled.settlement.disables();
-    let mut gone: Vec<_> = batch.iter().filter_map(|settled| Some((settled, reason(settled)?))).collect();
-    // Rows are locked in one order by all: subscriptions before tenants, and each by their ids.
-    gone.sort_by_key(|(settled, _)| settled.target.uid);
-    let mut tenants = BTreeSet::new();
-    for (settled, reason) in gone {
-        if disable(transaction, &settled.target, reason, settled.at).await? {
-            tenants.insert(&settled.target.tenant);
-        }
-    }
-    for tenant in &tenants {
-        tenants::raise_version(transaction, tenant.as_str()).await?;
-    }
-    Ok(!tenants.is_empty())
+/// Has the tenants told whose deliveries have used up their schedules, of those that were still ours.
+async fn tell_of_exhausted(
+    transaction: &DatabaseTransaction,
+    batch: &[Settled],
+    lost: &[DeliveryId],
+) -> Result<(), DbErr> {
+    let notice = |settled: &Settled| {
+        let exhausted = settled.exhausted.as_ref()?;
+        let Target { tenant, id, uid, .. } = &*settled.target;
+        let about = About { tenant, id, uid: *uid };
+        let is_ours = !lost.contains(&settled.delivery);
+        is_ours.then(|| about.exhausted(exhausted, settled.delivery, settled.number, settled.at))
+    };
+    let notices = batch.iter().filter_map(notice).collect();
+    let now = batch.iter().map(|settled| settled.at).max().unwrap_or_default();
+    operational_events::put(transaction, notices, now).await
 }
 
-/// Disables a subscription, unless it has been given another target since the attempt was made.
-async fn disable(
+/// Disables the subscriptions whose receivers want nothing more, unless they have been given another target since the attempt was
+/// made; adds their tenants, and returns whether there were any.
+async fn disable_unwanted(
     transaction: &DatabaseTransaction,
-    target: &Target,
-    reason: DisabledReason,
-    now: Timestamp,
+    batch: &[Settled],
+    tenants: &mut BTreeSet<String>,
 ) -> Result<bool, DbErr> {
-    let disabled = subscriptions::Entity::update_many()
-        .col_expr(subscriptions::Column::DisabledAt, Expr::value(now.as_micros()))
-        .col_expr(subscriptions::Column::DisabledReason, Expr::value(codes::disabled_reason_code(reason)))
-        .col_expr(subscriptions::Column::Revision, Expr::col(subscriptions::Column::Revision).add(1))
-        .col_expr(subscriptions::Column::UpdatedAt, Expr::value(now.as_micros()))
-        .filter(subscriptions::Column::Uid.eq(target.uid.uuid()))
-        .filter(subscriptions::Column::TargetUrl.eq(target.url.as_str()))
-        .filter(subscriptions::Column::DisabledAt.is_null())
-        .filter(subscriptions::Column::DeletedAt.is_null())
-        .exec(transaction)
-        .await?;
-    Ok(disabled.rows_affected > 0)
+    let mut disabled = false;
+    for settled in batch {
+        let Some(reason) = settled.disables() else { continue };
+        let is_open = Condition::all()
+            .add(subscriptions::Column::TargetUrl.eq(settled.target.url.as_str()))
+            .add(subscriptions::Column::DisabledAt.is_null())
+            .add(subscriptions::Column::DeletedAt.is_null());
+        let rows = lookup::locked_all(transaction, vec![settled.target.uid.uuid()], is_open).await?;
+        for row in rows {
+            tenants.insert(row.tenant_id.clone());
+            store::failing::disable(transaction, row, reason, None, settled.at).await?;
+            disabled = true;
+        }
+    }
+    Ok(disabled)
 }

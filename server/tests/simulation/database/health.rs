@@ -30,7 +30,7 @@ impl Database {
 
     /// Disables the subscriptions whose receivers are gone.
     pub(super) fn disable_gone(&mut self, batch: &[&Settled]) -> bool {
-        let gone = batch.iter().filter(|settled| settled.settlement.disables().is_some());
+        let gone = batch.iter().filter(|settled| settled.disables().is_some());
         let gone: BTreeSet<_> = gone.map(|settled| self.subscription_of(settled.target.uid)).collect();
         let mut is_any = false;
         for number in
