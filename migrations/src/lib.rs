@@ -26,6 +26,7 @@ mod m20261121_000023_create_fan_outs;
 mod m20261121_000030_add_subscription_settings;
 mod m20261121_000031_add_subscription_secret_kinds;
 mod m20261121_000032_create_event_types;
+mod m20261121_000050_add_subscription_handshake;
 
 /// The list of migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000030_add_subscription_settings::Migration),
             Box::new(m20261121_000031_add_subscription_secret_kinds::Migration),
             Box::new(m20261121_000032_create_event_types::Migration),
+            Box::new(m20261121_000050_add_subscription_handshake::Migration),
         ]
     }
 }

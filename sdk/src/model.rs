@@ -8,6 +8,7 @@ mod event_filter;
 mod event_type;
 mod explanation;
 mod format;
+mod handshake;
 mod priority;
 mod receiver_tls;
 mod rendered_event;
@@ -26,6 +27,7 @@ pub use self::{
     event_type::{EventType, NewEventType},
     explanation::{Explanation, Verdict},
     format::{BodyFormat, CloudEventsMode, Format, HeaderValue, Method, StaticHeader},
+    handshake::{Handshake, HandshakeState, HandshakeStatus},
     priority::Priority,
     receiver_tls::{ClientCertificate, ReceiverTls},
     rendered_event::{RenderedEvent, TemplateError},

@@ -6,7 +6,8 @@
 //! [`attempt::Outcome`] under the [`retry::RetryPolicy`]. What the producer asked for beyond that is its [`handling::Handling`].
 //!
 //! How much a receiver is sent at once depends on how it fares: [`breaker`] stops what goes to one that fails,
-//! [`concurrency`] slows down for one that has trouble, and [`rate_limit`] holds to the rate that its owner has set.
+//! [`concurrency`] slows down for one that has trouble, and [`rate_limit`] holds to the rate that its owner has set. Whether it agrees to be
+//! sent anything at all can be asked first by a [`handshake`].
 //!
 //! Here is no I/O, no `async`, no clock and no chance: `now` and jitter are arguments. Nothing in here knows gRPC, SQL or HTTP
 //! libraries. Constructors refuse what may not be with an [`invalid::Invalid`]; behind them nothing is checked again.
@@ -28,6 +29,8 @@ pub mod expression;
 pub(crate) mod fixtures;
 pub mod form;
 pub mod handling;
+pub mod handshake;
+pub mod hexadecimal;
 pub mod hidden;
 pub mod id;
 pub mod invalid;

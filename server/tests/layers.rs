@@ -10,7 +10,7 @@ use std::{
 use syn::{UseTree, visit::Visit};
 
 /// The parts of the library, each with those of them that it may know besides itself.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: [(&str, &[&str]); 17] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("shutdown", &["domain"]),
@@ -23,6 +23,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("dispatch", &["domain", "clock", "shutdown", "telemetry"]),
     ("publish", &["domain", "clock", "shutdown", "telemetry"]),
     ("maintenance", &["domain", "store", "clock", "telemetry"]),
+    ("handshakes", &["domain", "store", "sender", "clock"]),
     // It judges the dispatcher and the fan-out.
     ("readiness", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
     ("http", &["accept", "domain", "readiness", "telemetry"]),
@@ -37,6 +38,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
             "config",
             "dispatch",
             "grpc",
+            "handshakes",
             "http",
             "maintenance",
             "publish",
@@ -70,6 +72,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
             "cli",
             "dispatch",
             "grpc",
+            "handshakes",
             "http",
             "maintenance",
             "publish",

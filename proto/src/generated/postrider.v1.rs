@@ -3563,6 +3563,168 @@ impl CallbackMethod {
         }
     }
 }
+/// What is asked of a receiver before anything is sent to it, to know that it agrees: one of the ways that receivers know already.
+///
+/// It is made when the subscription is created, when this or `target_url` changes, when the subscription is enabled after it had failed,
+/// and, for `hook_secret`, when the secret is rotated. Until it is done the subscription is
+/// `SUBSCRIPTION_STATE_AWAITING_HANDSHAKE`: events are matched, and their deliveries wait. A handshake that fails is repeated after
+/// 5 s, 30 s, 5 min, 30 min, 2 h, 6 h and 15 h; then the subscription is disabled. `VerifySubscription` repeats it at once.
+///
+/// It is made with the subscription's `authentication`, `tls`, `timeout` and the headers of its `format`. Redirects are not followed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Handshake {
+    /// Required. Which one.
+    #[prost(oneof = "handshake::Method", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub method: ::core::option::Option<handshake::Method>,
+}
+/// Nested message and enum types in `Handshake`.
+pub mod handshake {
+    /// Required. Which one.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Method {
+        /// CloudEvents: `OPTIONS`, answered by a header that names us.
+        #[prost(message, tag = "1")]
+        CloudEvents(super::CloudEventsHandshake),
+        /// Slack: `POST` of an `url_verification`, answered by its challenge.
+        #[prost(message, tag = "2")]
+        SlackUrlVerification(super::SlackUrlVerification),
+        /// Asana and REST Hooks: `POST` with `X-Hook-Secret`, answered by the same header.
+        #[prost(message, tag = "3")]
+        HookSecret(super::HookSecretHandshake),
+        /// Trello: `HEAD`, answered by 200.
+        #[prost(message, tag = "4")]
+        Trello(super::TrelloHandshake),
+        /// Meta: `GET` with `hub.challenge`, answered by the challenge.
+        #[prost(message, tag = "5")]
+        Meta(super::MetaHandshake),
+        /// eBay: `GET` with `challenge_code`, answered by a hash of it.
+        #[prost(message, tag = "6")]
+        Ebay(super::EbayHandshake),
+        /// LinkedIn: `GET` with `challengeCode`, answered by a signature of it.
+        #[prost(message, tag = "7")]
+        Linkedin(super::LinkedinHandshake),
+    }
+}
+/// Abuse protection of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery, 4): `OPTIONS` with `WebHook-Request-Origin`. The receiver
+/// consents by `WebHook-Allowed-Origin`, which is the origin or `*`; the status is of no consequence. From then on each callback carries
+/// `WebHook-Request-Origin`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloudEventsHandshake {
+    /// Required. Who is sending: a DNS name, like `eventemitter.example.com`.
+    #[prost(string, tag = "1")]
+    pub origin: ::prost::alloc::string::String,
+    /// Optional. How many callbacks a minute we would like to send, 1 to 6,000,000: sent as `WebHook-Request-Rate`, and consent then needs
+    /// `WebHook-Allowed-Rate` too. 0: is not asked. A rate that the receiver allows is kept to, also one that was not asked for.
+    #[prost(int32, tag = "2")]
+    pub requests_per_minute: i32,
+}
+/// `url_verification` of Slack's Events API: a signed `POST` of `{"type":"url_verification","challenge":…,"token":…}`. The receiver answers
+/// 200 with the challenge, as plain text, as a form (`challenge=…`) or as JSON (`{"challenge":…}`).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SlackUrlVerification {
+    /// Optional. What is sent as `token`, for receivers that still look at it; at most 256 visible ASCII characters. Stored encrypted and
+    /// shown as `********`, which in an update stands for what is stored.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+}
+/// The handshake of Asana and REST Hooks: `POST` of `{}` with the subscription's signing secret in `X-Hook-Secret`. The receiver answers 200
+/// or 204 with the same header.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HookSecretHandshake {}
+/// What Trello does before it makes a webhook: `HEAD`. The receiver answers 200.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrelloHandshake {}
+/// Verification requests of Meta: `GET` with `hub.mode=subscribe`, `hub.challenge` (a number) and `hub.verify_token`. The receiver answers 200
+/// with the challenge as the body.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct MetaHandshake {
+    /// Required. By which the receiver knows us: 1 to 256 visible ASCII characters. Stored encrypted and shown as `********`, which in an
+    /// update stands for what is stored.
+    #[prost(string, tag = "1")]
+    pub verify_token: ::prost::alloc::string::String,
+}
+/// The challenge of eBay's notifications: `GET` with `challenge_code`. The receiver answers 200 with `{"challengeResponse":…}`: the
+/// hexadecimal SHA-256 of the code, the token and the subscription's `target_url`, one after another.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct EbayHandshake {
+    /// Required. What both sides know: 32 to 80 letters, digits, `_` and `-`. Stored encrypted and shown as `********`, which in an update
+    /// stands for what is stored.
+    #[prost(string, tag = "1")]
+    pub verification_token: ::prost::alloc::string::String,
+}
+/// Webhook validation of LinkedIn: `GET` with `challengeCode`. The receiver answers 200 with `{"challengeCode":…,"challengeResponse":…}`: the
+/// code and the hexadecimal HMAC-SHA256 of it by the secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct LinkedinHandshake {
+    /// Required. What both sides know: 1 to 256 visible ASCII characters. Stored encrypted and shown as `********`, which in an update
+    /// stands for what is stored.
+    #[prost(string, tag = "1")]
+    pub client_secret: ::prost::alloc::string::String,
+}
+/// How a subscription's handshake stands. Changes of it change neither `etag` nor `update_time`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HandshakeStatus {
+    /// Whether it is done.
+    #[prost(enumeration = "HandshakeState", tag = "1")]
+    pub state: i32,
+    /// How many times it was tried since it was begun, with the one that is under way.
+    #[prost(int32, tag = "2")]
+    pub attempt_count: i32,
+    /// What was wrong the last time, for people: `the receiver answered 404, and must answer 200`. Empty if nothing was.
+    #[prost(string, tag = "3")]
+    pub last_failure: ::prost::alloc::string::String,
+    /// When it is tried again; while it is under way, when it is tried again should nothing come of it. Set while it is awaited.
+    #[prost(message, optional, tag = "4")]
+    pub next_attempt_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was done.
+    #[prost(message, optional, tag = "5")]
+    pub done_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many callbacks a minute the receiver has allowed; 0 if it has set no limit. If the subscription has a `rate_limit` too, the lower
+    /// one of both holds.
+    #[prost(int32, tag = "6")]
+    pub allowed_requests_per_minute: i32,
+}
+/// Whether a handshake is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum HandshakeState {
+    /// Not used.
+    Unspecified = 0,
+    /// It is not done yet, and is tried again. Nothing is sent.
+    Awaited = 1,
+    /// The receiver has agreed.
+    Done = 2,
+    /// It has failed for good, and the subscription was disabled for it.
+    Failed = 3,
+}
+impl HandshakeState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "HANDSHAKE_STATE_UNSPECIFIED",
+            Self::Awaited => "HANDSHAKE_STATE_AWAITED",
+            Self::Done => "HANDSHAKE_STATE_DONE",
+            Self::Failed => "HANDSHAKE_STATE_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "HANDSHAKE_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "HANDSHAKE_STATE_AWAITED" => Some(Self::Awaited),
+            "HANDSHAKE_STATE_DONE" => Some(Self::Done),
+            "HANDSHAKE_STATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
 /// With what certificates a receiver is spoken to over TLS. Concerns `target_url`, not a token endpoint.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReceiverTls {
@@ -3923,6 +4085,12 @@ pub struct Subscription {
     /// Optional. In what form events are sent; unset: the envelope, by POST.
     #[prost(message, optional, tag = "19")]
     pub format: ::core::option::Option<Format>,
+    /// Optional. What is asked of the receiver before anything is sent to it; unset: nothing.
+    #[prost(message, optional, tag = "23")]
+    pub handshake: ::core::option::Option<Handshake>,
+    /// Output only. How the handshake stands; set if there is one.
+    #[prost(message, optional, tag = "26")]
+    pub handshake_status: ::core::option::Option<HandshakeStatus>,
 }
 /// How many attempts a second a subscription takes. Retries count as well. It holds over all nodes.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -3967,6 +4135,9 @@ pub enum SubscriptionState {
     Paused = 2,
     /// Disabled by policy: events are not matched, and deliveries that waited were cancelled.
     Disabled = 3,
+    /// The receiver has not agreed yet (see `handshake_status`): events are matched, and their deliveries wait. A subscription that is paused
+    /// as well is shown as paused.
+    AwaitingHandshake = 4,
 }
 impl SubscriptionState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3979,6 +4150,7 @@ impl SubscriptionState {
             Self::Active => "SUBSCRIPTION_STATE_ACTIVE",
             Self::Paused => "SUBSCRIPTION_STATE_PAUSED",
             Self::Disabled => "SUBSCRIPTION_STATE_DISABLED",
+            Self::AwaitingHandshake => "SUBSCRIPTION_STATE_AWAITING_HANDSHAKE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3988,6 +4160,7 @@ impl SubscriptionState {
             "SUBSCRIPTION_STATE_ACTIVE" => Some(Self::Active),
             "SUBSCRIPTION_STATE_PAUSED" => Some(Self::Paused),
             "SUBSCRIPTION_STATE_DISABLED" => Some(Self::Disabled),
+            "SUBSCRIPTION_STATE_AWAITING_HANDSHAKE" => Some(Self::AwaitingHandshake),
             _ => None,
         }
     }
@@ -4033,6 +4206,8 @@ pub enum DisabledReason {
     Unspecified = 0,
     /// The receiver answered 410 Gone.
     Gone = 1,
+    /// Its handshake failed until there was no use in trying it any longer: `handshake_status.last_failure` says how.
+    HandshakeFailed = 4,
 }
 impl DisabledReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4043,6 +4218,7 @@ impl DisabledReason {
         match self {
             Self::Unspecified => "DISABLED_REASON_UNSPECIFIED",
             Self::Gone => "DISABLED_REASON_GONE",
+            Self::HandshakeFailed => "DISABLED_REASON_HANDSHAKE_FAILED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -4050,6 +4226,7 @@ impl DisabledReason {
         match value {
             "DISABLED_REASON_UNSPECIFIED" => Some(Self::Unspecified),
             "DISABLED_REASON_GONE" => Some(Self::Gone),
+            "DISABLED_REASON_HANDSHAKE_FAILED" => Some(Self::HandshakeFailed),
             _ => None,
         }
     }
@@ -4193,6 +4370,20 @@ pub struct EnableSubscriptionResponse {
     #[prost(message, optional, tag = "1")]
     pub subscription: ::core::option::Option<Subscription>,
 }
+/// The request of `VerifySubscription`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifySubscriptionRequest {
+    /// Required. `tenants/{tenant}/subscriptions/{subscription}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// The response of `VerifySubscription`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VerifySubscriptionResponse {
+    /// The subscription, with what came of the handshake.
+    #[prost(message, optional, tag = "1")]
+    pub subscription: ::core::option::Option<Subscription>,
+}
 /// The request of `RotateSubscriptionSecret`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateSubscriptionSecretRequest {
@@ -4203,7 +4394,8 @@ pub struct RotateSubscriptionSecretRequest {
     #[prost(string, tag = "2")]
     pub secret: ::prost::alloc::string::String,
     /// Optional. When headers that hold one signature only change over from the previous secret to the new one; at most 30 days ahead. At
-    /// once if unset or past. Headers that hold several carry the new one's signature at once, beside the previous one's.
+    /// once if unset or past. Headers that hold several carry the new one's signature at once, beside the previous one's. Must be unset for a
+    /// subscription with a `hook_secret` handshake, whose receiver changes over when it is handed the new one.
     #[prost(message, optional, tag = "3")]
     pub effective_time: ::core::option::Option<::prost_types::Timestamp>,
 }
@@ -4639,7 +4831,8 @@ pub mod subscription_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Takes back a disabling. Deliveries that the disabling cancelled stay cancelled and can be redelivered.
-        /// Ends a block as well. Enabling what is neither disabled nor blocked changes nothing.
+        /// Ends a block as well. Enabling what is neither disabled nor blocked changes nothing. Where the handshake had not been done, it is
+        /// begun anew.
         ///
         /// Errors: `NOT_FOUND`.
         pub async fn enable_subscription(
@@ -4671,9 +4864,44 @@ pub mod subscription_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Makes the subscription's handshake now, and does not wait for the time of its next attempt. Answers when that has come to an end: what
+        /// it came to is in `handshake_status`. One that fails is no error of the call. Where it is done already nothing happens.
+        ///
+        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if the subscription has no handshake or is disabled; `RESOURCE_EXHAUSTED` if too many are
+        /// under way.
+        pub async fn verify_subscription(
+            &mut self,
+            request: impl tonic::IntoRequest<super::VerifySubscriptionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::VerifySubscriptionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.SubscriptionService/VerifySubscription",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "postrider.v1.SubscriptionService",
+                        "VerifySubscription",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Makes a new signing secret, or takes one over. Where a header holds several signatures, callbacks are signed with the new and the
         /// previous one until `previous_expire_time`, 24 hours later unless the server is configured otherwise; where it holds one only, with
-        /// the previous one until the request's `effective_time` and with the new one from then on.
+        /// the previous one until the request's `effective_time` and with the new one from then on. A subscription with a `hook_secret` handshake
+        /// waits until the receiver has been handed the new one by it.
         ///
         /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT` also if the subscription's profiles cannot sign with the secret; `FAILED_PRECONDITION` if
         /// five secrets are in force already.
@@ -4741,7 +4969,7 @@ pub mod subscription_service_client {
         /// Publishes an event to this subscription alone, whatever its patterns say, and answers once it is stored. What
         /// comes of it is in the attempts of `delivery`.
         ///
-        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT`; `FAILED_PRECONDITION` if the subscription is disabled.
+        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT`; `FAILED_PRECONDITION` if the subscription is disabled or awaits its handshake.
         pub async fn send_test_event(
             &mut self,
             request: impl tonic::IntoRequest<super::SendTestEventRequest>,
@@ -4884,7 +5112,8 @@ pub mod subscription_service_server {
             tonic::Status,
         >;
         /// Takes back a disabling. Deliveries that the disabling cancelled stay cancelled and can be redelivered.
-        /// Ends a block as well. Enabling what is neither disabled nor blocked changes nothing.
+        /// Ends a block as well. Enabling what is neither disabled nor blocked changes nothing. Where the handshake had not been done, it is
+        /// begun anew.
         ///
         /// Errors: `NOT_FOUND`.
         async fn enable_subscription(
@@ -4894,9 +5123,22 @@ pub mod subscription_service_server {
             tonic::Response<super::EnableSubscriptionResponse>,
             tonic::Status,
         >;
+        /// Makes the subscription's handshake now, and does not wait for the time of its next attempt. Answers when that has come to an end: what
+        /// it came to is in `handshake_status`. One that fails is no error of the call. Where it is done already nothing happens.
+        ///
+        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if the subscription has no handshake or is disabled; `RESOURCE_EXHAUSTED` if too many are
+        /// under way.
+        async fn verify_subscription(
+            &self,
+            request: tonic::Request<super::VerifySubscriptionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::VerifySubscriptionResponse>,
+            tonic::Status,
+        >;
         /// Makes a new signing secret, or takes one over. Where a header holds several signatures, callbacks are signed with the new and the
         /// previous one until `previous_expire_time`, 24 hours later unless the server is configured otherwise; where it holds one only, with
-        /// the previous one until the request's `effective_time` and with the new one from then on.
+        /// the previous one until the request's `effective_time` and with the new one from then on. A subscription with a `hook_secret` handshake
+        /// waits until the receiver has been handed the new one by it.
         ///
         /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT` also if the subscription's profiles cannot sign with the secret; `FAILED_PRECONDITION` if
         /// five secrets are in force already.
@@ -4920,7 +5162,7 @@ pub mod subscription_service_server {
         /// Publishes an event to this subscription alone, whatever its patterns say, and answers once it is stored. What
         /// comes of it is in the attempts of `delivery`.
         ///
-        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT`; `FAILED_PRECONDITION` if the subscription is disabled.
+        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT`; `FAILED_PRECONDITION` if the subscription is disabled or awaits its handshake.
         async fn send_test_event(
             &self,
             request: tonic::Request<super::SendTestEventRequest>,
@@ -5396,6 +5638,55 @@ pub mod subscription_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EnableSubscriptionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.SubscriptionService/VerifySubscription" => {
+                    #[allow(non_camel_case_types)]
+                    struct VerifySubscriptionSvc<T: SubscriptionService>(pub Arc<T>);
+                    impl<
+                        T: SubscriptionService,
+                    > tonic::server::UnaryService<super::VerifySubscriptionRequest>
+                    for VerifySubscriptionSvc<T> {
+                        type Response = super::VerifySubscriptionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::VerifySubscriptionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SubscriptionService>::verify_subscription(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = VerifySubscriptionSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

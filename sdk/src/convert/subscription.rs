@@ -6,8 +6,8 @@ use super::{required, time};
 use crate::{
     Result,
     model::{
-        Authentication, DeliveryRetryPolicy, DisabledReason, EventFilter, Format, Health, RateLimit,
-        ReceiverTls, Subscription, SubscriptionState, signing,
+        Authentication, DeliveryRetryPolicy, DisabledReason, EventFilter, Format, Handshake, HandshakeStatus,
+        Health, RateLimit, ReceiverTls, Subscription, SubscriptionState, signing,
     },
 };
 
@@ -32,6 +32,8 @@ pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Sub
         signing: signing::from_pb(subscription.signing),
         filter: subscription.filter.map(EventFilter::from_pb),
         format: subscription.format.map(Format::from_pb),
+        handshake: subscription.handshake.map(Handshake::from_pb),
+        handshake_status: subscription.handshake_status.map(HandshakeStatus::from_pb).transpose()?,
         health: health(subscription.health.unwrap_or_default())?,
         paused_at: time::optional(subscription.pause_time, "pause_time")?,
         disabled_at: time::optional(subscription.disable_time, "disable_time")?,
@@ -46,6 +48,7 @@ fn state(state: i32, reason: i32) -> SubscriptionState {
         Ok(pb::SubscriptionState::Active) => SubscriptionState::Active,
         Ok(pb::SubscriptionState::Paused) => SubscriptionState::Paused,
         Ok(pb::SubscriptionState::Disabled) => SubscriptionState::Disabled(disabled_reason(reason)),
+        Ok(pb::SubscriptionState::AwaitingHandshake) => SubscriptionState::AwaitingHandshake,
         Ok(pb::SubscriptionState::Unspecified) | Err(_) => SubscriptionState::Unrecognized(state),
     }
 }
@@ -68,6 +71,7 @@ fn health(health: pb::SubscriptionHealth) -> Result<Health> {
 fn disabled_reason(reason: i32) -> DisabledReason {
     match pb::DisabledReason::try_from(reason) {
         Ok(pb::DisabledReason::Gone) => DisabledReason::Gone,
+        Ok(pb::DisabledReason::HandshakeFailed) => DisabledReason::HandshakeFailed,
         Ok(pb::DisabledReason::Unspecified) | Err(_) => DisabledReason::Unrecognized(reason),
     }
 }

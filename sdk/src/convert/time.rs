@@ -20,7 +20,7 @@ pub(crate) fn from_pb(time: Option<prost_types::Timestamp>, field: &str) -> Resu
     OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| Error::malformed_answer(field))
 }
 
-pub(super) fn optional(time: Option<prost_types::Timestamp>, field: &str) -> Result<Option<OffsetDateTime>> {
+pub(crate) fn optional(time: Option<prost_types::Timestamp>, field: &str) -> Result<Option<OffsetDateTime>> {
     time.map(|time| from_pb(Some(time), field)).transpose()
 }
 

@@ -6,8 +6,8 @@ use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
 use super::{
-    Authentication, DeliveryRetryPolicy, EventFilter, Format, ReceiverTls, Secret, SignatureProfile, id_of,
-    signing,
+    Authentication, DeliveryRetryPolicy, EventFilter, Format, Handshake, HandshakeStatus, ReceiverTls,
+    Secret, SignatureProfile, id_of, signing,
 };
 use crate::convert;
 
@@ -43,6 +43,10 @@ pub struct Subscription {
     pub filter: Option<EventFilter>,
     /// In what form events are sent, where that is not the envelope by POST.
     pub format: Option<Format>,
+    /// What is asked of the receiver before anything is sent to it, if anything is; its secrets are masked.
+    pub handshake: Option<Handshake>,
+    /// How that stands.
+    pub handshake_status: Option<HandshakeStatus>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -89,6 +93,8 @@ pub enum SubscriptionState {
     Paused,
     /// Disabled by policy: events are not matched, and deliveries that waited were cancelled.
     Disabled(DisabledReason),
+    /// Its receiver has not agreed yet: events are matched, and their deliveries wait.
+    AwaitingHandshake,
     /// A state newer than this SDK, with its number.
     Unrecognized(i32),
 }
@@ -159,6 +165,8 @@ pub enum Health {
 pub enum DisabledReason {
     /// The receiver answered 410 Gone.
     Gone,
+    /// The receiver did not agree by its handshake.
+    HandshakeFailed,
     /// A reason newer than this SDK, with its number.
     Unrecognized(i32),
 }
@@ -301,6 +309,18 @@ impl NewSubscription {
     /// ```
     pub fn format(mut self, format: impl Into<Option<Format>>) -> Self {
         self.message.format = format.into().map(|format| format.to_pb());
+        self
+    }
+
+    /// What is asked of the receiver before anything is sent to it.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::Handshake};
+    ///
+    /// let new = Subscription::to("https://example.com/hooks").handshake(Handshake::slack_url_verification());
+    /// ```
+    pub fn handshake(mut self, handshake: Handshake) -> Self {
+        self.message.handshake = Some(handshake.into_pb());
         self
     }
 

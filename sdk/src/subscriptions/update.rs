@@ -10,8 +10,8 @@ use crate::{
     client::Repeat,
     convert,
     model::{
-        Authentication, DeliveryRetryPolicy, EventFilter, Format, RateLimit, ReceiverTls, SignatureProfile,
-        signing,
+        Authentication, DeliveryRetryPolicy, EventFilter, Format, Handshake, RateLimit, ReceiverTls,
+        SignatureProfile, signing,
     },
 };
 
@@ -124,6 +124,13 @@ impl UpdateSubscription {
     pub fn format(mut self, format: impl Into<Option<Format>>) -> Self {
         self.message.format = format.into().map(|format| format.to_pb());
         self.change("format")
+    }
+
+    /// What is asked of the receiver before anything more is sent to it; `None`: nothing. A secret that was read masked and is sent back
+    /// stays as it is.
+    pub fn handshake(mut self, handshake: impl Into<Option<Handshake>>) -> Self {
+        self.message.handshake = handshake.into().map(Handshake::into_pb);
+        self.change("handshake")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

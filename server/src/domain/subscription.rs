@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::{
     breaker::Health,
     event_type::{EventType, TypePattern},
+    handshake::HandshakeStatus,
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
     rate_limit::RateLimit,
@@ -84,6 +85,8 @@ pub struct Subscription {
     pub disabled: Option<(Timestamp, DisabledReason)>,
     /// How its receiver fares. Changes of it are no changes of the subscription.
     pub health: Health,
+    /// How its handshake stands, if it has one. Nor are changes of that.
+    pub handshake: Option<HandshakeStatus>,
     /// Counts its changes.
     pub revision: i64,
     /// When it was created.
@@ -99,8 +102,15 @@ impl Subscription {
         match (self.disabled, self.paused_at) {
             (Some(_), _) => SubscriptionState::Disabled,
             (None, Some(_)) => SubscriptionState::Paused,
+            (None, None) if self.awaits_handshake() => SubscriptionState::AwaitingHandshake,
             (None, None) => SubscriptionState::Active,
         }
+    }
+
+    /// Whether its receiver has still to agree, also while it is paused.
+    #[must_use]
+    pub fn awaits_handshake(&self) -> bool {
+        self.handshake.as_ref().is_some_and(HandshakeStatus::is_awaited)
     }
 
     /// Names this revision of it; other for every change and every subscription.
@@ -120,6 +130,8 @@ pub enum SubscriptionState {
     Paused,
     /// They are not matched, and what waited was cancelled.
     Disabled,
+    /// They are matched, and their deliveries wait until the receiver has agreed.
+    AwaitingHandshake,
 }
 
 /// Why policy disabled a subscription.
@@ -127,6 +139,8 @@ pub enum SubscriptionState {
 pub enum DisabledReason {
     /// The receiver answered 410 Gone.
     Gone,
+    /// The receiver never agreed.
+    HandshakeFailed,
 }
 
 /// Which event types a subscription wants: those that any of its patterns matches.

@@ -11,6 +11,7 @@ pub(super) mod event;
 pub(super) mod event_type;
 pub(super) mod filter;
 mod format;
+mod handshake;
 mod receiver_tls;
 mod retry;
 pub(super) mod signing;

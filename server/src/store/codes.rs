@@ -64,6 +64,7 @@ codes!("events", Priority, priority_code, priority_of, {
 
 codes!("subscriptions", DisabledReason, disabled_reason_code, disabled_reason_of, {
     Gone = 1,
+    HandshakeFailed = 4,
 });
 
 codes!("attempts", Failure, failure_code, failure_of, {

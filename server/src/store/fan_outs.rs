@@ -3,13 +3,12 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, Statement, prelude::Uuid};
+use sea_orm::{ConnectionTrait, Statement, prelude::Uuid};
 
 use super::{
     Error, STEP_TIMEOUT, Store,
-    entity::subscriptions,
     publish::insert::{self, DELIVERIES},
-    sending, within,
+    sendable, sending, within,
 };
 use crate::{
     domain::{
@@ -84,10 +83,7 @@ impl Store {
             |cause: &dyn std::fmt::Display| corrupt(format!("{}: {cause}", EventId::from_uuid(event_id)));
         let event = event.ok_or_else(|| unreadable(&"the event is missing"))?;
         let event = event.map_err(|cause| unreadable(&cause))?;
-        let open = Condition::all()
-            .add(subscriptions::Column::PausedAt.is_null())
-            .add(subscriptions::Column::DeletedAt.is_null())
-            .add(subscriptions::Column::DisabledAt.is_null());
+        let open = sendable::condition();
         let targets = sending::targets(reader, &self.keyring, uids.iter().copied(), open).await?;
         let recipient = |uid| match targets.get(&uid) {
             Some(Ok(target)) => Recipient::Open(target.clone()),

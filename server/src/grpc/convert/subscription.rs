@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use postrider_proto::v1 as pb;
 
 use super::{
-    authentication, duration, filter, format, receiver_tls, retry, signing, to_duration, to_timestamp,
+    authentication, duration, filter, format, handshake, receiver_tls, retry, signing, to_duration,
+    to_timestamp,
 };
 use crate::{
     clock::Clock,
@@ -48,7 +49,7 @@ struct Field {
 }
 
 /// All of them.
-const FIELDS: [Field; 12] = [
+const FIELDS: [Field; 13] = [
     Field {
         path: "description",
         is_populated: |message| !message.description.is_empty(),
@@ -168,10 +169,24 @@ const FIELDS: [Field; 12] = [
             Ok(Box::new(|spec| spec.settings.set_form(form)))
         },
     },
+    Field {
+        path: "handshake",
+        is_populated: |message| message.handshake.is_some(),
+        read: |message, _| {
+            let own = message.handshake.as_ref().map(handshake::own).transpose();
+            let mut own = own.map_err(|invalid| invalid.within("handshake"))?;
+            Ok(Box::new(move |spec| {
+                if let Some(own) = &mut own {
+                    own.keep_secrets(spec.settings.handshake.as_ref());
+                }
+                spec.settings.handshake = own;
+            }))
+        },
+    },
 ];
 
 /// Fields of `Subscription` that a mask may name and that change nothing (AIP-161).
-const OUTPUT_ONLY: [&str; 10] = [
+const OUTPUT_ONLY: [&str; 11] = [
     "name",
     "uid",
     "state",
@@ -182,6 +197,7 @@ const OUTPUT_ONLY: [&str; 10] = [
     "update_time",
     "etag",
     "health",
+    "handshake_status",
 ];
 
 /// What an update sets.
@@ -267,11 +283,13 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
             SubscriptionState::Active => pb::SubscriptionState::Active,
             SubscriptionState::Paused => pb::SubscriptionState::Paused,
             SubscriptionState::Disabled => pb::SubscriptionState::Disabled,
+            SubscriptionState::AwaitingHandshake => pb::SubscriptionState::AwaitingHandshake,
         }
         .into(),
         disabled_reason: match subscription.disabled {
             None => pb::DisabledReason::Unspecified,
             Some((_, DisabledReason::Gone)) => pb::DisabledReason::Gone,
+            Some((_, DisabledReason::HandshakeFailed)) => pb::DisabledReason::HandshakeFailed,
         }
         .into(),
         disable_time: subscription.disabled.and_then(|(at, _)| to_timestamp(at)),
@@ -301,6 +319,8 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
         signing: subscription.spec.settings.signing.as_ref().map(signing::to_signing),
         filter: subscription.spec.settings.filter.as_ref().map(filter::to_filter),
         format: subscription.spec.settings.form.as_ref().map(format::to_format),
+        handshake: subscription.spec.settings.handshake.as_ref().map(handshake::to_handshake),
+        handshake_status: subscription.handshake.as_ref().map(handshake::to_status),
     }
 }
 
