@@ -8,6 +8,7 @@ use postrider_server::{
     clock::{Clock, ManualClock},
     config::Config,
     domain::timestamp::Timestamp,
+    handshakes::Handshakes,
     maintenance::Maintenance,
     readiness::Readiness,
 };
@@ -31,6 +32,7 @@ pub struct TestApp {
     pub database: Arc<TestDatabase>,
     deliverer: Deliverer,
     distributor: Distributor,
+    handshakes: Handshakes,
     maintenance: Maintenance,
     readiness: Readiness,
     running: Running,
@@ -87,7 +89,7 @@ impl Builder {
             app.tell_time().await.unwrap();
         }
         let (deliverer, maintenance, readiness) = (app.deliverer(), app.maintenance(), app.readiness());
-        let distributor = app.distributor();
+        let (distributor, handshakes) = (app.distributor(), app.handshakes());
         let running = app.start_lanes();
         let client = Client::builder(format!("http://{grpc}")).with_retry(RetryPolicy::never());
         TestApp {
@@ -98,6 +100,7 @@ impl Builder {
             database: self.database,
             deliverer,
             distributor,
+            handshakes,
             maintenance,
             readiness,
             running,
@@ -156,6 +159,18 @@ impl TestApp {
                 return;
             }
         }
+    }
+
+    /// Begins the handshakes that are due, and does not wait for them. Returns how many.
+    pub async fn begin_handshakes(&self) -> usize {
+        self.handshakes.tick().await.unwrap()
+    }
+
+    /// Makes the handshakes that are due. Returns how many.
+    pub async fn shake_hands(&self) -> usize {
+        let begun = self.begin_handshakes().await;
+        self.handshakes.drain().await;
+        begun
     }
 
     /// Makes the deliveries of the next part of a fan-out; returns how many, or `None` if no part is due.

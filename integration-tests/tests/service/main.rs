@@ -15,6 +15,8 @@ mod event_types;
 mod fan_out;
 mod filter;
 mod form;
+mod handshake;
+mod handshake_trouble;
 mod health;
 mod limits;
 mod publish;

@@ -16,6 +16,7 @@ mod deliveries;
 mod errors;
 mod events;
 mod fan_out;
+mod handshakes;
 mod hints;
 mod idempotency;
 mod migrations;

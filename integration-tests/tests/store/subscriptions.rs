@@ -9,6 +9,7 @@ use postrider_server::{
         client_credentials::{ClientCredentials, SentIn, TokenUrl},
         conditions::{AttributeCondition, AttributeTest, Conditions},
         form::{BodyForm, CloudEventsMode, Form, Headers, Method, StaticHeader},
+        handshake::Handshake,
         hidden::Hidden,
         id::{SubscriptionId, SubscriptionUid, TenantId},
         page::Page,
@@ -32,13 +33,24 @@ use crate::{
 
 /// Everything there is to say of a subscription.
 fn parts(subscription: &Subscription) -> impl PartialEq + std::fmt::Debug + use<> {
-    let Subscription { uid, tenant, id, spec, paused_at, disabled, health, revision, created_at, updated_at } =
-        subscription.clone();
+    let Subscription {
+        uid,
+        tenant,
+        id,
+        spec,
+        paused_at,
+        disabled,
+        health,
+        handshake,
+        revision,
+        created_at,
+        updated_at,
+    } = subscription.clone();
     let SubscriptionSpec { description, target_url, filter, pace, settings } = spec;
     (
         (uid, tenant, id),
         (description, target_url, filter, pace, settings),
-        (paused_at, disabled, health, revision, created_at, updated_at),
+        (paused_at, disabled, health, handshake, revision, created_at, updated_at),
     )
 }
 
@@ -99,6 +111,7 @@ fn some_settings() -> Settings {
             ])
             .unwrap(),
         }),
+        handshake: Some(Handshake::meta("s3cret").unwrap()),
     }
 }
 
@@ -157,7 +170,7 @@ on_both_databases! {
         assert_eq!((created.revision, created.created_at, created.updated_at), (1, NOW, NOW));
         assert_eq!(
             (created.state(), created.paused_at, created.disabled),
-            (SubscriptionState::Active, None, None)
+            (SubscriptionState::AwaitingHandshake, None, None)
         );
         assert_eq!((&created.id, &created.tenant), (&name("my-sub_1"), &default_tenant()));
         assert_eq!((&created.spec.description, created.spec.pace), (&spec.description, spec.pace));
@@ -400,13 +413,13 @@ on_both_databases! {
         assert_eq!(paused.revision, 2);
         let again = done(node.store.pause_subscription(tenant, id, NOW + SECOND * 2).await.unwrap());
         assert_eq!(parts(&again), parts(&paused), "it was paused already");
-        assert!(node.interests(tenant).await.subscriptions[0].paused);
+        assert!(node.interests(tenant).await.subscriptions[0].held);
         let resumed = done(node.store.resume_subscription(tenant, id, NOW + SECOND * 3).await.unwrap());
         assert_eq!(
             (resumed.state(), resumed.paused_at, resumed.revision),
             (SubscriptionState::Active, None, 3)
         );
-        assert!(!node.interests(tenant).await.subscriptions[0].paused);
+        assert!(!node.interests(tenant).await.subscriptions[0].held);
         assert_eq!(parts(&node.subscription(&created).await), parts(&resumed));
     }
 
