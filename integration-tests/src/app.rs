@@ -8,6 +8,7 @@ use postrider_server::{
     clock::{Clock, ManualClock},
     config::Config,
     domain::timestamp::Timestamp,
+    handshakes::Handshakes,
     maintenance::{Maintenance, announce::Announcer, failing::Failing},
     readiness::Readiness,
     sender::HttpSender,
@@ -33,6 +34,7 @@ pub struct TestApp {
     pub database: Arc<TestDatabase>,
     deliverer: Deliverer,
     distributor: Distributor,
+    handshakes: Handshakes,
     maintenance: Maintenance,
     failing: Failing<HttpSender>,
     announcer: Announcer,
@@ -91,7 +93,8 @@ impl Builder {
             app.tell_time().await.unwrap();
         }
         let (deliverer, maintenance, readiness) = (app.deliverer(), app.maintenance(), app.readiness());
-        let (distributor, failing, announcer) = (app.distributor(), app.failing(), app.announcer());
+        let (distributor, handshakes) = (app.distributor(), app.handshakes());
+        let (failing, announcer) = (app.failing(), app.announcer());
         let running = app.start_lanes();
         let client = Client::builder(format!("http://{grpc}")).with_retry(RetryPolicy::never());
         TestApp {
@@ -102,6 +105,7 @@ impl Builder {
             database: self.database,
             deliverer,
             distributor,
+            handshakes,
             maintenance,
             failing,
             announcer,
@@ -162,6 +166,18 @@ impl TestApp {
                 return;
             }
         }
+    }
+
+    /// Begins the handshakes that are due, and does not wait for them. Returns how many.
+    pub async fn begin_handshakes(&self) -> usize {
+        self.handshakes.tick().await.unwrap()
+    }
+
+    /// Makes the handshakes that are due. Returns how many.
+    pub async fn shake_hands(&self) -> usize {
+        let begun = self.begin_handshakes().await;
+        self.handshakes.drain().await;
+        begun
     }
 
     /// Makes the deliveries of the next part of a fan-out; returns how many, or `None` if no part is due.

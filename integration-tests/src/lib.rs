@@ -32,6 +32,11 @@ pub use refusal::{Refusal, Refused};
 #[doc = include_str!("../../docs/migrating.md")]
 struct Migrating;
 
+/// And those of this one.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/handshakes.md")]
+struct Handshakes;
+
 /// Makes two tests of each function: one on SQLite, one on PostgreSQL.
 ///
 /// ```text

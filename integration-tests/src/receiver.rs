@@ -54,6 +54,9 @@ impl Request {
     }
 }
 
+/// Answers requests by what they say: with a status, headers and a body.
+type Answerer = dyn Fn(&Request) -> (u16, Vec<(&'static str, String)>, String) + Send + Sync;
+
 #[derive(Debug, Clone)]
 struct Answer {
     status: StatusCode,
@@ -61,9 +64,9 @@ struct Answer {
     body: Bytes,
 }
 
-#[derive(Debug)]
 struct Inner {
     requests: Mutex<Vec<Request>>,
+    answerer: Mutex<Option<Box<Answerer>>>,
     script: Mutex<VecDeque<Answer>>,
     otherwise: Mutex<Answer>,
     /// Answers wait for a permit here while the gate is shut.
@@ -72,7 +75,6 @@ struct Inner {
 }
 
 /// A receiver on loopback. Ends when dropped.
-#[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
     inner: Arc<Inner>,
@@ -107,6 +109,7 @@ impl Receiver {
         let address = listener.local_addr().unwrap();
         let inner = Arc::new(Inner {
             requests: Mutex::default(),
+            answerer: Mutex::default(),
             script: Mutex::default(),
             otherwise: Mutex::new(answer(204)),
             gate: Mutex::default(),
@@ -131,13 +134,18 @@ impl Receiver {
         *self.inner.otherwise.lock().unwrap() = answer(status);
     }
 
+    /// Answers everything from now on by what it says.
+    pub fn answer_by(
+        &self,
+        answer: impl Fn(&Request) -> (u16, Vec<(&'static str, String)>, String) + Send + Sync + 'static,
+    ) {
+        *self.inner.answerer.lock().unwrap() = Some(Box::new(answer));
+    }
+
     /// Answers the next request with this status, these headers and this body.
     pub fn then(&self, status: u16, headers: &[(&'static str, &str)], body: impl Into<Bytes>) {
-        let header =
-            |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), value.parse().unwrap());
-        let headers = headers.iter().map(header).collect();
-        let answer = Answer { headers, body: body.into(), ..answer(status) };
-        self.inner.script.lock().unwrap().push_back(answer);
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        self.inner.script.lock().unwrap().push_back(answer_with(status, headers, body));
     }
 
     /// Holds all answers back from now on. Requests are recorded as they arrive.
@@ -194,20 +202,27 @@ fn answer(status: u16) -> Answer {
     Answer { status: StatusCode::from_u16(status).unwrap(), headers: Vec::new(), body: Bytes::new() }
 }
 
+fn answer_with(status: u16, headers: Vec<(&'static str, String)>, body: impl Into<Bytes>) -> Answer {
+    let header =
+        |(name, value): (&'static str, String)| (HeaderName::from_static(name), value.parse().unwrap());
+    Answer { headers: headers.into_iter().map(header).collect(), body: body.into(), ..answer(status) }
+}
+
 async fn receive(State(inner): State<Arc<Inner>>, request: axum::extract::Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let scripted = inner.script.lock().unwrap().pop_front();
-    let answer = scripted.unwrap_or_else(|| inner.otherwise.lock().unwrap().clone());
-    let answered = answer.status.as_u16();
-    inner.requests.lock().unwrap().push(Request {
-        method: head.method,
-        path,
-        headers: head.headers,
-        body,
-        answered,
+    let mut request = Request { method: head.method, path, headers: head.headers, body, answered: 0 };
+    let answer = scripted.unwrap_or_else(|| match &*inner.answerer.lock().unwrap() {
+        Some(answerer) => {
+            let (status, headers, body) = answerer(&request);
+            answer_with(status, headers, body)
+        }
+        None => inner.otherwise.lock().unwrap().clone(),
     });
+    request.answered = answer.status.as_u16();
+    inner.requests.lock().unwrap().push(request);
     inner.count.send_modify(|count| *count += 1);
     let gate = inner.gate.lock().unwrap().clone();
     if let Some(gate) = gate {

@@ -28,6 +28,7 @@ mod m20261121_000031_add_subscription_secret_kinds;
 mod m20261121_000032_create_event_types;
 mod m20261121_000040_add_subscription_failing;
 mod m20261121_000041_create_operational_events;
+mod m20261121_000050_add_subscription_handshake;
 
 /// The list of migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +56,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000032_create_event_types::Migration),
             Box::new(m20261121_000040_add_subscription_failing::Migration),
             Box::new(m20261121_000041_create_operational_events::Migration),
+            Box::new(m20261121_000050_add_subscription_handshake::Migration),
         ]
     }
 }

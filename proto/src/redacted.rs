@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::v1::StaticHeader;
+use crate::v1::{EbayHandshake, LinkedinHandshake, MetaHandshake, SlackUrlVerification, StaticHeader};
 
 impl fmt::Debug for StaticHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -14,3 +14,16 @@ impl fmt::Debug for StaticHeader {
             .finish()
     }
 }
+
+/// Messages that hold nothing but a secret.
+macro_rules! secret {
+    ($($message:ident),+) => {$(
+        impl fmt::Debug for $message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($message), "([redacted])"))
+            }
+        }
+    )+};
+}
+
+secret!(SlackUrlVerification, MetaHandshake, EbayHandshake, LinkedinHandshake);

@@ -20,6 +20,7 @@ const FILES: [&str; 17] = [
     "postrider/v1/explanation.proto",
     "postrider/v1/failure_policy.proto",
     "postrider/v1/format.proto",
+    "postrider/v1/handshake.proto",
     "postrider/v1/receiver_tls.proto",
     "postrider/v1/retry_policy.proto",
     "postrider/v1/signing.proto",
@@ -65,8 +66,14 @@ fn generate(out: &Path) {
     compiler.include_imports(true).include_source_info(true).open_files(FILES).unwrap();
     tonic_prost_build::configure()
         .out_dir(out)
-        // Its value may be a secret: `src/redacted.rs` has its `Debug`.
-        .skip_debug(["postrider.v1.StaticHeader"])
+        // They may hold secrets: `src/redacted.rs` has their `Debug`.
+        .skip_debug([
+            "postrider.v1.StaticHeader",
+            "postrider.v1.SlackUrlVerification",
+            "postrider.v1.MetaHandshake",
+            "postrider.v1.EbayHandshake",
+            "postrider.v1.LinkedinHandshake",
+        ])
         .bytes(".postrider.v1.Event.data")
         .bytes(".postrider.v1.Attempt.response_body")
         .bytes(".postrider.v1.RenderEventResponse.body")

@@ -9,6 +9,7 @@ mod event_type;
 mod explanation;
 mod failure_policy;
 mod format;
+mod handshake;
 mod priority;
 mod receiver_tls;
 mod rendered_event;
@@ -28,6 +29,7 @@ pub use self::{
     explanation::{Explanation, Verdict},
     failure_policy::{Disable, Failing, FailurePolicy},
     format::{BodyFormat, CloudEventsMode, Format, HeaderValue, Method, StaticHeader},
+    handshake::{Handshake, HandshakeState, HandshakeStatus},
     priority::Priority,
     receiver_tls::{ClientCertificate, ReceiverTls},
     rendered_event::{RenderedEvent, TemplateError},

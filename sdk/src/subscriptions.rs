@@ -130,6 +130,28 @@ impl Subscriptions {
         convert::subscription::subscription(answer.subscription)
     }
 
+    /// Makes the handshake of a subscription that awaits it, now. What came of it is in `handshake_status`; one that fails is no error.
+    ///
+    /// ```no_run
+    /// # async fn example(client: postrider_sdk::Client) -> postrider_sdk::Result<()> {
+    /// use postrider_sdk::model::SubscriptionState;
+    ///
+    /// let orders = client.subscriptions().verify("orders").await?;
+    /// assert_eq!(orders.state, SubscriptionState::Active, "{:?}", orders.handshake_status);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn verify(&self, subscription: impl Into<String>) -> Result<Subscription> {
+        let request = pb::VerifySubscriptionRequest { name: self.name(subscription) };
+        let answer = self
+            .client
+            .call(Repeat::Safe, request, async |channel, request| {
+                rpc(channel).verify_subscription(request).await
+            })
+            .await?;
+        convert::subscription::subscription(answer.subscription)
+    }
+
     /// Makes a new signing secret: `rotate_secret("orders").await`. Where a header holds several signatures, callbacks are signed with
     /// both until the previous one expires, so that the receiver has time to change over.
     pub fn rotate_secret(&self, subscription: impl Into<String>) -> RotateSecret {

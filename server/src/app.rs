@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Two kinds of tasks make up a running server. *Lanes* move when something is put into them and know no time: the ports, the publish
-//! writer, the settler. *Loops* look by themselves: the poll, the fan-out, the sweep, pruning, readiness, the
+//! writer, the settler. *Loops* look by themselves: the poll, the fan-out, handshakes, the sweep, pruning, readiness, the
 //! database's clock, hints of other nodes. Tests run the lanes and
 //! push the loops by hand.
 
@@ -18,7 +18,9 @@ use crate::{
     clock::{DatabaseClock, SharedClock},
     config::Config,
     dispatch::{Dispatcher, Policy},
-    grpc, http,
+    grpc,
+    handshakes::Handshakes,
+    http,
     maintenance::{
         Maintenance,
         announce::Announcer,
@@ -106,6 +108,7 @@ pub struct App {
     deliverer: Deliverer,
     distributor: Distributor,
     sender: HttpSender,
+    handshakes: Handshakes,
     maintenance: Maintenance,
     failing: Failing<HttpSender>,
     publisher: Publisher,
@@ -166,6 +169,9 @@ impl App {
             fan_outs,
         );
         let publisher = publisher.with_unknown_types(config.events.unknown_types);
+        let nudge = wiring::Nudge { deliverer: deliverer.clone(), ended: Arc::clone(&ended) };
+        let handshakes =
+            Handshakes::new(store.clone(), sender.clone(), Arc::clone(&clock), max_timeout, nudge);
         let readiness = Readiness::new(store.clone(), clock, metrics.clone(), config.dispatch.poll_interval);
         let clock = database_clock;
         Ok(Self {
@@ -176,6 +182,7 @@ impl App {
             deliverer,
             distributor,
             sender,
+            handshakes,
             maintenance,
             failing,
             publisher,
@@ -201,6 +208,12 @@ impl App {
     #[must_use]
     pub fn distributor(&self) -> Distributor {
         Arc::clone(&self.distributor)
+    }
+
+    /// The part that makes handshakes.
+    #[must_use]
+    pub fn handshakes(&self) -> Handshakes {
+        self.handshakes.clone()
     }
 
     /// The part that keeps house.
@@ -232,7 +245,7 @@ impl App {
         // Before anything is due or leased.
         self.tell_time().await?;
         let (deliverer, maintenance, readiness) = (self.deliverer(), self.maintenance(), self.readiness());
-        let distributor = self.distributor();
+        let (distributor, handshakes) = (self.distributor(), self.handshakes());
         let (failing, announcer) = (self.failing(), self.announcer());
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let running = self.start_lanes();
@@ -247,6 +260,10 @@ impl App {
         running.supervise("fan-out", move |stop| {
             let distributor = Arc::clone(&distributor);
             async move { distributor.run(stop).await }
+        });
+        running.supervise("handshakes", move |stop| {
+            let handshakes = handshakes.clone();
+            async move { handshakes.run(stop).await }
         });
         let (pruning, expiring, releasing) = (maintenance.clone(), maintenance.clone(), maintenance.clone());
         running.supervise("expire", move |stop| {
@@ -323,6 +340,7 @@ impl App {
             max_data_bytes: self.config.grpc.max_data_bytes,
             budget: grpc::Budget::new(self.config.grpc.max_pending_bytes, self.metrics.clone()),
             preview: Arc::new(wiring::Preview(self.sender)),
+            handshakes: Arc::new(wiring::Asker(self.handshakes)),
             nudge: Arc::new(wiring::Nudge { deliverer: self.deliverer.clone(), ended: self.ended }),
             stop: stop.clone(),
         };

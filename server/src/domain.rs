@@ -7,7 +7,8 @@
 //!
 //! How much a receiver is sent at once depends on how it fares: [`breaker`] stops what goes to one that fails,
 //! [`concurrency`] slows down for one that has trouble, and [`rate_limit`] holds to the rate that its owner has set. One with nothing but
-//! failure for days is disabled ([`failing`]), and its tenant is told ([`operational`]).
+//! failure for days is disabled ([`failing`]), and its tenant is told ([`operational`]). Whether it agrees to be sent anything at all can be
+//! asked first by a [`handshake`].
 //!
 //! Here is no I/O, no `async`, no clock and no chance: `now` and jitter are arguments. Nothing in here knows gRPC, SQL or HTTP
 //! libraries. Constructors refuse what may not be with an [`invalid::Invalid`]; behind them nothing is checked again.
@@ -30,6 +31,8 @@ pub mod failing;
 pub(crate) mod fixtures;
 pub mod form;
 pub mod handling;
+pub mod handshake;
+pub mod hexadecimal;
 pub mod hidden;
 pub mod id;
 pub mod invalid;

@@ -36,6 +36,7 @@ use tonic_web::GrpcWebLayer;
 pub use budget::Budget;
 pub use convert::subscription::Limits;
 pub use preview::{Preview, Refusal, Request};
+pub use verify::Handshakes;
 
 use crate::{
     accept::{Acceptor, Patience},
@@ -64,6 +65,7 @@ mod preview;
 mod publish_stream;
 mod subscription_service;
 mod trace;
+mod verify;
 mod web;
 
 /// How many calls one connection may have under way.
@@ -196,6 +198,8 @@ pub struct Parts {
     pub budget: Budget,
     /// Shows requests that are not sent.
     pub preview: Arc<dyn Preview>,
+    /// Makes the handshakes that subscriptions wait for.
+    pub handshakes: Arc<dyn Handshakes>,
     /// Told when deliveries may have become due, or a subscription has ended.
     pub nudge: Arc<dyn Nudge>,
     /// When calls are to come to an end.

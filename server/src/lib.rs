@@ -27,6 +27,7 @@ pub mod config;
 pub mod dispatch;
 pub mod domain;
 pub mod grpc;
+pub mod handshakes;
 pub mod http;
 pub mod maintenance;
 pub mod publish;

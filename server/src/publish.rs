@@ -160,8 +160,8 @@ pub struct Interest {
     pub target: Arc<Target>,
     /// Which types of events.
     pub filter: Filter,
-    /// Whether its deliveries are to wait.
-    pub paused: bool,
+    /// Whether its deliveries are to wait: it is paused, or its receiver has still to agree.
+    pub held: bool,
     /// What the expression of its conditions is compiled to.
     pub program: Option<Arc<Program>>,
 }

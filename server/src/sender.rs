@@ -14,6 +14,8 @@
 //! - **The address guard stands twice here**: before the request, as a host that is an address literal is never resolved;
 //!   and in the resolver, for each address of a name. Redirects are not followed, proxies of the environment not used.
 //!
+//! [`handshake`] asks receivers beforehand whether they agree, by the same means.
+//!
 //! Not here: whether and when another attempt follows ([`crate::domain::delivery`]), how many run at once and the tracing of
 //! each ([`crate::dispatch`]).
 
@@ -42,6 +44,7 @@ mod clients;
 mod config;
 mod credentials;
 mod failure;
+mod handshake;
 mod meter;
 mod phases;
 mod proxy;
@@ -54,6 +57,7 @@ mod system_dns;
 mod tls;
 mod token_endpoint;
 mod tokens;
+mod transmit;
 
 pub use build_error::BuildError;
 pub use config::Config;
@@ -121,15 +125,14 @@ impl HttpSender {
     ) -> Exchange {
         let sender = &self.0;
         let target = &claim.target;
-        let timeout = dispatch::Sender::timeout(self, target);
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + dispatch::Sender::timeout(self, target);
         let Some(settings) = &target.settings else {
             return failed(Failure::Internal, Unprepared::Settings.to_string()).into();
         };
         if let Err(refused) = sender.policy.check_url(&target.url) {
             return failed(Failure::AddressRefused, refused.to_string()).into();
         }
-        let mut prepared =
+        let prepared =
             match timeout_at(deadline, self.prepare(&claim.event, target, settings, trace, now)).await {
                 Ok(Ok(prepared)) => prepared,
                 Ok(Err(cause)) => return failed(cause.failure(), cause.to_string()).into(),
@@ -138,30 +141,11 @@ impl HttpSender {
                     return failed(Failure::Template, message).into();
                 }
             };
-        let client = match sender.clients.of(target, settings) {
-            Ok(client) => client,
-            Err(cause) => return failed(Failure::Internal, cause.to_string()).into(),
-        };
-        if let Some(own) = &settings.authentication {
-            match sender.credentials.header(own, target, now, timeout).await {
-                Ok((name, value)) => drop(prepared.headers.insert(name, value)),
-                Err(lack) => return Outcome::from(lack).into(),
-            }
-        }
-        let mut request = client::Request::new(prepared.body.into());
-        *request.method_mut() = prepared.method;
-        *request.uri_mut() = prepared.uri;
-        *request.headers_mut() = prepared.headers;
-
-        let exchange = phases.observe(meter::exchange(&client, request));
+        let arrived = self.transmit(target, settings, prepared, now, deadline, phases).await;
         // Until all is read, the connection may be read from.
-        let (answer, _under_way) = match timeout_at(deadline, exchange).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                let (failure, message) = failure::explain(&error, phases.stage());
-                return failed(failure, message).into();
-            }
-            Err(_) => return failed(Failure::Timeout, failure::timed_out(phases.stage())).into(),
+        let (answer, _under_way) = match arrived {
+            Ok(arrived) => arrived,
+            Err((failure, message)) => return failed(failure, message).into(),
         };
         phases.head_arrived();
         let arrived = now + phases.elapsed();
@@ -169,9 +153,6 @@ impl HttpSender {
         let outcome = response::outcome(status, answer.headers(), arrived);
         let wish = response::wish(status, answer.headers());
         let headers = response::recorded_headers(answer.headers());
-        if status == 401 && settings.authentication.is_some() {
-            sender.credentials.refused(target, now);
-        }
         let read = response::read_body(answer.into_body(), sender.config.max_response_bytes, deadline).await;
         // Other statuses have said what they had to say.
         let outcome = match outcome {

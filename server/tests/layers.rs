@@ -10,7 +10,7 @@ use std::{
 use syn::{UseTree, visit::Visit};
 
 /// The parts of the library, each with those of them that it may know besides itself.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: [(&str, &[&str]); 17] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("shutdown", &["domain"]),
@@ -24,6 +24,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("publish", &["domain", "clock", "shutdown", "telemetry"]),
     // It probes by the sender, whose trait is the dispatcher's, and publishes operational events.
     ("maintenance", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
+    ("handshakes", &["domain", "store", "sender", "clock"]),
     // It judges the dispatcher and the fan-out.
     ("readiness", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
     ("http", &["accept", "domain", "readiness", "telemetry"]),
@@ -38,6 +39,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
             "config",
             "dispatch",
             "grpc",
+            "handshakes",
             "http",
             "maintenance",
             "publish",
@@ -71,6 +73,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
             "cli",
             "dispatch",
             "grpc",
+            "handshakes",
             "http",
             "maintenance",
             "publish",

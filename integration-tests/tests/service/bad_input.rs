@@ -5,6 +5,7 @@ use postrider_proto::v1 as pb;
 
 mod authentication;
 mod events;
+mod handshake;
 mod lists;
 mod names;
 mod settings;

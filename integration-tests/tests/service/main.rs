@@ -16,6 +16,8 @@ mod failing;
 mod fan_out;
 mod filter;
 mod form;
+mod handshake;
+mod handshake_trouble;
 mod health;
 mod limits;
 mod operational_events;

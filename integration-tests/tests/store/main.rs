@@ -17,6 +17,7 @@ mod errors;
 mod events;
 mod failing;
 mod fan_out;
+mod handshakes;
 mod hints;
 mod idempotency;
 mod migrations;

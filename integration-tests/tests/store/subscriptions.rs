@@ -10,6 +10,7 @@ use postrider_server::{
         conditions::{AttributeCondition, AttributeTest, Conditions},
         failing::{Disable, FailurePolicy},
         form::{BodyForm, CloudEventsMode, Form, Headers, Method, StaticHeader},
+        handshake::Handshake,
         hidden::Hidden,
         id::{SubscriptionId, SubscriptionUid, TenantId},
         page::Page,
@@ -42,6 +43,7 @@ fn parts(subscription: &Subscription) -> impl PartialEq + std::fmt::Debug + use<
         disabled,
         health,
         failing,
+        handshake,
         revision,
         created_at,
         updated_at,
@@ -50,7 +52,7 @@ fn parts(subscription: &Subscription) -> impl PartialEq + std::fmt::Debug + use<
     (
         (uid, tenant, id),
         (description, target_url, filter, pace, settings),
-        (paused_at, disabled, health, failing, revision, created_at, updated_at),
+        (paused_at, disabled, health, failing, handshake, revision, created_at, updated_at),
     )
 }
 
@@ -115,6 +117,7 @@ fn some_settings() -> Settings {
             ])
             .unwrap(),
         }),
+        handshake: Some(Handshake::meta("s3cret").unwrap()),
     }
 }
 
@@ -173,7 +176,7 @@ on_both_databases! {
         assert_eq!((created.revision, created.created_at, created.updated_at), (1, NOW, NOW));
         assert_eq!(
             (created.state(), created.paused_at, created.disabled),
-            (SubscriptionState::Active, None, None)
+            (SubscriptionState::AwaitingHandshake, None, None)
         );
         assert_eq!((&created.id, &created.tenant), (&name("my-sub_1"), &default_tenant()));
         assert_eq!((&created.spec.description, created.spec.pace), (&spec.description, spec.pace));
@@ -416,13 +419,13 @@ on_both_databases! {
         assert_eq!(paused.revision, 2);
         let again = done(node.store.pause_subscription(tenant, id, NOW + SECOND * 2).await.unwrap());
         assert_eq!(parts(&again), parts(&paused), "it was paused already");
-        assert!(node.interests(tenant).await.subscriptions[0].paused);
+        assert!(node.interests(tenant).await.subscriptions[0].held);
         let resumed = done(node.store.resume_subscription(tenant, id, NOW + SECOND * 3).await.unwrap());
         assert_eq!(
             (resumed.state(), resumed.paused_at, resumed.revision),
             (SubscriptionState::Active, None, 3)
         );
-        assert!(!node.interests(tenant).await.subscriptions[0].paused);
+        assert!(!node.interests(tenant).await.subscriptions[0].held);
         assert_eq!(parts(&node.subscription(&created).await), parts(&resumed));
     }
 

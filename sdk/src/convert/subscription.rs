@@ -7,7 +7,7 @@ use crate::{
     Result,
     model::{
         Authentication, DeliveryRetryPolicy, DisabledReason, EventFilter, Failing, FailurePolicy, Format,
-        Health, RateLimit, ReceiverTls, Subscription, SubscriptionState, signing,
+        Handshake, HandshakeStatus, Health, RateLimit, ReceiverTls, Subscription, SubscriptionState, signing,
     },
 };
 
@@ -34,6 +34,8 @@ pub(crate) fn subscription(subscription: Option<pb::Subscription>) -> Result<Sub
         format: subscription.format.map(Format::from_pb),
         failure_policy: subscription.failure_policy.map(FailurePolicy::from_pb).transpose()?,
         failing: subscription.failing.map(Failing::from_pb).transpose()?,
+        handshake: subscription.handshake.map(Handshake::from_pb),
+        handshake_status: subscription.handshake_status.map(HandshakeStatus::from_pb).transpose()?,
         health: health(subscription.health.unwrap_or_default())?,
         paused_at: time::optional(subscription.pause_time, "pause_time")?,
         disabled_at: time::optional(subscription.disable_time, "disable_time")?,
@@ -48,6 +50,7 @@ fn state(state: i32, reason: i32) -> SubscriptionState {
         Ok(pb::SubscriptionState::Active) => SubscriptionState::Active,
         Ok(pb::SubscriptionState::Paused) => SubscriptionState::Paused,
         Ok(pb::SubscriptionState::Disabled) => SubscriptionState::Disabled(disabled_reason(reason)),
+        Ok(pb::SubscriptionState::AwaitingHandshake) => SubscriptionState::AwaitingHandshake,
         Ok(pb::SubscriptionState::Unspecified) | Err(_) => SubscriptionState::Unrecognized(state),
     }
 }
@@ -72,6 +75,7 @@ fn disabled_reason(reason: i32) -> DisabledReason {
         Ok(pb::DisabledReason::Gone) => DisabledReason::Gone,
         Ok(pb::DisabledReason::Failing) => DisabledReason::Failing,
         Ok(pb::DisabledReason::Requested) => DisabledReason::Requested,
+        Ok(pb::DisabledReason::HandshakeFailed) => DisabledReason::HandshakeFailed,
         Ok(pb::DisabledReason::Unspecified) | Err(_) => DisabledReason::Unrecognized(reason),
     }
 }

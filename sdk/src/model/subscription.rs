@@ -6,8 +6,8 @@ use postrider_proto::v1 as pb;
 use time::OffsetDateTime;
 
 use super::{
-    Authentication, DeliveryRetryPolicy, EventFilter, Failing, FailurePolicy, Format, ReceiverTls, Secret,
-    SignatureProfile, id_of, signing,
+    Authentication, DeliveryRetryPolicy, EventFilter, Failing, FailurePolicy, Format, Handshake,
+    HandshakeStatus, ReceiverTls, Secret, SignatureProfile, id_of, signing,
 };
 use crate::convert;
 
@@ -47,6 +47,10 @@ pub struct Subscription {
     pub failure_policy: Option<FailurePolicy>,
     /// Set while there is nothing but failure, and after it was disabled for that.
     pub failing: Option<Failing>,
+    /// What is asked of the receiver before anything is sent to it, if anything is; its secrets are masked.
+    pub handshake: Option<Handshake>,
+    /// How that stands.
+    pub handshake_status: Option<HandshakeStatus>,
     /// How its receiver fares.
     pub health: Health,
     /// Whether events are matched and sent.
@@ -93,6 +97,8 @@ pub enum SubscriptionState {
     Paused,
     /// Disabled by policy: events are not matched, and deliveries that waited were cancelled.
     Disabled(DisabledReason),
+    /// Its receiver has not agreed yet: events are matched, and their deliveries wait.
+    AwaitingHandshake,
     /// A state newer than this SDK, with its number.
     Unrecognized(i32),
 }
@@ -167,6 +173,8 @@ pub enum DisabledReason {
     Failing,
     /// The receiver asked for it by the response header `webhook-delivery: disable`.
     Requested,
+    /// The receiver did not agree by its handshake.
+    HandshakeFailed,
     /// A reason newer than this SDK, with its number.
     Unrecognized(i32),
 }
@@ -323,6 +331,18 @@ impl NewSubscription {
     /// ```
     pub fn failure_policy(mut self, policy: FailurePolicy) -> Self {
         self.message.failure_policy = Some(policy.into_pb());
+        self
+    }
+
+    /// What is asked of the receiver before anything is sent to it.
+    ///
+    /// ```
+    /// use postrider_sdk::{Subscription, model::Handshake};
+    ///
+    /// let new = Subscription::to("https://example.com/hooks").handshake(Handshake::slack_url_verification());
+    /// ```
+    pub fn handshake(mut self, handshake: Handshake) -> Self {
+        self.message.handshake = Some(handshake.into_pb());
         self
     }
 

@@ -10,8 +10,8 @@ use crate::{
     client::Repeat,
     convert,
     model::{
-        Authentication, DeliveryRetryPolicy, EventFilter, FailurePolicy, Format, RateLimit, ReceiverTls,
-        SignatureProfile, signing,
+        Authentication, DeliveryRetryPolicy, EventFilter, FailurePolicy, Format, Handshake, RateLimit,
+        ReceiverTls, SignatureProfile, signing,
     },
 };
 
@@ -130,6 +130,13 @@ impl UpdateSubscription {
     pub fn failure_policy(mut self, policy: impl Into<Option<FailurePolicy>>) -> Self {
         self.message.failure_policy = policy.into().map(FailurePolicy::into_pb);
         self.change("failure_policy")
+    }
+
+    /// What is asked of the receiver before anything more is sent to it; `None`: nothing. A secret that was read masked and is sent back
+    /// stays as it is.
+    pub fn handshake(mut self, handshake: impl Into<Option<Handshake>>) -> Self {
+        self.message.handshake = handshake.into().map(Handshake::into_pb);
+        self.change("handshake")
     }
 
     /// Changes it only if this is still its `etag`; otherwise fails with

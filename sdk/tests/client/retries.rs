@@ -67,13 +67,14 @@ async fn reading_and_what_has_no_effect_twice_is_tried_again() {
         subscriptions.pause("orders"),
         subscriptions.resume("orders"),
         subscriptions.enable("orders"),
+        subscriptions.verify("orders"),
         subscriptions.secret("orders"),
         deliveries.get("dlv_1"),
         deliveries.list().page(),
         deliveries.attempts("dlv_1").page(),
         deliveries.cancel("dlv_1"),
     );
-    assert_eq!(server.calls().len(), 24);
+    assert_eq!(server.calls().len(), 26);
 }
 
 #[tokio::test]

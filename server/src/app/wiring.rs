@@ -16,9 +16,11 @@ use crate::{
         secret::KeyPair,
         timestamp::Timestamp,
     },
-    grpc, http, publish,
+    grpc,
+    handshakes::{self, Handshakes, Made},
+    http, publish,
     sender::{HttpSender, Unprepared},
-    store::Store,
+    store::{self, Store},
 };
 
 /// Publishing hands deliveries to the dispatcher.
@@ -96,6 +98,33 @@ impl grpc::Nudge for Nudge {
 
     fn subscription_ended(&self) {
         self.ended.notify_one();
+    }
+}
+
+impl handshakes::Nudge for Nudge {
+    fn deliveries_due(&self) {
+        self.deliverer.wake();
+    }
+
+    fn subscription_ended(&self) {
+        self.ended.notify_one();
+    }
+}
+
+/// Calls have handshakes made.
+pub(super) struct Asker(pub(super) Handshakes);
+
+impl grpc::Handshakes for Asker {
+    fn due(&self) {
+        self.0.wake();
+    }
+
+    fn make_now<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        subscription: &'a SubscriptionId,
+    ) -> BoxFuture<'a, Result<bool, store::Error>> {
+        Box::pin(async move { Ok(self.0.make_now(tenant, subscription).await? != Made::TooMany) })
     }
 }
 

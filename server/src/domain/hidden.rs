@@ -32,16 +32,22 @@ impl Hidden {
         if self.0.is_empty() { "" } else { MASK }
     }
 
+    /// Whether it is the mask.
+    #[must_use]
+    pub fn is_mask(&self) -> bool {
+        self.0 == MASK
+    }
+
     /// Puts back what the mask stands for.
     pub fn keep(&mut self, before: &Self) {
-        if self.0 == MASK {
+        if self.is_mask() {
             self.clone_from(before);
         }
     }
 
     /// Refuses the mask where it stands for nothing.
     pub fn check(&self, field: &str) -> Result<(), Invalid> {
-        if self.0 == MASK {
+        if self.is_mask() {
             return Err(Invalid::new(
                 field,
                 "is the mask that is shown for it, and nothing is stored; say it in full",

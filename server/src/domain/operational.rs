@@ -101,6 +101,7 @@ impl About<'_> {
                 DisabledReason::Gone => "GONE",
                 DisabledReason::Failing => "FAILING",
                 DisabledReason::Requested => "REQUESTED",
+                DisabledReason::HandshakeFailed => "HANDSHAKE_FAILED",
             },
             "disable_time": text(Some(at)),
             "failing_since_time": text(failing.and_then(|failing| failing.since)),

@@ -41,6 +41,19 @@ impl RateLimit {
         Self { per_second: per_second.clamp(RATES.0, RATES.1), burst: burst.clamp(1, MAX_BURST) }
     }
 
+    /// So many attempts a minute, of which one second's worth may go out at once.
+    #[must_use]
+    pub fn per_minute(attempts: u32) -> Self {
+        let per_second = (f64::from(attempts) / 60.0).clamp(RATES.0, RATES.1);
+        Self { per_second, burst: one_second(per_second) }
+    }
+
+    /// The one by which less goes out.
+    #[must_use]
+    pub fn lower(self, other: Self) -> Self {
+        if other.per_second < self.per_second { other } else { self }
+    }
+
     /// Attempts per second.
     #[must_use]
     pub fn per_second(self) -> f64 {
@@ -111,6 +124,15 @@ mod tests {
             assert_eq!(RateLimit::parse(1.0, burst).unwrap_err().field, "burst", "{burst}");
         }
         assert_eq!([0.5, 1.0, 2.5, 100.0].map(|rate| limit(rate, 0).burst()), [1, 1, 3, 100]);
+    }
+
+    #[test]
+    fn a_rate_can_be_said_by_the_minute_and_the_lower_one_of_two_holds() {
+        let (one, thousand) = (RateLimit::per_minute(1), RateLimit::per_minute(60_000));
+        assert_eq!((one.burst(), thousand), (1, limit(1_000.0, 0)));
+        assert_eq!(one.after(None, 1, NOW), NOW + Duration::from_mins(1));
+        assert_eq!(RateLimit::per_minute(u32::MAX), RateLimit::per_minute(6_000_000));
+        assert_eq!((one.lower(thousand), thousand.lower(one)), (one, one));
     }
 
     #[test]

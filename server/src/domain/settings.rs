@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     authentication::Authentication, conditions::Conditions, failing::FailurePolicy, form::Form,
-    invalid::Invalid, receiver_tls::ReceiverTls, retry::OwnRetry, signing::Signing,
+    handshake::Handshake, invalid::Invalid, receiver_tls::ReceiverTls, retry::OwnRetry, signing::Signing,
 };
 
 /// The shortest timeout that a subscription can have.
@@ -47,6 +47,9 @@ pub struct Settings {
     /// What happens when there is nothing but failure; as the server is configured if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailurePolicy>,
+    /// What is asked of the receiver before anything is sent to it; nothing if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<Handshake>,
 }
 
 impl Settings {
@@ -82,18 +85,30 @@ impl Settings {
         if let Some(form) = &self.form {
             form.headers.check().map_err(|invalid| invalid.within("format"))?;
         }
+        if let Some(handshake) = &self.handshake {
+            handshake.check().map_err(|invalid| invalid.within("handshake"))?;
+        }
         self.check_headers()
     }
 
     /// Each header has one author.
     fn check_headers(&self) -> Result<(), Invalid> {
         let signatures: Vec<_> = self.signing.iter().flat_map(Signing::headers).collect();
+        let asked = self.handshake.as_ref().map_or(&[][..], Handshake::headers);
+        if let Some(name) = signatures.iter().find(|name| asked.contains(&name.as_str())) {
+            return Err(Invalid::new("signing", format!("`{name}` is a header that `handshake` writes")));
+        }
         let mut own = Vec::new();
         for (index, header) in self.form.iter().flat_map(|form| form.headers.iter()).enumerate() {
             let name = header.name.to_ascii_lowercase();
-            if signatures.contains(&name) {
+            let author = match () {
+                () if signatures.contains(&name) => Some("signing"),
+                () if asked.contains(&name.as_str()) => Some("handshake"),
+                () => None,
+            };
+            if let Some(author) = author {
                 let field = format!("format.headers[{index}].name");
-                return Err(Invalid::new(field, format!("`{name}` is a header that `signing` writes")));
+                return Err(Invalid::new(field, format!("`{name}` is a header that `{author}` writes")));
             }
             own.push(name);
         }
@@ -101,6 +116,7 @@ impl Settings {
             let name = header.to_ascii_lowercase();
             let author = match () {
                 () if signatures.contains(&name) => "signing",
+                () if asked.contains(&name.as_str()) => "handshake",
                 () if own.contains(&name) => "format.headers",
                 () => return Ok(()),
             };
@@ -126,7 +142,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         form::{Headers, StaticHeader},
-        signing::Profile,
+        signing::{CustomHmac, Profile, SignatureHeader, Template},
     };
 
     #[test]
@@ -150,6 +166,18 @@ mod tests {
         assert_eq!(refused(both), "authentication.api_key.header");
         let both = Settings { form: carrying("X-Key"), authentication: key("x-key"), ..Settings::default() };
         assert_eq!(refused(both), "authentication.api_key.header");
+        let handshake = Some(Handshake::HookSecret);
+        let both = Settings {
+            handshake: handshake.clone(),
+            authentication: key("x-hook-secret"),
+            ..Settings::default()
+        };
+        assert_eq!(refused(both), "authentication.api_key.header");
+        let secret = SignatureHeader::parse("header", "X-Hook-Secret").unwrap();
+        let custom = CustomHmac::new(secret, Template::signed("{body}").unwrap());
+        let own = Some(Signing::new(vec![Profile::CustomHmac(custom)]).unwrap());
+        let both = Settings { handshake, signing: own, ..Settings::default() };
+        assert_eq!(refused(both), "signing");
         let fine = Settings {
             signing,
             form: carrying("X-Other"),

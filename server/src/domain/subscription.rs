@@ -6,6 +6,7 @@ use super::{
     breaker::Health,
     event_type::{EventType, TypePattern},
     failing::Failing,
+    handshake::HandshakeStatus,
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
     rate_limit::RateLimit,
@@ -87,6 +88,8 @@ pub struct Subscription {
     pub health: Health,
     /// Set while failures are noted, and after it was disabled for them. Changes of it are no changes of the subscription either.
     pub failing: Option<Failing>,
+    /// How its handshake stands, if it has one. Nor are changes of that.
+    pub handshake: Option<HandshakeStatus>,
     /// Counts its changes.
     pub revision: i64,
     /// When it was created.
@@ -102,8 +105,15 @@ impl Subscription {
         match (self.disabled, self.paused_at) {
             (Some(_), _) => SubscriptionState::Disabled,
             (None, Some(_)) => SubscriptionState::Paused,
+            (None, None) if self.awaits_handshake() => SubscriptionState::AwaitingHandshake,
             (None, None) => SubscriptionState::Active,
         }
+    }
+
+    /// Whether its receiver has still to agree, also while it is paused.
+    #[must_use]
+    pub fn awaits_handshake(&self) -> bool {
+        self.handshake.as_ref().is_some_and(HandshakeStatus::is_awaited)
     }
 
     /// Names this revision of it; other for every change and every subscription.
@@ -123,6 +133,8 @@ pub enum SubscriptionState {
     Paused,
     /// They are not matched, and what waited was cancelled.
     Disabled,
+    /// They are matched, and their deliveries wait until the receiver has agreed.
+    AwaitingHandshake,
 }
 
 /// Why policy disabled a subscription.
@@ -134,6 +146,8 @@ pub enum DisabledReason {
     Failing,
     /// The receiver asked for it by the header `webhook-delivery: disable`.
     Requested,
+    /// The receiver never agreed.
+    HandshakeFailed,
 }
 
 /// Which event types a subscription wants: those that any of its patterns matches.

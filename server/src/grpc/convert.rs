@@ -12,6 +12,7 @@ pub(super) mod event_type;
 mod failing;
 pub(super) mod filter;
 mod format;
+mod handshake;
 mod receiver_tls;
 mod retry;
 pub(super) mod signing;

@@ -138,8 +138,14 @@ fn new_target(
     }
     // Nor do these change what is shown.
     (subscription.authentication, subscription.tls) = (None, None);
+    subscription.handshake = subscription.handshake.filter(is_told);
     let spec = convert::subscription::spec(&subscription, &api.limits)?;
     Ok(target(SubscriptionUid::new(now), 1, tenant, id, spec))
+}
+
+/// Whether callbacks tell of a handshake.
+fn is_told(handshake: &pb::Handshake) -> bool {
+    matches!(handshake.method, Some(pb::handshake::Method::CloudEvents(_)))
 }
 
 /// Signed with a secret that nobody has, as signatures are not shown.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postrider_proto::v1::{self as pb, subscription_service_server::SubscriptionService};
 use tonic::{Request, Response, Status};
 
-use super::{Parts, convert, failure::Failure, name, page_token::Query, preview, trace};
+use super::{Parts, convert, failure::Failure, name, page_token::Query, preview, trace, verify};
 use crate::{
     domain::{
         id::SubscriptionId,
@@ -79,6 +79,7 @@ impl SubscriptionService for Subscriptions {
             name: format!("{}/subscriptions/{}", request.parent, request.subscription_id),
         };
         let created = created.map_err(Failure::from)?.ok_or_else(taken)?;
+        self.0.handshakes.due();
         Ok(Response::new(pb::CreateSubscriptionResponse {
             subscription: Some(convert::subscription::to_subscription(&created)),
             secret: secret.text(),
@@ -129,6 +130,9 @@ impl SubscriptionService for Subscriptions {
         let change = self.0.store.update_subscription(&tenant, &id, etag, |spec| edit.apply(spec), now).await;
         let subscription =
             changed(change.map_err(Failure::from)?, &FIELDS_OF_UPDATE, subscription.name.clone())?;
+        self.0.handshakes.due();
+        // It may no longer have to be waited for.
+        self.0.nudge.deliveries_due();
         Ok(Response::new(pb::UpdateSubscriptionResponse { subscription }))
     }
 
@@ -176,8 +180,16 @@ impl SubscriptionService for Subscriptions {
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
         let change = self.0.store.enable_subscription(&tenant, &id, self.0.clock.now()).await;
         let subscription = changed(change.map_err(Failure::from)?, &FIELDS, request.name)?;
+        self.0.handshakes.due();
         self.0.nudge.deliveries_due();
         Ok(Response::new(pb::EnableSubscriptionResponse { subscription }))
+    }
+
+    async fn verify_subscription(
+        &self,
+        request: Request<pb::VerifySubscriptionRequest>,
+    ) -> Result<Response<pb::VerifySubscriptionResponse>, Status> {
+        Ok(Response::new(verify::verify(&self.0, request.into_inner()).await?))
     }
 
     async fn rotate_subscription_secret(
@@ -194,10 +206,17 @@ impl SubscriptionService for Subscriptions {
         let takeover = Takeover { overlap: self.0.secret_overlap, starts_at };
         let rotation = self.0.store.rotate_secret(&tenant, &id, &secret, takeover, now).await;
         match rotation.map_err(Failure::from)? {
-            Rotation::Done(previous_expires_at) => Ok(Response::new(pb::RotateSubscriptionSecretResponse {
-                secret: secret.text(),
-                previous_expire_time: convert::to_timestamp(previous_expires_at),
-            })),
+            Rotation::Done(previous_expires_at) => {
+                self.0.handshakes.due();
+                Ok(Response::new(pb::RotateSubscriptionSecretResponse {
+                    secret: secret.text(),
+                    previous_expire_time: convert::to_timestamp(previous_expires_at),
+                }))
+            }
+            Rotation::HandedOver => {
+                let reason = "must be unset: the receiver changes over when it is handed the new secret by the `hook_secret` handshake";
+                Err(Failure::from(Invalid::new("effective_time", reason)).into())
+            }
             Rotation::NotFound => Err(Failure::NotFound { field: "name", name: request.name }.into()),
             Rotation::Unfit(reason) => Err(Failure::from(convert::signing::unfit(reason)).into()),
             Rotation::TooMany => {
@@ -239,6 +258,10 @@ impl SubscriptionService for Subscriptions {
         if subscription.state() == SubscriptionState::Disabled {
             let message = "the subscription is disabled; enable it first".to_owned();
             return Err(Failure::WrongState(message).into());
+        }
+        if subscription.state() == SubscriptionState::AwaitingHandshake {
+            let message = "the subscription awaits its handshake, before which nothing is sent; `VerifySubscription` makes it now";
+            return Err(Failure::WrongState(message.to_owned()).into());
         }
         let published = self.0.publisher.publish(event, Route::Only(subscription.uid)).await;
         let published = published.map_err(Failure::from)?;

@@ -76,7 +76,7 @@ pub struct Part {
 pub enum Recipient {
     /// It wants deliveries.
     Open(Arc<Target>),
-    /// It is paused, or has ended: whatever is made for it has to wait.
+    /// It is paused or awaits its handshake, or has ended: whatever is made for it has to wait.
     Closed(SubscriptionUid),
 }
 

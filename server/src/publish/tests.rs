@@ -138,12 +138,7 @@ fn interest(tenant: &TenantId, number: usize) -> Interest {
         revision: 1,
         settings: Some(Settings::plain()),
     };
-    Interest {
-        target: Arc::new(target),
-        filter: Filter::parse(&["**"]).unwrap(),
-        paused: false,
-        program: None,
-    }
+    Interest { target: Arc::new(target), filter: Filter::parse(&["**"]).unwrap(), held: false, program: None }
 }
 
 fn an_event(tenant: &TenantId, data: &str) -> NewEvent {

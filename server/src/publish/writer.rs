@@ -294,7 +294,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         // Of several with one ordering key at most the first can go out at once.
         let next_in_lane =
             handling.ordering_key.as_ref().is_none_or(|key| lanes.insert((interest.target.uid, key)));
-        if interest.paused {
+        if interest.held {
             Err(NoRoom::Held)
         } else if next_in_lane && handling.put_off(now).is_none() {
             self.outlet.reserve(&interest.target)

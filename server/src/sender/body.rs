@@ -53,7 +53,7 @@ pub(super) struct Body {
 }
 
 impl Body {
-    fn json(bytes: impl Into<Bytes>) -> Self {
+    pub(super) fn json(bytes: impl Into<Bytes>) -> Self {
         Self { content_type: JSON, headers: Vec::new(), bytes: bytes.into() }
     }
 

@@ -7,12 +7,8 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use super::{authentication, client::Client, token_endpoint::TokenEndpoint, tokens::Holder};
 use crate::domain::{
-    address::AddressPolicy,
-    attempt::{Failure, Outcome},
-    authentication::Authentication,
-    claim::Target,
-    id::SubscriptionUid,
-    timestamp::Timestamp,
+    address::AddressPolicy, attempt::Failure, authentication::Authentication, claim::Target,
+    id::SubscriptionUid, timestamp::Timestamp,
 };
 
 /// How many subscriptions' tokens are kept.
@@ -42,13 +38,13 @@ pub(super) enum Lack {
     Name(#[from] http::header::InvalidHeaderName),
 }
 
-impl From<Lack> for Outcome {
+impl From<Lack> for (Failure, String) {
     fn from(lack: Lack) -> Self {
         let failure = match lack {
             Lack::Token(_) => Failure::Authentication,
             Lack::Value(_) | Lack::Name(_) => Failure::Internal,
         };
-        Self::Failed { failure, message: lack.to_string() }
+        (failure, lack.to_string())
     }
 }
 

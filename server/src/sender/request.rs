@@ -16,6 +16,7 @@ use crate::domain::{
     claim::Target,
     event::Event,
     form::{self, Form, StaticHeader, Value},
+    handshake::{Handshake, REQUEST_ORIGIN},
     settings::Settings,
     timestamp::Timestamp,
     trace_context::TraceContext,
@@ -104,19 +105,26 @@ pub(super) fn build(
     now: Timestamp,
     user_agent: &HeaderValue,
 ) -> Result<Prepared, BuildError> {
-    let form = settings.form.as_ref();
-    let method = method(form);
-    let id = event.id.to_string();
-
-    let mut headers = HeaderMap::with_capacity(10);
-    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-    // What comes back is kept as it is; nothing is ever unpacked.
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(USER_AGENT, user_agent.clone());
-    // After what they may replace and before what they may not.
-    for header in form.iter().flat_map(|form| form.headers.iter()) {
-        add_static(&mut headers, header)?;
+    let method = method(settings.form.as_ref());
+    let mut prepared = signed(method, event, target, settings, body, now, user_agent)?;
+    if let Some(trace) = trace {
+        add_trace(&mut prepared.headers, trace);
     }
+    Ok(prepared)
+}
+
+/// A signed request with this method and body.
+pub(super) fn signed(
+    method: Method,
+    event: &Event,
+    target: &Target,
+    settings: &Settings,
+    body: Body,
+    now: Timestamp,
+    user_agent: &HeaderValue,
+) -> Result<Prepared, BuildError> {
+    let id = event.id.to_string();
+    let mut headers = headers(settings, user_agent)?;
     headers.insert(CONTENT_TYPE, body.content_type.clone());
     headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::try_from(&id)?);
     headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(now.unix_seconds()));
@@ -132,10 +140,24 @@ pub(super) fn build(
     };
     let url = signature::sign(settings.signing.as_ref(), &target.secrets, &message, &mut headers)?;
     let uri = Uri::try_from(url.as_ref().unwrap_or(target.url.url()).as_str())?;
-    if let Some(trace) = trace {
-        add_trace(&mut headers, trace);
-    }
     Ok(Prepared { method, uri, headers, body: body.bytes })
+}
+
+/// The headers of every request of a subscription, whatever it says.
+pub(super) fn headers(settings: &Settings, user_agent: &HeaderValue) -> Result<HeaderMap, BuildError> {
+    let mut headers = HeaderMap::with_capacity(10);
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    // What comes back is kept as it is; nothing is ever unpacked.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(USER_AGENT, user_agent.clone());
+    // After what they may replace and before what they may not.
+    for header in settings.form.iter().flat_map(|form| form.headers.iter()) {
+        add_static(&mut headers, header)?;
+    }
+    if let Some(origin) = settings.handshake.as_ref().and_then(Handshake::request_origin) {
+        headers.insert(HeaderName::from_static(REQUEST_ORIGIN), HeaderValue::from_str(origin.as_str())?);
+    }
+    Ok(headers)
 }
 
 /// The method that a subscription asks for.

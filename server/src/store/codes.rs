@@ -67,6 +67,7 @@ codes!("subscriptions", DisabledReason, disabled_reason_code, disabled_reason_of
     Gone = 1,
     Failing = 2,
     Requested = 3,
+    HandshakeFailed = 4,
 });
 
 codes!("attempts", Failure, failure_code, failure_of, {

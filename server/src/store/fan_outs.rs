@@ -3,16 +3,12 @@
 
 use std::{collections::HashMap, fmt::Display, sync::Arc};
 
-use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Statement,
-    prelude::Uuid,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Statement, prelude::Uuid};
 
 use super::{
     Error, STEP_TIMEOUT, Store,
-    entity::subscriptions,
     publish::insert::{self, DELIVERIES},
-    sending, within,
+    sendable, sending, within,
 };
 use crate::{
     domain::{
@@ -125,10 +121,7 @@ impl Store {
 
     /// What is owed, with all that its deliveries need.
     async fn part(&self, event: &Arc<Event>, owed: &Owed) -> Result<Part, Error> {
-        let open = Condition::all()
-            .add(subscriptions::Column::PausedAt.is_null())
-            .add(subscriptions::Column::DeletedAt.is_null())
-            .add(subscriptions::Column::DisabledAt.is_null());
+        let open = sendable::condition();
         let reader = &self.connections.reader;
         let targets = sending::targets(reader, &self.keyring, owed.to.iter().copied(), open).await?;
         let recipient = |uid: &Uuid| match targets.get(uid) {

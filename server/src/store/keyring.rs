@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::{
+    handshake::Challenge,
     id::SubscriptionUid,
     secret::{KeyPair, SecretKind, SigningSecret},
 };
@@ -223,6 +224,12 @@ fn of_secret(kind: SecretKind, owner: SubscriptionUid) -> Vec<u8> {
 #[must_use]
 pub fn draw_signing_secret() -> SigningSecret {
     SigningSecret::from_bytes(<[u8; SigningSecret::LENGTH]>::generate().to_vec())
+}
+
+/// Draws what a receiver is asked to prove itself by.
+#[must_use]
+pub fn draw_challenge() -> Challenge {
+    Challenge::new(<[u8; 16]>::generate())
 }
 
 /// Draws a new pair of keys.

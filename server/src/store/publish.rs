@@ -15,7 +15,7 @@ use super::{
     entity::{events, subscription_secrets, subscriptions},
     event_types,
     lanes::{self, Lane},
-    rows, tenants, within,
+    rows, sendable, tenants, within,
 };
 use crate::{
     domain::{
@@ -63,8 +63,8 @@ impl Store {
             let held = secrets.remove(&SubscriptionUid::from_uuid(row.uid));
             let secrets = held.unwrap_or_else(|| SecretSet::newest_first(Vec::new()));
             let target = rows::target(row, secrets, &self.keyring)?;
-            let (filter, paused) = (rows::wanted(row)?, row.paused_at.is_some());
-            Ok::<_, Error>(Interest { filter, target, paused, program: None })
+            let (filter, held) = (rows::wanted(row)?, sendable::is_held(row));
+            Ok::<_, Error>(Interest { filter, target, held, program: None })
         };
         let mut interests = Interests {
             version,

@@ -13,8 +13,9 @@ use sea_orm::Value;
 use super::{
     Error, codes,
     entity::{attempts, events, subscription_secrets, subscriptions},
-    failing,
+    failing, handshakes,
     keyring::{Keyring, Sealed},
+    rates,
 };
 use crate::domain::{
     attempt::{Attempt, AttemptNumber, Outcome, Response, Timings},
@@ -54,6 +55,7 @@ fn target_url(text: &str) -> Result<TargetUrl, Error> {
 
 pub(super) fn subscription(row: subscriptions::Model, keyring: &Keyring) -> Result<Subscription, Error> {
     let settings = settings(&row, keyring)?;
+    let handshake = handshakes::status(&row);
     let disabled = match (row.disabled_at, row.disabled_reason) {
         (Some(at), Some(reason)) => Some((timestamp(at), codes::disabled_reason_of(reason)?)),
         _ => None,
@@ -74,12 +76,13 @@ pub(super) fn subscription(row: subscriptions::Model, keyring: &Keyring) -> Resu
         spec: SubscriptionSpec {
             target_url: target_url(&row.target_url)?,
             filter: filter(&row.event_types)?,
-            pace: pace(&row),
+            pace: pace(&row, rates::own(&row)),
             description: Description::from_stored(row.description),
             settings: Arc::unwrap_or_clone(settings),
         },
         health,
         failing,
+        handshake,
         paused_at: row.paused_at.map(timestamp),
         disabled,
         revision: row.revision,
@@ -109,9 +112,9 @@ impl Named {
     }
 }
 
-fn pace(row: &subscriptions::Model) -> Pace {
+fn pace(row: &subscriptions::Model, rate: Option<RateLimit>) -> Pace {
     Pace {
-        rate: rate_limit(row.rate_per_second, row.rate_burst),
+        rate,
         max_in_flight: row.max_in_flight.and_then(|most| u32::try_from(most).ok()).and_then(NonZeroU32::new),
     }
 }
@@ -176,7 +179,7 @@ pub(super) fn target(
         id: SubscriptionId::from_stored(&row.id),
         url: target_url(&row.target_url)?,
         secrets,
-        pace: pace(row),
+        pace: pace(row, rates::in_force(row)),
         suspected: row.failing_suspected_at.is_some(),
         recovered_at: row.recovered_at.map(timestamp),
         revision: row.revision,

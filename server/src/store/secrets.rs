@@ -10,10 +10,12 @@ use sea_orm::{
 use super::{
     Error, Store, codes,
     entity::{subscription_secrets, subscriptions},
+    handshakes,
     keyring::{Keyring, draw_key_pair},
     lookup, rows, tenants,
 };
 use crate::domain::{
+    handshake::Handshake,
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
     secret::{KeyPair, MAX_IN_FORCE, SecretInForce, SigningSecret},
@@ -41,6 +43,8 @@ pub enum Rotation {
     TooMany,
     /// The subscription's callbacks cannot be signed with it, and why.
     Unfit(&'static str),
+    /// The receiver is handed the new one by a handshake, so it cannot start at another time.
+    HandedOver,
 }
 
 impl Store {
@@ -87,11 +91,12 @@ impl Store {
         now: Timestamp,
     ) -> Result<Rotation, Error> {
         let transaction = self.connections.begin().await?;
-        let Some(subscription) = lookup::locked(&transaction, tenant, id).await? else {
+        let Some(mut subscription) = lookup::locked(&transaction, tenant, id).await? else {
             return Ok(Rotation::NotFound);
         };
         let settings = rows::settings(&subscription, &self.keyring)?;
         let signing = settings.signing.as_ref();
+        let is_handed_over = settings.handshake.as_ref().is_some_and(Handshake::hands_over_secret);
         if let Err(reason) = check_secret(signing, secret.kind()) {
             return Ok(Rotation::Unfit(reason));
         }
@@ -105,6 +110,9 @@ impl Store {
             return Ok(Rotation::TooMany);
         }
         let starts_at = takeover.starts_at.filter(|start| *start > now);
+        if is_handed_over && starts_at.is_some() {
+            return Ok(Rotation::HandedOver);
+        }
         // Until the new one starts, somebody must sign.
         let expires_at = starts_at.map_or(now + takeover.overlap, |start| start.max(now + takeover.overlap));
         subscription_secrets::Entity::update_many()
@@ -115,6 +123,11 @@ impl Store {
             .await?;
         let owner = SubscriptionUid::from_uuid(subscription.uid);
         insert(&transaction, &self.keyring, owner, New { secret, signing, starts_at, now }).await?;
+        if is_handed_over {
+            // The receiver knows no other way to learn it.
+            handshakes::begin(&mut subscription, now);
+            subscription.into_active_model().reset_all().update(&transaction).await?;
+        }
         tenants::raise_version(&transaction, tenant.as_str()).await?;
         transaction.commit().await?;
         Ok(Rotation::Done(expires_at))
@@ -157,11 +170,12 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Checks that a subscription's current secret is fit for its settings, and makes the pair of keys that they want.
+/// Checks that a subscription's current secret is fit for its settings at `now`, and makes the pair of keys that they want.
 pub(super) async fn fit(
     transaction: &DatabaseTransaction,
     keyring: &Keyring,
     subscription: &subscriptions::Model,
+    now: Timestamp,
 ) -> Result<Result<(), Invalid>, Error> {
     let settings = rows::settings(subscription, keyring)?;
     let signing = settings.signing.as_ref();
@@ -171,6 +185,13 @@ pub(super) async fn fit(
             "does not fit the subscription's secret: {reason}; rotate the secret first (RotateSubscriptionSecret)"
         );
         return Ok(Err(Invalid::new("subscription.signing", reason)));
+    }
+    if settings.handshake.as_ref().is_some_and(Handshake::hands_over_secret)
+        && row.starts_at.is_some_and(|start| start > now.as_micros())
+    {
+        let reason = "hands over the secret that callbacks are signed with, and another one takes over later; wait for that, or rotate the \
+                      secret once more";
+        return Ok(Err(Invalid::new("subscription.handshake.hook_secret", reason)));
     }
     if row.key_pair.is_none() && signing.is_some_and(Signing::needs_key_pair) {
         let owner = SubscriptionUid::from_uuid(subscription.uid);

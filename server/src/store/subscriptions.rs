@@ -7,12 +7,13 @@ use sea_orm::{
     sea_query::OnConflict,
 };
 
-use super::{Error, Store, entity::subscriptions, failing, lookup, page, rows, secrets, tenants};
+use super::{
+    Error, Store, entity::subscriptions, failing, handshakes, lookup, page, rates, rows, secrets, tenants,
+};
 use crate::domain::{
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
     page::{Page, PageRequest},
-    rate_limit::RateLimit,
     secret::SigningSecret,
     subscription::{Subscription, SubscriptionSpec},
     timestamp::Timestamp,
@@ -43,7 +44,8 @@ impl Store {
     ) -> Result<Option<Subscription>, Error> {
         let uid = SubscriptionUid::new(now);
         let (settings, settings_key_id) = rows::sealed_settings(&spec.settings, uid, &self.keyring)?;
-        let row = subscriptions::Model {
+        let (rate_per_second, rate_burst) = rates::columns(spec.pace.rate);
+        let mut row = subscriptions::Model {
             uid: uid.uuid(),
             tenant_id: tenant.as_str().to_owned(),
             id: id.unwrap_or_else(|| uid.into()).as_str().to_owned(),
@@ -58,8 +60,8 @@ impl Store {
             disabled_reason: None,
             deleted_at: None,
             max_in_flight: spec.pace.max_in_flight.map(most),
-            rate_per_second: spec.pace.rate.map(RateLimit::per_second),
-            rate_burst: spec.pace.rate.map(burst),
+            rate_per_second,
+            rate_burst,
             rate_used_until: None,
             throttled_until: None,
             failing_since: None,
@@ -76,7 +78,19 @@ impl Store {
             failing_look_at: None,
             settings,
             settings_key_id,
+            handshake_due_at: None,
+            handshake_fence: 0,
+            handshake_attempts: 0,
+            handshake_step: 0,
+            handshake_failure: None,
+            handshake_done_at: None,
+            allowed_rate: None,
+            own_rate_per_second: None,
+            own_rate_burst: None,
         };
+        if spec.settings.handshake.is_some() {
+            handshakes::begin(&mut row, now);
+        }
         let transaction = self.connections.begin().await?;
         tenants::ensure(&transaction, tenant, now).await?;
         let inserted = subscriptions::Entity::insert(row.clone().into_active_model())
@@ -164,7 +178,8 @@ impl Store {
                     rows::sealed_settings(&spec.settings, owner, &self.keyring)?;
             }
             spec.description.as_str().clone_into(&mut row.description);
-            if row.target_url != spec.target_url.as_str() {
+            let is_elsewhere = row.target_url != spec.target_url.as_str();
+            if is_elsewhere {
                 spec.target_url.as_str().clone_into(&mut row.target_url);
                 unblock(row, now);
                 failing::forget(row);
@@ -174,10 +189,17 @@ impl Store {
             }
             row.event_types = patterns(&spec);
             row.max_in_flight = spec.pace.max_in_flight.map(most);
-            let rate = (spec.pace.rate.map(RateLimit::per_second), spec.pace.rate.map(burst));
-            if rate != (row.rate_per_second, row.rate_burst) {
-                (row.rate_per_second, row.rate_burst) = rate;
-                (row.rate_used_until, row.throttled_until) = (None, None);
+            if spec.pace.rate != rates::own(row) {
+                rates::set_own(row, spec.pace.rate);
+            }
+            match (&settings.handshake, &spec.settings.handshake) {
+                (Some(_), None) => handshakes::clear(row),
+                (before, after @ Some(_)) if before != after || is_elsewhere => handshakes::begin(row, now),
+                // With other settings the receiver may agree. What is asked with these may not be answered for those.
+                (_, Some(_)) if row.handshake_due_at.is_some() && spec.settings != settings => {
+                    handshakes::begin(row, now);
+                }
+                (_, _) => {}
             }
             Ok(Ok(()))
         })
@@ -197,7 +219,7 @@ impl Store {
             // The row stays, and claims look for rows that have these.
             unblock(row, now);
             failing::set(row, None);
-            (row.rate_per_second, row.rate_burst) = (None, None);
+            (row.rate_per_second, row.rate_burst, row.handshake_due_at) = (None, None, None);
             Ok(Ok(()))
         })
         .await
@@ -234,7 +256,7 @@ impl Store {
         .await
     }
 
-    /// Takes back a disabling, if there is one, and a block, and forgets failures.
+    /// Takes back a disabling, if there is one, and a block, and forgets failures. A handshake that had not been done is begun anew.
     pub async fn enable_subscription(
         &self,
         tenant: &TenantId,
@@ -242,6 +264,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<Change<Subscription>, Error> {
         self.change(tenant, id, None, now, |row| {
+            if row.disabled_at.is_some() {
+                handshakes::begin_again(row, now);
+            }
             (row.disabled_at, row.disabled_reason) = (None, None);
             unblock(row, now);
             failing::set(row, None);
@@ -275,7 +300,7 @@ impl Store {
             return Ok(Change::Done(current));
         }
         if after.settings != before.settings
-            && let Err(invalid) = secrets::fit(&transaction, &self.keyring, &after).await?
+            && let Err(invalid) = secrets::fit(&transaction, &self.keyring, &after, now).await?
         {
             return Ok(Change::Invalid(invalid));
         }
@@ -309,10 +334,6 @@ pub(super) fn unblock(row: &mut subscriptions::Model, now: Timestamp) {
 
 fn most(max_in_flight: NonZeroU32) -> i32 {
     i32::try_from(max_in_flight.get()).unwrap_or(i32::MAX)
-}
-
-fn burst(rate: RateLimit) -> i32 {
-    i32::try_from(rate.burst()).unwrap_or(i32::MAX)
 }
 
 fn patterns(spec: &SubscriptionSpec) -> String {

@@ -181,6 +181,7 @@ async fn refusals_of_subscription(raw: &Raw, name: &str) -> Vec<(&'static str, R
         ("pause", rpc.pause_subscription(pb::PauseSubscriptionRequest { name: name() }).await.refusal()),
         ("resume", rpc.resume_subscription(pb::ResumeSubscriptionRequest { name: name() }).await.refusal()),
         ("enable", rpc.enable_subscription(pb::EnableSubscriptionRequest { name: name() }).await.refusal()),
+        ("verify", rpc.verify_subscription(pb::VerifySubscriptionRequest { name: name() }).await.refusal()),
         (
             "rotate",
             rpc.rotate_subscription_secret(pb::RotateSubscriptionSecretRequest {

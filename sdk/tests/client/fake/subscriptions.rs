@@ -120,6 +120,16 @@ impl SubscriptionService for Fake {
         }))
     }
 
+    async fn verify_subscription(
+        &self,
+        request: Request<pb::VerifySubscriptionRequest>,
+    ) -> Answer<pb::VerifySubscriptionResponse> {
+        self.begin("VerifySubscription", &request, Vec::new()).await?;
+        Ok(Response::new(pb::VerifySubscriptionResponse {
+            subscription: Some(subscription(request.into_inner().name)),
+        }))
+    }
+
     async fn rotate_subscription_secret(
         &self,
         request: Request<pb::RotateSubscriptionSecretRequest>,

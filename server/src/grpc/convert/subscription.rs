@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use postrider_proto::v1 as pb;
 
 use super::{
-    authentication, duration, failing, filter, format, receiver_tls, retry, signing, to_duration,
+    authentication, duration, failing, filter, format, handshake, receiver_tls, retry, signing, to_duration,
     to_timestamp,
 };
 use crate::{
@@ -50,7 +50,7 @@ struct Field {
 }
 
 /// All of them.
-const FIELDS: [Field; 13] = [
+const FIELDS: [Field; 14] = [
     Field {
         path: "description",
         is_populated: |message| !message.description.is_empty(),
@@ -180,10 +180,24 @@ const FIELDS: [Field; 13] = [
             Ok(Box::new(move |spec| spec.settings.failure = policy))
         },
     },
+    Field {
+        path: "handshake",
+        is_populated: |message| message.handshake.is_some(),
+        read: |message, _| {
+            let own = message.handshake.as_ref().map(handshake::own).transpose();
+            let mut own = own.map_err(|invalid| invalid.within("handshake"))?;
+            Ok(Box::new(move |spec| {
+                if let Some(own) = &mut own {
+                    own.keep_secrets(spec.settings.handshake.as_ref());
+                }
+                spec.settings.handshake = own;
+            }))
+        },
+    },
 ];
 
 /// Fields of `Subscription` that a mask may name and that change nothing (AIP-161).
-const OUTPUT_ONLY: [&str; 11] = [
+const OUTPUT_ONLY: [&str; 12] = [
     "name",
     "uid",
     "state",
@@ -195,6 +209,7 @@ const OUTPUT_ONLY: [&str; 11] = [
     "etag",
     "health",
     "failing",
+    "handshake_status",
 ];
 
 /// What an update sets.
@@ -280,6 +295,7 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
             SubscriptionState::Active => pb::SubscriptionState::Active,
             SubscriptionState::Paused => pb::SubscriptionState::Paused,
             SubscriptionState::Disabled => pb::SubscriptionState::Disabled,
+            SubscriptionState::AwaitingHandshake => pb::SubscriptionState::AwaitingHandshake,
         }
         .into(),
         disabled_reason: match subscription.disabled {
@@ -287,6 +303,7 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
             Some((_, DisabledReason::Gone)) => pb::DisabledReason::Gone,
             Some((_, DisabledReason::Failing)) => pb::DisabledReason::Failing,
             Some((_, DisabledReason::Requested)) => pb::DisabledReason::Requested,
+            Some((_, DisabledReason::HandshakeFailed)) => pb::DisabledReason::HandshakeFailed,
         }
         .into(),
         disable_time: subscription.disabled.and_then(|(at, _)| to_timestamp(at)),
@@ -318,6 +335,8 @@ pub(in crate::grpc) fn to_subscription(subscription: &Subscription) -> pb::Subsc
         format: subscription.spec.settings.form.as_ref().map(format::to_format),
         failure_policy: subscription.spec.settings.failure.as_ref().map(failing::to_policy),
         failing: failing::to_failing(subscription),
+        handshake: subscription.spec.settings.handshake.as_ref().map(handshake::to_handshake),
+        handshake_status: subscription.handshake.as_ref().map(handshake::to_status),
     }
 }
 

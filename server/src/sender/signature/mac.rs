@@ -1,13 +1,12 @@
 //! Message authentication codes.
 
-use std::fmt::Write;
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 
 use super::Unsigned;
+pub(super) use crate::domain::hexadecimal::hex;
 use crate::domain::signing::Algorithm;
 
 /// The HMAC of the parts, one after another.
@@ -26,15 +25,6 @@ fn of<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Result<Vec<u8>, Unsigned
         mac.update(part);
     }
     Ok(mac.finalize().into_bytes().to_vec())
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Strings take everything.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Padded base64 of the standard alphabet.

@@ -38,6 +38,15 @@ pub(in crate::store) struct Model {
     pub(in crate::store) failing_look_at: Option<i64>,
     pub(in crate::store) settings: Option<Vec<u8>>,
     pub(in crate::store) settings_key_id: Option<String>,
+    pub(in crate::store) handshake_due_at: Option<i64>,
+    pub(in crate::store) handshake_fence: i64,
+    pub(in crate::store) handshake_attempts: i32,
+    pub(in crate::store) handshake_step: i16,
+    pub(in crate::store) handshake_failure: Option<String>,
+    pub(in crate::store) handshake_done_at: Option<i64>,
+    pub(in crate::store) allowed_rate: Option<i32>,
+    pub(in crate::store) own_rate_per_second: Option<f64>,
+    pub(in crate::store) own_rate_burst: Option<i32>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -22,7 +22,7 @@ use crate::{
         rate_limit::RateLimit,
         timestamp::Timestamp,
     },
-    store::{Error, Store, entity::subscriptions, rows},
+    store::{Error, Store, entity::subscriptions, rows, sendable::SENDABLE},
 };
 
 /// The most special subscriptions that one claim admits.
@@ -100,7 +100,7 @@ pub(super) async fn admit(
         "WITH RECURSIVE {}, {}
          SELECT s.uid, blocked_until, block_pauses, rate_per_second, rate_burst, rate_used_until, throttled_until
          FROM waiting JOIN subscriptions AS s ON s.uid = waiting.uid
-         WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
+         WHERE {SENDABLE}
              AND (blocked_until <= $1 OR blocked_until IS NULL AND rate_per_second IS NOT NULL)
              AND {}
          ORDER BY COALESCE(throttled_until, 0), s.uid LIMIT {MAX_ADMITTED} {lock}",

@@ -16,7 +16,7 @@ use super::health::Admitted;
 use crate::{
     dispatch::{Ask, RECOVERY},
     domain::{handling::Priority, id::SubscriptionUid},
-    store::codes,
+    store::{codes, sendable::SENDABLE},
 };
 
 /// The most deliveries of one claim: bounds its transaction, its memory, and how many values its statements carry.
@@ -81,7 +81,7 @@ impl Window {
 
 /// Those of them that may be sent to: how many attempts are under way, and with how much room. Where one was unblocked a
 /// short while ago and this node has no window for it, that begins with one. `{least}` is the dialect's name for the smallest of several,
-/// `{lookup}` its way to the row of each subscription, `{due}` is [`is_due`].
+/// `{lookup}` its way to the row of each subscription, `{sendable}` is [`SENDABLE`], `{due}` is [`is_due`].
 const OPEN: &str = "
     open (uid, tenant_id, attempts, room, tenant_attempts) AS (
         SELECT * FROM (
@@ -102,7 +102,7 @@ const OPEN: &str = "
             LEFT JOIN windows ON windows.uid = waiting.uid
             LEFT JOIN admitted ON admitted.uid = waiting.uid
             LEFT JOIN tenants ON tenants.id = s.tenant_id
-            WHERE deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
+            WHERE {sendable}
                 AND (admitted.uid IS NOT NULL OR blocked_until IS NULL AND rate_per_second IS NULL)
         ) AS rooms
         WHERE room > 0 AND {due}
@@ -202,7 +202,10 @@ impl Open {
 }
 
 fn open(least: &str, lookup: &str) -> String {
-    OPEN.replace("{least}", least).replace("{lookup}", lookup).replace("{due}", &is_due("rooms.uid"))
+    OPEN.replace("{least}", least)
+        .replace("{lookup}", lookup)
+        .replace("{due}", &is_due("rooms.uid"))
+        .replace("{sendable}", SENDABLE)
 }
 
 fn parameters(ask: &Ask, window: Window) -> Vec<Value> {

@@ -18,7 +18,7 @@ impl Database {
         let interest = |row: &super::Subscription| Interest {
             target: row.target(),
             filter: row.filter.clone(),
-            paused: row.paused,
+            held: row.paused,
             program: None,
         };
         Interests {

@@ -7,9 +7,12 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value, prelude::Uuid
 
 use crate::{
     dispatch::Ask,
-    store::queue::{
-        health::{self, Admitted},
-        open::{Open, Window},
+    store::{
+        queue::{
+            health::{self, Admitted},
+            open::{Open, Window},
+        },
+        sendable::SENDABLE,
     },
 };
 
@@ -39,7 +42,7 @@ pub(super) fn take(ask: &Ask, found: Vec<Uuid>) -> Statement {
          WHERE id IN ({}) AND state = 0 AND due_at <= $1
              AND EXISTS (
                  SELECT 1 FROM subscriptions
-                 WHERE uid = subscription_uid AND deleted_at IS NULL AND disabled_at IS NULL AND paused_at IS NULL
+                 WHERE uid = subscription_uid AND {SENDABLE}
                      AND blocked_until IS NULL AND rate_per_second IS NULL
              )
          RETURNING {TAKEN}",

@@ -1,0 +1,279 @@
+//! Makes the handshakes that subscriptions wait for ([`crate::domain::handshake`]).
+//!
+//! ```text
+//!   create, update, enable ── nudge ──┐
+//!   tick ── due, by an index ──> take (lease, fence) ──> sender: ask ──> settle ──> deliveries go out
+//!                                                                          └─> again later, or disabled
+//! ```
+//!
+//! Every node does it: who takes a handshake over has it to himself until its lease runs out. The rows are the truth, the
+//! nudge a hint. They go on beside each other, only some at a time, and only some of them of one tenant, so that receivers that do not
+//! answer keep nobody else's waiting.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::SharedClock,
+    domain::{
+        claim::Target,
+        id::{SubscriptionId, TenantId},
+    },
+    sender::HttpSender,
+    store::{
+        Error, Store,
+        handshakes::{Followed, Take, Turn},
+        keyring::draw_challenge,
+    },
+};
+
+/// How often to look for what is due, when nobody says that there is something.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long to rest when the database does not do what it should.
+const REST: Duration = Duration::from_secs(5);
+/// How many are made at a time, and how many of one tenant.
+const MOST: usize = 64;
+const MOST_OF_TENANT: usize = 16;
+/// What a lease has beside the time of the exchange: for the database, before and after.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// Who wants to hear of what handshakes have changed.
+pub trait Nudge: Send + Sync + 'static {
+    /// Deliveries may have become due.
+    fn deliveries_due(&self);
+    /// A subscription was disabled.
+    fn subscription_ended(&self);
+}
+
+/// The handshakes of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Handshakes(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    sender: HttpSender,
+    clock: SharedClock,
+    lease: Duration,
+    nudge: Box<dyn Nudge>,
+    /// Told when there may be something due.
+    due: Notify,
+    places: Arc<Places>,
+    tasks: TaskTracker,
+}
+
+/// What came of a handshake that was to be made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// It was made, whatever came of it.
+    Yes,
+    /// There was none to be made, or somebody else made it.
+    No,
+    /// As many are under way as there may be.
+    TooMany,
+}
+
+impl Handshakes {
+    /// Makes handshakes that take at most `max_timeout` each.
+    pub fn new(
+        store: Store,
+        sender: HttpSender,
+        clock: SharedClock,
+        max_timeout: Duration,
+        nudge: impl Nudge,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            sender,
+            clock,
+            lease: max_timeout + MARGIN,
+            nudge: Box::new(nudge),
+            due: Notify::new(),
+            places: Arc::default(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Says that there may be something due.
+    pub fn wake(&self) {
+        self.0.due.notify_one();
+    }
+
+    /// Begins what is due, as far as there is room. Returns how many.
+    pub async fn tick(&self) -> Result<usize, Error> {
+        let shared = &self.0;
+        let mut begun = 0;
+        loop {
+            let (room, crowded) = shared.places.standing();
+            if room == 0 {
+                return Ok(begun);
+            }
+            let now = shared.clock.now();
+            let mut taken = 0;
+            for (subscription, tenant) in shared.store.due_handshakes(&crowded, now, room).await? {
+                let Some(place) = shared.places.take(&tenant) else { continue };
+                let until = now + shared.lease;
+                if let Take::Taken(turn) = shared.store.take_handshake(subscription, now, until).await? {
+                    taken += 1;
+                    let shared = Arc::clone(shared);
+                    self.0.tasks.spawn(async move { shared.make(turn, place).await });
+                }
+            }
+            begun += taken;
+            if taken == 0 {
+                return Ok(begun);
+            }
+        }
+    }
+
+    /// Makes a subscription's handshake without regard to when it is due.
+    pub async fn make_now(&self, tenant: &TenantId, id: &SubscriptionId) -> Result<Made, Error> {
+        let shared = &self.0;
+        let Some(place) = shared.places.take(tenant) else { return Ok(Made::TooMany) };
+        let now = shared.clock.now();
+        let Take::Taken(turn) = shared.store.take_handshake_now(tenant, id, now, now + shared.lease).await?
+        else {
+            return Ok(Made::No);
+        };
+        // It goes on if the caller hangs up.
+        let maker = Arc::clone(shared);
+        let made = shared.tasks.spawn(async move { maker.make(turn, place).await });
+        // It does not panic by anything we know of.
+        Ok(if made.await.is_ok() { Made::Yes } else { Made::No })
+    }
+
+    /// Waits until none is under way.
+    pub async fn drain(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.0.tasks.reopen();
+    }
+
+    /// Makes handshakes until `stop`, and finishes those that are under way.
+    pub async fn run(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let pause = match self.tick().await {
+                Ok(_) => INTERVAL,
+                Err(cause) => {
+                    tracing::error!(cause = &cause as &dyn std::error::Error, "handshakes cannot be made");
+                    REST
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.0.due.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.drain().await;
+    }
+}
+
+impl Shared {
+    async fn make(&self, turn: Turn, place: Place) {
+        let outcome = self.sender.shake_hands(&turn.target, draw_challenge(), self.clock.now()).await;
+        let followed = self.store.settle_handshake(&turn, &outcome, self.clock.now()).await;
+        drop(place);
+        // Others may have waited for the place.
+        self.due.notify_one();
+        match followed {
+            Ok(followed) => self.tell(&turn.target, followed, outcome.err().as_deref().unwrap_or_default()),
+            Err(cause) => tracing::error!(
+                cause = &cause as &dyn std::error::Error,
+                subscription.uid = %turn.target.uid,
+                "what a handshake came to cannot be stored; it is made again when its lease is over"
+            ),
+        }
+    }
+
+    fn tell(&self, target: &Target, followed: Followed, failure: &str) {
+        let Target { tenant, id, .. } = target;
+        match followed {
+            Followed::Agreed => {
+                tracing::info!(tenant.id = %tenant, subscription.id = %id, "the receiver agrees by its handshake");
+                self.nudge.deliveries_due();
+            }
+            Followed::Again(_) => {
+                tracing::info!(tenant.id = %tenant, subscription.id = %id, failure, "a handshake failed");
+            }
+            Followed::Disabled => {
+                tracing::warn!(
+                    tenant.id = %tenant, subscription.id = %id, failure,
+                    "a subscription was disabled because its handshake failed for good"
+                );
+                self.nudge.subscription_ended();
+            }
+            Followed::Overtaken => {
+                tracing::info!(tenant.id = %tenant, subscription.id = %id, "a handshake was overtaken by a change");
+            }
+        }
+    }
+}
+
+/// How many are under way.
+#[derive(Debug, Default)]
+struct Places(Mutex<HashMap<TenantId, usize>>);
+
+/// One that is; given back when dropped.
+struct Place {
+    places: Arc<Places>,
+    tenant: TenantId,
+}
+
+impl Places {
+    /// How many more there may be, and the tenants of whom there may not.
+    fn standing(&self) -> (usize, Vec<TenantId>) {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let crowded = taken.iter().filter(|(_, count)| **count >= MOST_OF_TENANT);
+        (MOST.saturating_sub(taken.values().sum()), crowded.map(|(tenant, _)| tenant.clone()).collect())
+    }
+
+    fn take(self: &Arc<Self>, tenant: &TenantId) -> Option<Place> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.values().sum::<usize>() >= MOST
+            || taken.get(tenant).is_some_and(|count| *count >= MOST_OF_TENANT)
+        {
+            return None;
+        }
+        *taken.entry(tenant.clone()).or_default() += 1;
+        Some(Place { places: Arc::clone(self), tenant: tenant.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_tenant_leaves_places_for_others() {
+        let tenant = |name| TenantId::parse(name).unwrap();
+        let places = Arc::new(Places::default());
+        let mut held: Vec<_> = (0..MOST).map_while(|_| places.take(&tenant("a"))).collect();
+        assert_eq!(held.len(), MOST_OF_TENANT);
+        assert_eq!(places.standing(), (MOST - MOST_OF_TENANT, vec![tenant("a")]));
+        held.extend(
+            ["b", "c", "d"].iter().flat_map(|name| (0..MOST).map_while(|_| places.take(&tenant(name)))),
+        );
+        assert_eq!((held.len(), places.standing().0), (MOST, 0));
+        assert!(places.take(&tenant("e")).is_none());
+        held.clear();
+        assert_eq!(places.standing(), (MOST, vec![]));
+    }
+}
