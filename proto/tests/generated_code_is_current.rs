@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use protox::prost::Message;
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "postrider/v1/authentication.proto",
     "postrider/v1/delivery.proto",
     "postrider/v1/delivery_service.proto",
@@ -24,6 +24,7 @@ const FILES: [&str; 16] = [
     "postrider/v1/signing.proto",
     "postrider/v1/subscription.proto",
     "postrider/v1/subscription_service.proto",
+    "postrider/v1/target_check.proto",
 ];
 
 #[test]

@@ -14,12 +14,17 @@
 //! - **The address guard stands twice here**: before the request, as a host that is an address literal is never resolved;
 //!   and in the resolver, for each address of a name. Redirects are not followed, proxies of the environment not used.
 //!
+//! A [`check`] of a target goes the same way without an event, and notes what is found there.
+//!
 //! Not here: whether and when another attempt follows ([`crate::domain::delivery`]), how many run at once and the tracing of
 //! each ([`crate::dispatch`]).
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     dispatch,
@@ -37,6 +42,7 @@ use crate::{
 mod authentication;
 mod body;
 mod build_error;
+mod check;
 mod client;
 mod clients;
 mod config;
@@ -56,6 +62,7 @@ mod token_endpoint;
 mod tokens;
 
 pub use build_error::BuildError;
+pub use check::TooManyChecks;
 pub use config::Config;
 use credentials::Credentials;
 use phases::Phases;
@@ -74,6 +81,8 @@ struct Inner {
     clients: clients::Clients,
     credentials: Credentials,
     bodies: body::Bodies,
+    /// Room for checks of targets.
+    checks: Semaphore,
 }
 
 impl HttpSender {
@@ -85,7 +94,8 @@ impl HttpSender {
         let credentials =
             Credentials::new(Arc::clone(clients.shared()), Arc::clone(&policy), user_agent.clone());
         let (config, bodies) = (config.clone(), body::Bodies::default());
-        Ok(Self(Arc::new(Inner { config, policy, user_agent, clients, credentials, bodies })))
+        let checks = Semaphore::new(check::MAX_CHECKS);
+        Ok(Self(Arc::new(Inner { config, policy, user_agent, clients, credentials, bodies, checks })))
     }
 
     /// Makes the request of an attempt that would begin at `now`, and sends nothing. What the receiver is shown as `authentication` is

@@ -147,7 +147,7 @@ fn method(form: Option<&Form>) -> Method {
 }
 
 /// Secrets are marked as such: they stay out of compression tables and are not shown.
-fn add_static(headers: &mut HeaderMap, header: &StaticHeader) -> Result<(), BuildError> {
+pub(super) fn add_static(headers: &mut HeaderMap, header: &StaticHeader) -> Result<(), BuildError> {
     let mut value = HeaderValue::from_str(header.value.expose())?;
     value.set_sensitive(matches!(header.value, Value::Secret(_)));
     headers.insert(HeaderName::try_from(&header.name)?, value);
