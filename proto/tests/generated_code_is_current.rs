@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use protox::prost::Message;
 
-const FILES: [&str; 17] = [
+const FILES: [&str; 19] = [
     "postrider/v1/authentication.proto",
     "postrider/v1/delivery.proto",
     "postrider/v1/delivery_service.proto",
@@ -26,6 +26,7 @@ const FILES: [&str; 17] = [
     "postrider/v1/signing.proto",
     "postrider/v1/subscription.proto",
     "postrider/v1/subscription_service.proto",
+    "postrider/v1/target_check.proto",
 ];
 
 #[test]

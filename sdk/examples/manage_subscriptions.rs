@@ -36,7 +36,7 @@ pub(crate) async fn run(url: &str) -> Result<(), Box<dyn Error>> {
     // Events are kept while it is paused.
     subscriptions.pause(&name).await?;
     let sent = subscriptions.send_test_event(&name).await?;
-    println!("a test event waits: {}", sent.delivery);
+    println!("{}: {}", sent.summary, sent.delivery);
     client.deliveries().cancel(&sent.delivery).await?;
     subscriptions.resume(&name).await?;
 

@@ -5,6 +5,8 @@ pub(crate) mod delivery;
 pub(crate) mod event;
 pub(crate) mod event_type;
 pub(crate) mod subscription;
+pub(crate) mod target_check;
+pub(crate) mod test_event;
 pub(crate) mod time;
 
 use crate::{Error, Result};

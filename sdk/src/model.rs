@@ -18,6 +18,8 @@ mod secret;
 pub(crate) mod signing;
 mod stored_event;
 mod subscription;
+mod target_check;
+mod test_event;
 
 pub use self::{
     attempt::{Attempt, AttemptFailure, AttemptOutcome, Header},
@@ -38,9 +40,11 @@ pub use self::{
     signing::{CustomHmac, HmacAlgorithm, SignatureEncoding, SignatureProfile},
     stored_event::{Published, StoredEvent},
     subscription::{
-        CreatedSubscription, DisabledReason, Health, NewSubscription, RateLimit, SentTestEvent, Subscription,
+        CreatedSubscription, DisabledReason, Health, NewSubscription, RateLimit, Subscription,
         SubscriptionState,
     },
+    target_check::{TargetAddress, TargetCertificate, TargetCheck, TargetOutcome, TargetTls, TlsProblem},
+    test_event::{SentTestEvent, TestEventStanding},
 };
 
 pub(crate) use self::event_type::to_pb as event_type_schema;

@@ -1,5 +1,6 @@
 //! Subscriptions: who gets which events.
 
+mod check_target;
 mod delete;
 mod render_event;
 mod rotate;
@@ -177,7 +178,8 @@ impl Subscriptions {
         self.client.call(Repeat::Safe, request, read).await
     }
 
-    /// Publishes an event to this subscription alone, whatever its patterns say: `send_test_event("orders").await`.
+    /// Publishes an event to this subscription alone, whatever its patterns say, and waits for what comes of it:
+    /// `send_test_event("orders").await`.
     pub fn send_test_event(&self, subscription: impl Into<String>) -> SendTestEvent {
         SendTestEvent::new(self.client.clone(), self.name(subscription))
     }

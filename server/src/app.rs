@@ -339,8 +339,10 @@ impl App {
             secret_overlap: self.config.secrets.rotation_overlap,
             max_data_bytes: self.config.grpc.max_data_bytes,
             budget: grpc::Budget::new(self.config.grpc.max_pending_bytes, self.metrics.clone()),
-            preview: Arc::new(wiring::Preview(self.sender)),
+            preview: Arc::new(wiring::Preview(self.sender.clone())),
             handshakes: Arc::new(wiring::Asker(self.handshakes)),
+            check: Arc::new(wiring::Check(self.sender)),
+            settlements: Arc::new(wiring::Settlements(self.deliverer.clone())),
             nudge: Arc::new(wiring::Nudge { deliverer: self.deliverer.clone(), ended: self.ended }),
             stop: stop.clone(),
         };

@@ -13,6 +13,7 @@ use postrider_server::{
     telemetry,
 };
 
+mod check_target;
 mod demo;
 mod event_types;
 
@@ -32,6 +33,8 @@ enum Command {
     Migrate(Settings),
     /// Check the configuration, and end.
     CheckConfig(Settings),
+    /// See whether a target can be reached as deliveries would be sent to it, and why not. Nothing is stored or sent but `HEAD`.
+    CheckTarget(check_target::Options),
     /// Make a token for callers, and the hash of it that goes into `auth.key_hashes`.
     Key,
     /// Look after what is encrypted in the database: signing secrets, and settings of subscriptions.
@@ -108,6 +111,7 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
             println!("the configuration is valid");
             Ok(())
         }
+        Command::CheckTarget(options) => check_target::run(options).await,
         Command::Key => {
             let token = draw_token();
             println!("token: {token}\nhash:  {}", KeyHash::of(&token));

@@ -62,11 +62,14 @@ mod settler;
 mod tests;
 mod turns;
 mod vitals;
+mod watchers;
 
 pub use config::Config;
 pub use permits::{NoRoom, Permit};
 use permits::{Permits, UnderWay};
 pub use vitals::RECOVERY;
+pub use watchers::Watch;
+use watchers::Watchers;
 
 /// How long an answer to who is blocked is good for, in microseconds.
 const MICROS_OF_REFRESH: i64 = 1_000_000;
@@ -293,6 +296,7 @@ struct Shared<Q, S> {
     /// Told when a subscription has ended.
     ended: Arc<Notify>,
     flights: TaskTracker,
+    watchers: Arc<Watchers>,
 }
 
 /// Takes deliveries over and sends them. Cheap to clone.
@@ -325,6 +329,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             refreshed_at: AtomicI64::new(i64::MIN),
             settled: settler::Inbox::default(),
             flights: TaskTracker::new(),
+            watchers: Arc::default(),
             config,
             policy,
             queue,
@@ -339,6 +344,12 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
     #[must_use]
     pub fn lease(&self) -> Duration {
         self.0.config.lease
+    }
+
+    /// Lets a caller wait until this node has settled an attempt of a delivery; `None` if as many wait as may.
+    #[must_use]
+    pub fn watch(&self, delivery: DeliveryId) -> Option<Watch> {
+        self.0.watchers.watch(delivery)
     }
 
     /// Returns when there is room for attempts, or when it is no use to wait for that any longer: in some milliseconds at most.

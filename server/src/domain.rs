@@ -46,6 +46,7 @@ pub mod secret;
 pub mod settings;
 pub mod signing;
 pub mod subscription;
+pub mod target_check;
 pub mod target_url;
 pub mod timestamp;
 pub mod trace_context;

@@ -34,8 +34,10 @@ use tonic_reflection::server::{
 use tonic_web::GrpcWebLayer;
 
 pub use budget::Budget;
+pub use check_target::Check;
 pub use convert::subscription::Limits;
 pub use preview::{Preview, Refusal, Request};
+pub use test_event::Settlements;
 pub use verify::Handshakes;
 
 use crate::{
@@ -50,8 +52,10 @@ use crate::{
 mod arriving;
 pub mod auth;
 mod budget;
+mod check_target;
 mod connection;
 mod convert;
+mod deadline;
 mod delivery_service;
 mod event_service;
 mod event_type_service;
@@ -64,7 +68,9 @@ mod page_token;
 mod preview;
 mod publish_stream;
 mod subscription_service;
+mod test_event;
 mod trace;
+mod tried_target;
 mod verify;
 mod web;
 
@@ -200,6 +206,10 @@ pub struct Parts {
     pub preview: Arc<dyn Preview>,
     /// Makes the handshakes that subscriptions wait for.
     pub handshakes: Arc<dyn Handshakes>,
+    /// Sees whether targets can be reached.
+    pub check: Arc<dyn Check>,
+    /// Tells callers who wait what has been settled.
+    pub settlements: Arc<dyn Settlements>,
     /// Told when deliveries may have become due, or a subscription has ended.
     pub nudge: Arc<dyn Nudge>,
     /// When calls are to come to an end.

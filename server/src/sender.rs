@@ -14,14 +14,18 @@
 //! - **The address guard stands twice here**: before the request, as a host that is an address literal is never resolved;
 //!   and in the resolver, for each address of a name. Redirects are not followed, proxies of the environment not used.
 //!
-//! [`handshake`] asks receivers beforehand whether they agree, by the same means.
+//! [`handshake`] asks receivers beforehand whether they agree, by the same means. A [`check`] of a target goes the same way without an
+//! event, and notes what is found there.
 //!
 //! Not here: whether and when another attempt follows ([`crate::domain::delivery`]), how many run at once and the tracing of
 //! each ([`crate::dispatch`]).
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     dispatch,
@@ -39,6 +43,7 @@ use crate::{
 mod authentication;
 mod body;
 mod build_error;
+mod check;
 mod client;
 mod clients;
 mod config;
@@ -60,6 +65,7 @@ mod tokens;
 mod transmit;
 
 pub use build_error::BuildError;
+pub use check::TooManyChecks;
 pub use config::Config;
 use credentials::Credentials;
 use phases::Phases;
@@ -78,6 +84,8 @@ struct Inner {
     clients: clients::Clients,
     credentials: Credentials,
     bodies: body::Bodies,
+    /// Room for checks of targets.
+    checks: Semaphore,
 }
 
 impl HttpSender {
@@ -89,7 +97,8 @@ impl HttpSender {
         let credentials =
             Credentials::new(Arc::clone(clients.shared()), Arc::clone(&policy), user_agent.clone());
         let (config, bodies) = (config.clone(), body::Bodies::default());
-        Ok(Self(Arc::new(Inner { config, policy, user_agent, clients, credentials, bodies })))
+        let checks = Semaphore::new(check::MAX_CHECKS);
+        Ok(Self(Arc::new(Inner { config, policy, user_agent, clients, credentials, bodies, checks })))
     }
 
     /// Makes the request of an attempt that would begin at `now`, and sends nothing. What the receiver is shown as `authentication` is

@@ -93,6 +93,7 @@ impl Recorder {
             name,
             r#type: "orders.create".to_owned(),
             data: "{\"price\": 1.10, \"to\": \"Zürich ☕\"}".into(),
+            ..pb::SendTestEventRequest::default()
         };
         self.raw.subscriptions.send_test_event(request).await.unwrap();
         self.receiver.arrived(before + 1).await;

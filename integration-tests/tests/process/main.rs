@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod check_target;
 mod crash;
 mod demo;
 mod event_types;

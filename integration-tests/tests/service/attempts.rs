@@ -164,7 +164,7 @@ async fn an_address_that_is_no_longer_allowed_is_not_sent_to() {
 async fn attempt_at(app: &TestApp, url: String) -> Attempt {
     let new = Subscription::to(url).event_types(["**"]);
     let name = app.client.subscriptions().create(new).await.unwrap().subscription.name;
-    app.client.subscriptions().send_test_event(&name).await.unwrap();
+    app.client.subscriptions().send_test_event(&name).wait(Duration::ZERO).await.unwrap();
     app.run_until_idle().await;
     attempts(app, &the_delivery(app).await).await.remove(0)
 }

@@ -102,6 +102,14 @@ on_both_databases! {
     }
 }
 
+#[test]
+fn receive_axum_stands_in_the_document_as_it_is() {
+    let document = include_str!("../../../docs/receiving.md");
+    let (_, begun) = document.split_once("```rust\n").unwrap();
+    let (block, _) = begun.split_once("```\n").unwrap();
+    assert!(include_str!("../../../sdk/examples/receive_axum.rs").ends_with(block));
+}
+
 fn url(app: &TestApp) -> String {
     format!("http://{}", app.grpc)
 }

@@ -192,7 +192,7 @@ on_both_databases! {
             match after.state() {
                 SubscriptionState::Active => assert_eq!(after.failing, None),
                 SubscriptionState::Disabled => assert_eq!(after.failing.unwrap().since, Some(since)),
-                other @ SubscriptionState::Paused => panic!("{other:?}"),
+                other @ (SubscriptionState::Paused | SubscriptionState::AwaitingHandshake) => panic!("{other:?}"),
             }
         }
     }

@@ -3622,6 +3622,168 @@ impl CallbackMethod {
         }
     }
 }
+/// What is asked of a receiver before anything is sent to it, to know that it agrees: one of the ways that receivers know already.
+///
+/// It is made when the subscription is created, when this or `target_url` changes, when the subscription is enabled after it had failed,
+/// and, for `hook_secret`, when the secret is rotated. Until it is done the subscription is
+/// `SUBSCRIPTION_STATE_AWAITING_HANDSHAKE`: events are matched, and their deliveries wait. A handshake that fails is repeated after
+/// 5 s, 30 s, 5 min, 30 min, 2 h, 6 h and 15 h; then the subscription is disabled. `VerifySubscription` repeats it at once.
+///
+/// It is made with the subscription's `authentication`, `tls`, `timeout` and the headers of its `format`. Redirects are not followed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Handshake {
+    /// Required. Which one.
+    #[prost(oneof = "handshake::Method", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub method: ::core::option::Option<handshake::Method>,
+}
+/// Nested message and enum types in `Handshake`.
+pub mod handshake {
+    /// Required. Which one.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Method {
+        /// CloudEvents: `OPTIONS`, answered by a header that names us.
+        #[prost(message, tag = "1")]
+        CloudEvents(super::CloudEventsHandshake),
+        /// Slack: `POST` of an `url_verification`, answered by its challenge.
+        #[prost(message, tag = "2")]
+        SlackUrlVerification(super::SlackUrlVerification),
+        /// Asana and REST Hooks: `POST` with `X-Hook-Secret`, answered by the same header.
+        #[prost(message, tag = "3")]
+        HookSecret(super::HookSecretHandshake),
+        /// Trello: `HEAD`, answered by 200.
+        #[prost(message, tag = "4")]
+        Trello(super::TrelloHandshake),
+        /// Meta: `GET` with `hub.challenge`, answered by the challenge.
+        #[prost(message, tag = "5")]
+        Meta(super::MetaHandshake),
+        /// eBay: `GET` with `challenge_code`, answered by a hash of it.
+        #[prost(message, tag = "6")]
+        Ebay(super::EbayHandshake),
+        /// LinkedIn: `GET` with `challengeCode`, answered by a signature of it.
+        #[prost(message, tag = "7")]
+        Linkedin(super::LinkedinHandshake),
+    }
+}
+/// Abuse protection of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery, 4): `OPTIONS` with `WebHook-Request-Origin`. The receiver
+/// consents by `WebHook-Allowed-Origin`, which is the origin or `*`; the status is of no consequence. From then on each callback carries
+/// `WebHook-Request-Origin`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloudEventsHandshake {
+    /// Required. Who is sending: a DNS name, like `eventemitter.example.com`.
+    #[prost(string, tag = "1")]
+    pub origin: ::prost::alloc::string::String,
+    /// Optional. How many callbacks a minute we would like to send, 1 to 6,000,000: sent as `WebHook-Request-Rate`, and consent then needs
+    /// `WebHook-Allowed-Rate` too. 0: is not asked. A rate that the receiver allows is kept to, also one that was not asked for.
+    #[prost(int32, tag = "2")]
+    pub requests_per_minute: i32,
+}
+/// `url_verification` of Slack's Events API: a signed `POST` of `{"type":"url_verification","challenge":…,"token":…}`. The receiver answers
+/// 200 with the challenge, as plain text, as a form (`challenge=…`) or as JSON (`{"challenge":…}`).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SlackUrlVerification {
+    /// Optional. What is sent as `token`, for receivers that still look at it; at most 256 visible ASCII characters. Stored encrypted and
+    /// shown as `********`, which in an update stands for what is stored.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+}
+/// The handshake of Asana and REST Hooks: `POST` of `{}` with the subscription's signing secret in `X-Hook-Secret`. The receiver answers 200
+/// or 204 with the same header.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HookSecretHandshake {}
+/// What Trello does before it makes a webhook: `HEAD`. The receiver answers 200.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrelloHandshake {}
+/// Verification requests of Meta: `GET` with `hub.mode=subscribe`, `hub.challenge` (a number) and `hub.verify_token`. The receiver answers 200
+/// with the challenge as the body.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct MetaHandshake {
+    /// Required. By which the receiver knows us: 1 to 256 visible ASCII characters. Stored encrypted and shown as `********`, which in an
+    /// update stands for what is stored.
+    #[prost(string, tag = "1")]
+    pub verify_token: ::prost::alloc::string::String,
+}
+/// The challenge of eBay's notifications: `GET` with `challenge_code`. The receiver answers 200 with `{"challengeResponse":…}`: the
+/// hexadecimal SHA-256 of the code, the token and the subscription's `target_url`, one after another.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct EbayHandshake {
+    /// Required. What both sides know: 32 to 80 letters, digits, `_` and `-`. Stored encrypted and shown as `********`, which in an update
+    /// stands for what is stored.
+    #[prost(string, tag = "1")]
+    pub verification_token: ::prost::alloc::string::String,
+}
+/// Webhook validation of LinkedIn: `GET` with `challengeCode`. The receiver answers 200 with `{"challengeCode":…,"challengeResponse":…}`: the
+/// code and the hexadecimal HMAC-SHA256 of it by the secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct LinkedinHandshake {
+    /// Required. What both sides know: 1 to 256 visible ASCII characters. Stored encrypted and shown as `********`, which in an update
+    /// stands for what is stored.
+    #[prost(string, tag = "1")]
+    pub client_secret: ::prost::alloc::string::String,
+}
+/// How a subscription's handshake stands. Changes of it change neither `etag` nor `update_time`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HandshakeStatus {
+    /// Whether it is done.
+    #[prost(enumeration = "HandshakeState", tag = "1")]
+    pub state: i32,
+    /// How many times it was tried since it was begun, with the one that is under way.
+    #[prost(int32, tag = "2")]
+    pub attempt_count: i32,
+    /// What was wrong the last time, for people: `the receiver answered 404, and must answer 200`. Empty if nothing was.
+    #[prost(string, tag = "3")]
+    pub last_failure: ::prost::alloc::string::String,
+    /// When it is tried again; while it is under way, when it is tried again should nothing come of it. Set while it is awaited.
+    #[prost(message, optional, tag = "4")]
+    pub next_attempt_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was done.
+    #[prost(message, optional, tag = "5")]
+    pub done_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many callbacks a minute the receiver has allowed; 0 if it has set no limit. If the subscription has a `rate_limit` too, the lower
+    /// one of both holds.
+    #[prost(int32, tag = "6")]
+    pub allowed_requests_per_minute: i32,
+}
+/// Whether a handshake is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum HandshakeState {
+    /// Not used.
+    Unspecified = 0,
+    /// It is not done yet, and is tried again. Nothing is sent.
+    Awaited = 1,
+    /// The receiver has agreed.
+    Done = 2,
+    /// It has failed for good, and the subscription was disabled for it.
+    Failed = 3,
+}
+impl HandshakeState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "HANDSHAKE_STATE_UNSPECIFIED",
+            Self::Awaited => "HANDSHAKE_STATE_AWAITED",
+            Self::Done => "HANDSHAKE_STATE_DONE",
+            Self::Failed => "HANDSHAKE_STATE_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "HANDSHAKE_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "HANDSHAKE_STATE_AWAITED" => Some(Self::Awaited),
+            "HANDSHAKE_STATE_DONE" => Some(Self::Done),
+            "HANDSHAKE_STATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
 /// With what certificates a receiver is spoken to over TLS. Concerns `target_url`, not a token endpoint.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReceiverTls {
@@ -3990,6 +4152,12 @@ pub struct Subscription {
     /// `update_time`.
     #[prost(message, optional, tag = "25")]
     pub failing: ::core::option::Option<SubscriptionFailing>,
+    /// Optional. What is asked of the receiver before anything is sent to it; unset: nothing.
+    #[prost(message, optional, tag = "23")]
+    pub handshake: ::core::option::Option<Handshake>,
+    /// Output only. How the handshake stands; set if there is one.
+    #[prost(message, optional, tag = "26")]
+    pub handshake_status: ::core::option::Option<HandshakeStatus>,
 }
 /// How many attempts a second a subscription takes. Retries count as well. It holds over all nodes.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -4034,6 +4202,9 @@ pub enum SubscriptionState {
     Paused = 2,
     /// Disabled by policy: events are not matched, and deliveries that waited were cancelled.
     Disabled = 3,
+    /// The receiver has not agreed yet (see `handshake_status`): events are matched, and their deliveries wait. A subscription that is paused
+    /// as well is shown as paused.
+    AwaitingHandshake = 4,
 }
 impl SubscriptionState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4046,6 +4217,7 @@ impl SubscriptionState {
             Self::Active => "SUBSCRIPTION_STATE_ACTIVE",
             Self::Paused => "SUBSCRIPTION_STATE_PAUSED",
             Self::Disabled => "SUBSCRIPTION_STATE_DISABLED",
+            Self::AwaitingHandshake => "SUBSCRIPTION_STATE_AWAITING_HANDSHAKE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -4055,6 +4227,7 @@ impl SubscriptionState {
             "SUBSCRIPTION_STATE_ACTIVE" => Some(Self::Active),
             "SUBSCRIPTION_STATE_PAUSED" => Some(Self::Paused),
             "SUBSCRIPTION_STATE_DISABLED" => Some(Self::Disabled),
+            "SUBSCRIPTION_STATE_AWAITING_HANDSHAKE" => Some(Self::AwaitingHandshake),
             _ => None,
         }
     }
@@ -4104,6 +4277,8 @@ pub enum DisabledReason {
     Failing = 2,
     /// The receiver asked for it by the response header `webhook-delivery: disable`.
     Requested = 3,
+    /// Its handshake failed until there was no use in trying it any longer: `handshake_status.last_failure` says how.
+    HandshakeFailed = 4,
 }
 impl DisabledReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4116,6 +4291,7 @@ impl DisabledReason {
             Self::Gone => "DISABLED_REASON_GONE",
             Self::Failing => "DISABLED_REASON_FAILING",
             Self::Requested => "DISABLED_REASON_REQUESTED",
+            Self::HandshakeFailed => "DISABLED_REASON_HANDSHAKE_FAILED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -4125,6 +4301,196 @@ impl DisabledReason {
             "DISABLED_REASON_GONE" => Some(Self::Gone),
             "DISABLED_REASON_FAILING" => Some(Self::Failing),
             "DISABLED_REASON_REQUESTED" => Some(Self::Requested),
+            "DISABLED_REASON_HANDSHAKE_FAILED" => Some(Self::HandshakeFailed),
+            _ => None,
+        }
+    }
+}
+/// What was found on the way to a target. A `HEAD` request without a body or a signature was made as deliveries are made: by the same rules,
+/// through the same proxy, with the same certificates and limits, and on a connection of its own. Any HTTP answer means that the target can
+/// be reached, also one that refuses the method.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TargetCheck {
+    /// The finding in one sentence, for people. Its words may change.
+    #[prost(string, tag = "1")]
+    pub summary: ::prost::alloc::string::String,
+    /// Whether the target gave an HTTP answer, of whatever status.
+    #[prost(bool, tag = "2")]
+    pub reachable: bool,
+    /// What was requested, without its query.
+    #[prost(string, tag = "3")]
+    pub target_url: ::prost::alloc::string::String,
+    /// When the check began.
+    #[prost(message, optional, tag = "4")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The addresses that the host leads to, or the one that it is; at most 50. Empty if the lookup failed or was not made.
+    #[prost(message, repeated, tag = "5")]
+    pub addresses: ::prost::alloc::vec::Vec<TargetAddress>,
+    /// The address that was connected to; empty if there is none.
+    #[prost(string, tag = "6")]
+    pub connected_address: ::prost::alloc::string::String,
+    /// Whether the connection went through the server's proxy.
+    #[prost(bool, tag = "7")]
+    pub through_proxy: bool,
+    /// The TLS handshake; unset for `http`, if it was not reached, and if the target said nothing.
+    #[prost(message, optional, tag = "8")]
+    pub tls: ::core::option::Option<TargetTls>,
+    /// The HTTP status; 0 if there was no answer.
+    #[prost(int32, tag = "9")]
+    pub status_code: i32,
+    /// Where the answer would have a caller go. Redirects are not followed, and to a delivery they are failures.
+    #[prost(string, tag = "10")]
+    pub redirect_location: ::prost::alloc::string::String,
+    /// The headers of the answer, in its order, up to 16 KiB.
+    #[prost(message, repeated, tag = "11")]
+    pub response_headers: ::prost::alloc::vec::Vec<Header>,
+    /// What went wrong; unset if there was an answer.
+    #[prost(enumeration = "AttemptFailure", tag = "12")]
+    pub failure: i32,
+    /// The failure in words.
+    #[prost(string, tag = "13")]
+    pub failure_message: ::prost::alloc::string::String,
+    /// From the start to the end of the check.
+    #[prost(message, optional, tag = "14")]
+    pub total_duration: ::core::option::Option<::prost_types::Duration>,
+    /// Looking up the host name. Unset if the host is an address, or it was not reached.
+    #[prost(message, optional, tag = "15")]
+    pub dns_duration: ::core::option::Option<::prost_types::Duration>,
+    /// Opening the TCP connection. Unset if this was not reached.
+    #[prost(message, optional, tag = "16")]
+    pub connect_duration: ::core::option::Option<::prost_types::Duration>,
+    /// The TLS handshake. Unset for `http` or if this was not reached.
+    #[prost(message, optional, tag = "17")]
+    pub tls_duration: ::core::option::Option<::prost_types::Duration>,
+    /// From the start to the answer. Unset if none came.
+    #[prost(message, optional, tag = "18")]
+    pub first_byte_duration: ::core::option::Option<::prost_types::Duration>,
+}
+/// An address that a target's host leads to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TargetAddress {
+    /// The IPv4 or IPv6 address.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// The rule by which the server does not send there, like `loopback`, `private` or `link-local or cloud metadata`; empty if it does. An
+    /// address that is refused is never connected to.
+    #[prost(string, tag = "2")]
+    pub refused_as: ::prost::alloc::string::String,
+}
+/// What a target showed in a TLS handshake.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TargetTls {
+    /// The version that was agreed on: `TLS 1.2` or `TLS 1.3`. Empty if the handshake failed.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// The cipher suite that was agreed on, by its IANA name. Empty if the handshake failed.
+    #[prost(string, tag = "2")]
+    pub cipher_suite: ::prost::alloc::string::String,
+    /// The protocol that was agreed on (ALPN): `h2`, `http/1.1`, or empty.
+    #[prost(string, tag = "3")]
+    pub alpn_protocol: ::prost::alloc::string::String,
+    /// The certificates that the target sent, its own first; at most 10. They are there also if they are not accepted.
+    #[prost(message, repeated, tag = "4")]
+    pub certificates: ::prost::alloc::vec::Vec<TargetCertificate>,
+    /// Whether the target asked for a client certificate (`tls.client_certificate`).
+    #[prost(bool, tag = "5")]
+    pub client_certificate_requested: bool,
+    /// What is wrong, if the handshake failed.
+    #[prost(enumeration = "TargetTlsProblem", tag = "6")]
+    pub problem: i32,
+    /// The problem in words.
+    #[prost(string, tag = "7")]
+    pub problem_message: ::prost::alloc::string::String,
+}
+/// A certificate as a target sent it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TargetCertificate {
+    /// Whose it is, like `CN=example.com`. May be empty.
+    #[prost(string, tag = "1")]
+    pub subject: ::prost::alloc::string::String,
+    /// The host names and addresses that it is for; at most 100.
+    #[prost(string, repeated, tag = "2")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Who issued it, like `CN=R11, O=Let's Encrypt, C=US`.
+    #[prost(string, tag = "3")]
+    pub issuer: ::prost::alloc::string::String,
+    /// From when it is valid.
+    #[prost(message, optional, tag = "4")]
+    pub not_before_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Until when it is valid.
+    #[prost(message, optional, tag = "5")]
+    pub not_after_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// What is wrong with a target's TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TargetTlsProblem {
+    /// Nothing, or the handshake was not reached.
+    Unspecified = 0,
+    /// A certificate has expired.
+    Expired = 1,
+    /// A certificate is not valid yet.
+    NotYetValid = 2,
+    /// The certificate is for other hosts.
+    WrongName = 3,
+    /// The certificate was issued by nobody whom the server or the subscription's `tls.ca_certificates` trusts: by a private authority, by
+    /// itself, or through an intermediate certificate that the target does not send.
+    UnknownIssuer = 4,
+    /// A certificate was revoked.
+    Revoked = 5,
+    /// The target speaks neither TLS 1.2 nor TLS 1.3.
+    UnsupportedVersion = 6,
+    /// The target speaks no TLS at all at this port.
+    NotTls = 7,
+    /// The target wants a client certificate, and the subscription has none (`tls.client_certificate`).
+    ClientCertificateRequired = 8,
+    /// The target asked for a client certificate, was shown the subscription's, and broke off.
+    ClientCertificateRefused = 9,
+    /// Something else; `problem_message` says what.
+    Other = 10,
+}
+impl TargetTlsProblem {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TARGET_TLS_PROBLEM_UNSPECIFIED",
+            Self::Expired => "TARGET_TLS_PROBLEM_EXPIRED",
+            Self::NotYetValid => "TARGET_TLS_PROBLEM_NOT_YET_VALID",
+            Self::WrongName => "TARGET_TLS_PROBLEM_WRONG_NAME",
+            Self::UnknownIssuer => "TARGET_TLS_PROBLEM_UNKNOWN_ISSUER",
+            Self::Revoked => "TARGET_TLS_PROBLEM_REVOKED",
+            Self::UnsupportedVersion => "TARGET_TLS_PROBLEM_UNSUPPORTED_VERSION",
+            Self::NotTls => "TARGET_TLS_PROBLEM_NOT_TLS",
+            Self::ClientCertificateRequired => {
+                "TARGET_TLS_PROBLEM_CLIENT_CERTIFICATE_REQUIRED"
+            }
+            Self::ClientCertificateRefused => {
+                "TARGET_TLS_PROBLEM_CLIENT_CERTIFICATE_REFUSED"
+            }
+            Self::Other => "TARGET_TLS_PROBLEM_OTHER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TARGET_TLS_PROBLEM_UNSPECIFIED" => Some(Self::Unspecified),
+            "TARGET_TLS_PROBLEM_EXPIRED" => Some(Self::Expired),
+            "TARGET_TLS_PROBLEM_NOT_YET_VALID" => Some(Self::NotYetValid),
+            "TARGET_TLS_PROBLEM_WRONG_NAME" => Some(Self::WrongName),
+            "TARGET_TLS_PROBLEM_UNKNOWN_ISSUER" => Some(Self::UnknownIssuer),
+            "TARGET_TLS_PROBLEM_REVOKED" => Some(Self::Revoked),
+            "TARGET_TLS_PROBLEM_UNSUPPORTED_VERSION" => Some(Self::UnsupportedVersion),
+            "TARGET_TLS_PROBLEM_NOT_TLS" => Some(Self::NotTls),
+            "TARGET_TLS_PROBLEM_CLIENT_CERTIFICATE_REQUIRED" => {
+                Some(Self::ClientCertificateRequired)
+            }
+            "TARGET_TLS_PROBLEM_CLIENT_CERTIFICATE_REFUSED" => {
+                Some(Self::ClientCertificateRefused)
+            }
+            "TARGET_TLS_PROBLEM_OTHER" => Some(Self::Other),
             _ => None,
         }
     }
@@ -4268,6 +4634,20 @@ pub struct EnableSubscriptionResponse {
     #[prost(message, optional, tag = "1")]
     pub subscription: ::core::option::Option<Subscription>,
 }
+/// The request of `VerifySubscription`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifySubscriptionRequest {
+    /// Required. `tenants/{tenant}/subscriptions/{subscription}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// The response of `VerifySubscription`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VerifySubscriptionResponse {
+    /// The subscription, with what came of the handshake.
+    #[prost(message, optional, tag = "1")]
+    pub subscription: ::core::option::Option<Subscription>,
+}
 /// The request of `RotateSubscriptionSecret`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateSubscriptionSecretRequest {
@@ -4278,7 +4658,8 @@ pub struct RotateSubscriptionSecretRequest {
     #[prost(string, tag = "2")]
     pub secret: ::prost::alloc::string::String,
     /// Optional. When headers that hold one signature only change over from the previous secret to the new one; at most 30 days ahead. At
-    /// once if unset or past. Headers that hold several carry the new one's signature at once, beside the previous one's.
+    /// once if unset or past. Headers that hold several carry the new one's signature at once, beside the previous one's. Must be unset for a
+    /// subscription with a `hook_secret` handshake, whose receiver changes over when it is handed the new one.
     #[prost(message, optional, tag = "3")]
     pub effective_time: ::core::option::Option<::prost_types::Timestamp>,
 }
@@ -4325,9 +4706,14 @@ pub struct SendTestEventRequest {
     /// Optional. The JSON data of the test event; `{"test":true}` if empty.
     #[prost(bytes = "vec", tag = "3")]
     pub data: ::prost::alloc::vec::Vec<u8>,
+    /// Optional. How long to wait for the first attempt: from 0 seconds, which is not at all, to 60. If unset, as long as an attempt at this
+    /// subscription may take and 5 seconds more, but no more than 60. A call's deadline must leave room for it; a call that is broken off
+    /// leaves the event to be delivered. A node lets 256 callers wait; those beyond are answered at once.
+    #[prost(message, optional, tag = "4")]
+    pub wait: ::core::option::Option<::prost_types::Duration>,
 }
 /// The response of `SendTestEvent`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SendTestEventResponse {
     /// The test event: `tenants/{tenant}/events/{event}`.
     #[prost(string, tag = "1")]
@@ -4335,6 +4721,49 @@ pub struct SendTestEventResponse {
     /// Its one delivery: `tenants/{tenant}/deliveries/{delivery}`.
     #[prost(string, tag = "2")]
     pub delivery: ::prost::alloc::string::String,
+    /// How the event stands.
+    #[prost(enumeration = "TestEventStanding", tag = "3")]
+    pub standing: i32,
+    /// The same in one sentence, with the reason, for people. Its words may change.
+    #[prost(string, tag = "4")]
+    pub summary: ::prost::alloc::string::String,
+    /// The first attempt, if it was made in time.
+    #[prost(message, optional, tag = "5")]
+    pub attempt: ::core::option::Option<Attempt>,
+    /// What a check of the target found, if the attempt got no HTTP answer, and as far as `wait` left time for it.
+    #[prost(message, optional, tag = "6")]
+    pub check: ::core::option::Option<TargetCheck>,
+}
+/// The request of `CheckTarget`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckTargetRequest {
+    /// Required. `tenants/{tenant}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// Required. Whose target it is.
+    #[prost(oneof = "check_target_request::Receiver", tags = "2, 3")]
+    pub receiver: ::core::option::Option<check_target_request::Receiver>,
+}
+/// Nested message and enum types in `CheckTargetRequest`.
+pub mod check_target_request {
+    /// Required. Whose target it is.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Receiver {
+        /// A subscription of the tenant, in whatever state: `tenants/{tenant}/subscriptions/{subscription}`.
+        #[prost(string, tag = "2")]
+        SubscriptionName(::prost::alloc::string::String),
+        /// One that need not exist, as for `CreateSubscription`, but that `event_types` may be missing and `target_url` is not judged. Secrets
+        /// must be given: `********` stands for none here.
+        #[prost(message, tag = "3")]
+        Subscription(super::Subscription),
+    }
+}
+/// The response of `CheckTarget`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckTargetResponse {
+    /// What was found.
+    #[prost(message, optional, tag = "1")]
+    pub check: ::core::option::Option<TargetCheck>,
 }
 /// The request of `RenderEvent`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -4405,6 +4834,51 @@ pub struct TemplateError {
     /// The column, from 1; 0 if it is not about one.
     #[prost(int32, tag = "3")]
     pub column: i32,
+}
+/// How a test event stands when `SendTestEvent` answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TestEventStanding {
+    /// Not used.
+    Unspecified = 0,
+    /// The first attempt was made: `attempt` says what came of it.
+    Attempted = 1,
+    /// The first attempt was not made within `wait`, for instance because others are before it.
+    Pending = 2,
+    /// It waits until the subscription is resumed.
+    Paused = 3,
+    /// It waits because the receiver fails: until a probe finds that it has recovered, or the subscription is resumed.
+    Blocked = 4,
+    /// Its delivery ended without an attempt: it was cancelled, or its subscription deleted or disabled in the meantime.
+    Ended = 5,
+}
+impl TestEventStanding {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TEST_EVENT_STANDING_UNSPECIFIED",
+            Self::Attempted => "TEST_EVENT_STANDING_ATTEMPTED",
+            Self::Pending => "TEST_EVENT_STANDING_PENDING",
+            Self::Paused => "TEST_EVENT_STANDING_PAUSED",
+            Self::Blocked => "TEST_EVENT_STANDING_BLOCKED",
+            Self::Ended => "TEST_EVENT_STANDING_ENDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TEST_EVENT_STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "TEST_EVENT_STANDING_ATTEMPTED" => Some(Self::Attempted),
+            "TEST_EVENT_STANDING_PENDING" => Some(Self::Pending),
+            "TEST_EVENT_STANDING_PAUSED" => Some(Self::Paused),
+            "TEST_EVENT_STANDING_BLOCKED" => Some(Self::Blocked),
+            "TEST_EVENT_STANDING_ENDED" => Some(Self::Ended),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod subscription_service_client {
@@ -4714,7 +5188,8 @@ pub mod subscription_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Takes back a disabling. Deliveries that the disabling cancelled stay cancelled and can be redelivered.
-        /// Ends a block as well. Enabling what is neither disabled nor blocked changes nothing.
+        /// Ends a block as well. Enabling what is neither disabled nor blocked changes nothing. Where the handshake had not been done, it is
+        /// begun anew.
         ///
         /// Errors: `NOT_FOUND`.
         pub async fn enable_subscription(
@@ -4746,9 +5221,44 @@ pub mod subscription_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Makes the subscription's handshake now, and does not wait for the time of its next attempt. Answers when that has come to an end: what
+        /// it came to is in `handshake_status`. One that fails is no error of the call. Where it is done already nothing happens.
+        ///
+        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if the subscription has no handshake or is disabled; `RESOURCE_EXHAUSTED` if too many are
+        /// under way.
+        pub async fn verify_subscription(
+            &mut self,
+            request: impl tonic::IntoRequest<super::VerifySubscriptionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::VerifySubscriptionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.SubscriptionService/VerifySubscription",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "postrider.v1.SubscriptionService",
+                        "VerifySubscription",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Makes a new signing secret, or takes one over. Where a header holds several signatures, callbacks are signed with the new and the
         /// previous one until `previous_expire_time`, 24 hours later unless the server is configured otherwise; where it holds one only, with
-        /// the previous one until the request's `effective_time` and with the new one from then on.
+        /// the previous one until the request's `effective_time` and with the new one from then on. A subscription with a `hook_secret` handshake
+        /// waits until the receiver has been handed the new one by it.
         ///
         /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT` also if the subscription's profiles cannot sign with the secret; `FAILED_PRECONDITION` if
         /// five secrets are in force already.
@@ -4813,10 +5323,11 @@ pub mod subscription_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Publishes an event to this subscription alone, whatever its patterns say, and answers once it is stored. What
-        /// comes of it is in the attempts of `delivery`.
+        /// Publishes an event to this subscription alone, whatever its patterns say, and answers with its first attempt, if that is made within
+        /// `wait`. It is stored and delivered like any other event, whether or not the caller waits. For a subscription that is paused or blocked
+        /// the answer comes at once: the event waits.
         ///
-        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT`; `FAILED_PRECONDITION` if the subscription is disabled.
+        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT`; `FAILED_PRECONDITION` if the subscription is disabled or awaits its handshake.
         pub async fn send_test_event(
             &mut self,
             request: impl tonic::IntoRequest<super::SendTestEventRequest>,
@@ -4840,6 +5351,40 @@ pub mod subscription_service_client {
             req.extensions_mut()
                 .insert(
                     GrpcMethod::new("postrider.v1.SubscriptionService", "SendTestEvent"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sees whether a target may be sent to and can be reached, and why not. Nothing is stored, nothing is signed, and no event is sent: what
+        /// is requested is `HEAD`, with the static headers and the `authentication` that deliveries carry. Whatever is found is an answer and no
+        /// error, also that the server does not send to such a URL. For how a subscription treats real events, see `SendTestEvent`.
+        ///
+        /// Takes as long as an attempt may take at most. A node makes no more than 32 checks at a time.
+        ///
+        /// Errors: `INVALID_ARGUMENT` also if the target URL cannot be read; `NOT_FOUND`; `RESOURCE_EXHAUSTED` if there are as many checks under
+        /// way as there may be; `UNAVAILABLE` if the server is stopping.
+        pub async fn check_target(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CheckTargetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckTargetResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postrider.v1.SubscriptionService/CheckTarget",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postrider.v1.SubscriptionService", "CheckTarget"),
                 );
             self.inner.unary(req, path, codec).await
         }
@@ -4959,7 +5504,8 @@ pub mod subscription_service_server {
             tonic::Status,
         >;
         /// Takes back a disabling. Deliveries that the disabling cancelled stay cancelled and can be redelivered.
-        /// Ends a block as well. Enabling what is neither disabled nor blocked changes nothing.
+        /// Ends a block as well. Enabling what is neither disabled nor blocked changes nothing. Where the handshake had not been done, it is
+        /// begun anew.
         ///
         /// Errors: `NOT_FOUND`.
         async fn enable_subscription(
@@ -4969,9 +5515,22 @@ pub mod subscription_service_server {
             tonic::Response<super::EnableSubscriptionResponse>,
             tonic::Status,
         >;
+        /// Makes the subscription's handshake now, and does not wait for the time of its next attempt. Answers when that has come to an end: what
+        /// it came to is in `handshake_status`. One that fails is no error of the call. Where it is done already nothing happens.
+        ///
+        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if the subscription has no handshake or is disabled; `RESOURCE_EXHAUSTED` if too many are
+        /// under way.
+        async fn verify_subscription(
+            &self,
+            request: tonic::Request<super::VerifySubscriptionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::VerifySubscriptionResponse>,
+            tonic::Status,
+        >;
         /// Makes a new signing secret, or takes one over. Where a header holds several signatures, callbacks are signed with the new and the
         /// previous one until `previous_expire_time`, 24 hours later unless the server is configured otherwise; where it holds one only, with
-        /// the previous one until the request's `effective_time` and with the new one from then on.
+        /// the previous one until the request's `effective_time` and with the new one from then on. A subscription with a `hook_secret` handshake
+        /// waits until the receiver has been handed the new one by it.
         ///
         /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT` also if the subscription's profiles cannot sign with the secret; `FAILED_PRECONDITION` if
         /// five secrets are in force already.
@@ -4992,15 +5551,31 @@ pub mod subscription_service_server {
             tonic::Response<super::GetSubscriptionSecretResponse>,
             tonic::Status,
         >;
-        /// Publishes an event to this subscription alone, whatever its patterns say, and answers once it is stored. What
-        /// comes of it is in the attempts of `delivery`.
+        /// Publishes an event to this subscription alone, whatever its patterns say, and answers with its first attempt, if that is made within
+        /// `wait`. It is stored and delivered like any other event, whether or not the caller waits. For a subscription that is paused or blocked
+        /// the answer comes at once: the event waits.
         ///
-        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT`; `FAILED_PRECONDITION` if the subscription is disabled.
+        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT`; `FAILED_PRECONDITION` if the subscription is disabled or awaits its handshake.
         async fn send_test_event(
             &self,
             request: tonic::Request<super::SendTestEventRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SendTestEventResponse>,
+            tonic::Status,
+        >;
+        /// Sees whether a target may be sent to and can be reached, and why not. Nothing is stored, nothing is signed, and no event is sent: what
+        /// is requested is `HEAD`, with the static headers and the `authentication` that deliveries carry. Whatever is found is an answer and no
+        /// error, also that the server does not send to such a URL. For how a subscription treats real events, see `SendTestEvent`.
+        ///
+        /// Takes as long as an attempt may take at most. A node makes no more than 32 checks at a time.
+        ///
+        /// Errors: `INVALID_ARGUMENT` also if the target URL cannot be read; `NOT_FOUND`; `RESOURCE_EXHAUSTED` if there are as many checks under
+        /// way as there may be; `UNAVAILABLE` if the server is stopping.
+        async fn check_target(
+            &self,
+            request: tonic::Request<super::CheckTargetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckTargetResponse>,
             tonic::Status,
         >;
         /// Shows the request that an event would be sent with, to try out a `format`. Nothing is stored or sent. A template that cannot be
@@ -5486,6 +6061,55 @@ pub mod subscription_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/postrider.v1.SubscriptionService/VerifySubscription" => {
+                    #[allow(non_camel_case_types)]
+                    struct VerifySubscriptionSvc<T: SubscriptionService>(pub Arc<T>);
+                    impl<
+                        T: SubscriptionService,
+                    > tonic::server::UnaryService<super::VerifySubscriptionRequest>
+                    for VerifySubscriptionSvc<T> {
+                        type Response = super::VerifySubscriptionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::VerifySubscriptionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SubscriptionService>::verify_subscription(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = VerifySubscriptionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/postrider.v1.SubscriptionService/RotateSubscriptionSecret" => {
                     #[allow(non_camel_case_types)]
                     struct RotateSubscriptionSecretSvc<T: SubscriptionService>(
@@ -5619,6 +6243,52 @@ pub mod subscription_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SendTestEventSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postrider.v1.SubscriptionService/CheckTarget" => {
+                    #[allow(non_camel_case_types)]
+                    struct CheckTargetSvc<T: SubscriptionService>(pub Arc<T>);
+                    impl<
+                        T: SubscriptionService,
+                    > tonic::server::UnaryService<super::CheckTargetRequest>
+                    for CheckTargetSvc<T> {
+                        type Response = super::CheckTargetResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CheckTargetRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SubscriptionService>::check_target(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CheckTargetSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -96,7 +96,7 @@ fn outcome(outcome: i32, status_code: i32, reason: i32, message: String) -> Resu
     })
 }
 
-fn failure(failure: i32) -> AttemptFailure {
+pub(super) fn failure(failure: i32) -> AttemptFailure {
     match pb::AttemptFailure::try_from(failure) {
         Ok(pb::AttemptFailure::Timeout) => AttemptFailure::Timeout,
         Ok(pb::AttemptFailure::Dns) => AttemptFailure::Dns,

@@ -362,13 +362,3 @@ pub struct CreatedSubscription {
     /// Its signing secret.
     pub secret: Secret,
 }
-
-/// What [`send_test_event`](crate::Subscriptions::send_test_event) created.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SentTestEvent {
-    /// The event's name.
-    pub event: String,
-    /// The name of its one delivery, whose attempts tell what came of it.
-    pub delivery: String,
-}

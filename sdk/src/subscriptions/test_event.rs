@@ -1,12 +1,15 @@
 //! Trying a subscription out.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use postrider_proto::v1 as pb;
 use serde::Serialize;
 
 use super::rpc;
-use crate::{Client, Error, Result, client::Repeat, model::SentTestEvent};
+use crate::{Client, Error, Result, client::Repeat, convert, model::SentTestEvent};
+
+/// What a call may take beyond the time that it waits.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A test event, sent when it is awaited. Begun by
 /// [`Subscriptions::send_test_event`](crate::Subscriptions::send_test_event). Not tried again by itself.
@@ -14,7 +17,10 @@ use crate::{Client, Error, Result, client::Repeat, model::SentTestEvent};
 /// ```no_run
 /// # async fn example(client: postrider_sdk::Client) -> postrider_sdk::Result<()> {
 /// let sent = client.subscriptions().send_test_event("orders").event_type("order.created").json(&17)?.await?;
-/// let attempts = client.deliveries().attempts(sent.delivery).page().await?;
+/// println!("{}", sent.summary);
+/// if let Some(check) = sent.check {
+///     println!("{}", check.summary);
+/// }
 /// # Ok(())
 /// # }
 /// ```
@@ -44,6 +50,25 @@ impl SendTestEvent {
         self.request.data = json;
         Ok(self)
     }
+
+    /// How long to wait for the first attempt: zero for not at all, and at most 60 seconds. If not set, as long as an attempt may take, and as
+    /// the client's timeout leaves time for.
+    ///
+    /// ```no_run
+    /// # async fn example(client: postrider_sdk::Client) -> postrider_sdk::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let sent = client.subscriptions().send_test_event("orders").wait(Duration::ZERO).await?;
+    /// let attempts = client.deliveries().attempts(sent.delivery).page().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait(mut self, wait: Duration) -> Self {
+        // Or the call could end before the wait.
+        self.client = self.client.with_timeout(self.client.timeout().max(wait.saturating_add(ANSWER)));
+        self.request.wait = Some(convert::time::duration_to_pb(wait));
+        self
+    }
 }
 
 impl IntoFuture for SendTestEvent {
@@ -58,7 +83,7 @@ impl IntoFuture for SendTestEvent {
                     rpc(channel).send_test_event(request).await
                 })
                 .await?;
-            Ok(SentTestEvent { event: answer.event, delivery: answer.delivery })
+            convert::test_event::sent(answer)
         })
     }
 }

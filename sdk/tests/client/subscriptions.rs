@@ -1,8 +1,10 @@
 //! Subscriptions: what is sent and what comes back.
 
+use std::time::Duration;
+
 use postrider_sdk::{
     Subscription,
-    model::{RateLimit, SubscriptionState},
+    model::{AttemptFailure, RateLimit, SubscriptionState, TargetOutcome, TestEventStanding, TlsProblem},
 };
 use time::macros::datetime;
 
@@ -64,7 +66,35 @@ async fn rotating_gives_the_new_secret_and_the_end_of_the_old_one() {
 #[tokio::test]
 async fn a_test_event_names_its_delivery() {
     let server = Fake::start().await;
-    let sent = server.client().subscriptions().send_test_event("orders").json(&17).unwrap().await.unwrap();
+    let subscriptions = server.client().subscriptions();
+    let sent = subscriptions.send_test_event("orders").json(&17).unwrap().await.unwrap();
     assert_eq!(sent.event, "tenants/default/events/evt_1");
     assert_eq!(sent.delivery, "tenants/default/deliveries/dlv_1");
+    assert_eq!((sent.standing, sent.attempt), (TestEventStanding::Paused, None));
+    assert_eq!(sent.summary, "waits None");
+    assert_eq!(sent.check.unwrap().summary, "TLS fails.");
+    let sent = subscriptions.send_test_event("orders").wait(Duration::from_secs(2)).await.unwrap();
+    assert!(sent.summary.contains("seconds: 2"), "{}", sent.summary);
+}
+
+#[tokio::test]
+async fn a_check_says_what_was_found() {
+    let server = Fake::start().await;
+    let subscriptions = server.client().subscriptions();
+    let check = subscriptions.check_target("orders").await.unwrap();
+    assert!(!check.is_reachable());
+    assert_eq!(check.addresses[0].refused_as.as_deref(), Some("documentation"));
+    assert_eq!(check.addresses[1].refused_as, None);
+    assert_eq!(check.connected_address, Some("8.8.8.8".parse().unwrap()));
+    let tls = check.tls.unwrap();
+    assert_eq!((tls.version, tls.problem), (None, Some(TlsProblem::Expired)));
+    assert_eq!(tls.certificates[0].not_after, datetime!(2024-11-21 11:00 UTC));
+    let message = "the tls handshake failed".to_owned();
+    assert_eq!(check.outcome, TargetOutcome::Failed { failure: AttemptFailure::Tls, message });
+
+    let new = Subscription::to("https://example.com/hooks");
+    let check = subscriptions.check_target_for(new).await.unwrap();
+    assert_eq!(check.target_url, "https://example.com/hooks");
+    let redirect = Some("https://example.com/new".to_owned());
+    assert_eq!(check.outcome, TargetOutcome::Answered { status: 308, redirect, headers: Vec::new() });
 }

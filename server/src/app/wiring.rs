@@ -2,18 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::{
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use tokio::sync::Notify;
 
 use super::Deliverer;
 use crate::{
     clock::SharedClock,
-    dispatch::{Dispatcher, NoRoom, Permit, Queue, Sender},
+    dispatch::{Dispatcher, NoRoom, Permit, Queue, Sender, Watch},
     domain::{
         claim::{Claim, Target},
         event::Event,
-        id::{SubscriptionId, TenantId},
+        id::{DeliveryId, SubscriptionId, TenantId},
         secret::KeyPair,
+        target_check::TargetCheck,
         timestamp::Timestamp,
     },
     grpc,
@@ -82,6 +86,38 @@ impl grpc::Preview for Preview {
             let (method, url) = (prepared.method.to_string(), prepared.uri.to_string());
             Ok(grpc::Request { method, url, headers, body: prepared.body })
         })
+    }
+}
+
+/// Calls ask the sender what it finds on the way to a target.
+pub(super) struct Check(pub(super) HttpSender);
+
+impl grpc::Check for Check {
+    fn check<'a>(
+        &'a self,
+        target: &'a Target,
+        now: Timestamp,
+        patience: Duration,
+    ) -> BoxFuture<'a, Option<TargetCheck>> {
+        Box::pin(async move { self.0.check(target, now, patience).await.ok() })
+    }
+
+    fn timeout(&self, target: &Target) -> Duration {
+        Sender::timeout(&self.0, target)
+    }
+}
+
+/// Calls wait for what the dispatcher settles.
+pub(super) struct Settlements(pub(super) Deliverer);
+
+impl grpc::Settlements for Settlements {
+    fn of(&self, delivery: DeliveryId) -> Option<BoxStream<'static, ()>> {
+        let watch = self.0.watch(delivery)?;
+        let settled = |watch: Watch| async {
+            watch.settled().await;
+            Some(((), watch))
+        };
+        Some(Box::pin(stream::unfold(watch, settled)))
     }
 }
 

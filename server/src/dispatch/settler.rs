@@ -98,6 +98,7 @@ fn written<Q, S>(shared: &Shared<Q, S>, batch: &[Settled], settling: &Settling) 
         tracing::warn!(delivery.id = %delivery, "an attempt ended after its delivery was taken over or called off");
     }
     shared.metrics.lost(settling.lost.len());
+    shared.watchers.settled(batch.iter().map(|settled| settled.delivery));
     if settling.disabled {
         shared.ended.notify_one();
     }

@@ -224,6 +224,29 @@ async fn run_with(
     (most, took)
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_delivery_is_told_when_it_is_settled() {
+    let queue = FakeQueue::holding(1, 1);
+    let delivery = queue.due.lock().unwrap().values().next().unwrap()[0].delivery;
+    let dispatcher = Dispatcher::new(
+        Config::default(),
+        Policy::default(),
+        Arc::clone(&queue),
+        Arc::<FakeSender>::default(),
+        Arc::new(ManualClock::at(Timestamp::from_micros(1))),
+        Metrics::default(),
+        Arc::default(),
+    );
+    let watch = dispatcher.watch(delivery).unwrap();
+    let settling = dispatcher.clone();
+    let settler = TaskTracker::new().spawn(async move { settling.settle().await });
+    assert!(tokio::time::timeout(POLL_INTERVAL, watch.settled()).await.is_err(), "nothing was settled yet");
+    dispatcher.tick().await.unwrap();
+    tokio::time::timeout(POLL_INTERVAL, watch.settled()).await.expect("it was not told");
+    assert_eq!(*queue.settled.borrow(), 1);
+    settler.abort();
+}
+
 fn config(max_in_flight: usize, max_in_flight_per_subscription: usize) -> Config {
     Config {
         max_in_flight,

@@ -17,6 +17,8 @@ mod receiver_tls;
 mod retry;
 pub(super) mod signing;
 pub(super) mod subscription;
+pub(super) mod target_check;
+pub(super) mod test_event;
 
 /// Reads an optional point in time.
 pub(super) fn timestamp(

@@ -6,19 +6,16 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use postrider_proto::v1 as pb;
 
-use super::{Parts, convert, failure::Failure, name};
+use super::{Parts, convert, failure::Failure, name, tried_target};
 use crate::{
     domain::{
         claim::Target,
         event::{Event, NewEvent},
         form::MASK,
-        id::{EventId, SubscriptionId, SubscriptionUid, TenantId},
+        id::{EventId, TenantId},
         invalid::Invalid,
-        secret::{SecretInForce, SecretSet},
-        subscription::SubscriptionSpec,
         timestamp::Timestamp,
     },
-    store::keyring::{draw_key_pair, draw_signing_secret},
     template,
 };
 
@@ -55,9 +52,6 @@ pub enum Refusal {
     Defect(String),
 }
 
-/// The id that templates know as `subscription` where a new subscription has none.
-const NAMELESS: &str = "preview";
-
 pub(super) async fn render(
     api: &Parts,
     request: pb::RenderEventRequest,
@@ -70,7 +64,7 @@ pub(super) async fn render(
             let reason = "is missing: set `subscription_name` or `subscription`";
             return Err(Invalid::new("receiver", reason).into());
         }
-        Some(Receiver::SubscriptionName(name)) => stored_target(api, &tenant, name).await?,
+        Some(Receiver::SubscriptionName(name)) => tried_target::stored(api, &tenant, name).await?,
         Some(Receiver::Subscription(subscription)) => new_target(api, tenant.clone(), subscription, now)?,
     };
     let event = Arc::new(event(api, tenant, request.content, now).await?);
@@ -106,70 +100,29 @@ fn header((name, value): (String, Option<String>)) -> pb::Header {
     pb::Header { name, value: value.unwrap_or_else(|| MASK.to_owned()) }
 }
 
-async fn stored_target(api: &Parts, tenant: &TenantId, name: String) -> Result<Target, Failure> {
-    const FIELD: &str = "subscription_name";
-    let (owner, id) = name::subscription(FIELD, &name)?;
-    check_owner(FIELD, tenant, &owner)?;
-    let found = api.store.subscription(tenant, &id).await?;
-    let found = found.ok_or(Failure::NotFound { field: FIELD, name })?;
-    // Its template may be kept under its uid and revision, and is the same.
-    Ok(target(found.uid, found.revision, found.tenant, found.id, found.spec))
-}
-
 fn new_target(
     api: &Parts,
     tenant: TenantId,
     mut subscription: pb::Subscription,
     now: Timestamp,
 ) -> Result<Target, Failure> {
-    let id = match subscription.name.as_str() {
-        "" => SubscriptionId::parse(NAMELESS)?,
-        name => {
-            let (owner, id) = name::subscription("subscription.name", name)?;
-            check_owner("subscription.name", &tenant, &owner)?;
-            id
-        }
-    };
+    let id = tried_target::new_id(&tenant, &subscription.name)?;
     // They are not shown, and one that was read has nothing but masks.
     for header in subscription.format.iter_mut().flat_map(|format| &mut format.headers) {
         if header.secret && header.value == MASK {
-            NAMELESS.clone_into(&mut header.value);
+            tried_target::NAMELESS.clone_into(&mut header.value);
         }
     }
     // Nor do these change what is shown.
     (subscription.authentication, subscription.tls) = (None, None);
     subscription.handshake = subscription.handshake.filter(is_told);
     let spec = convert::subscription::spec(&subscription, &api.limits)?;
-    Ok(target(SubscriptionUid::new(now), 1, tenant, id, spec))
+    Ok(tried_target::new(tenant, id, spec, now))
 }
 
 /// Whether callbacks tell of a handshake.
 fn is_told(handshake: &pb::Handshake) -> bool {
     matches!(handshake.method, Some(pb::handshake::Method::CloudEvents(_)))
-}
-
-/// Signed with a secret that nobody has, as signatures are not shown.
-fn target(
-    uid: SubscriptionUid,
-    revision: i64,
-    tenant: TenantId,
-    id: SubscriptionId,
-    spec: SubscriptionSpec,
-) -> Target {
-    let key_pair = draw_key_pair().ok();
-    let secret = SecretInForce { secret: draw_signing_secret(), key_pair, starts_at: None, expires_at: None };
-    Target {
-        uid,
-        tenant,
-        id,
-        url: spec.target_url,
-        secrets: SecretSet::newest_first(vec![secret]),
-        pace: spec.pace,
-        suspected: false,
-        recovered_at: None,
-        revision,
-        settings: Some(Arc::new(spec.settings)),
-    }
 }
 
 async fn event(
@@ -183,7 +136,7 @@ async fn event(
     let new = match content {
         Some(Content::EventName(name)) => {
             let (owner, id) = name::event(FIELD, &name)?;
-            check_owner(FIELD, &tenant, &owner)?;
+            tried_target::check_owner(FIELD, &tenant, &owner)?;
             let found = api.store.event(&tenant, id).await?;
             let event = found.ok_or(Failure::NotFound { field: FIELD, name })?.event;
             // Nothing is not JSON: it is no longer kept.
@@ -206,11 +159,4 @@ async fn event(
     };
     let NewEvent { tenant, request_id, content, trace } = new;
     Ok(Event { id: EventId::new(now), tenant, request_id, content, trace, created_at: now })
-}
-
-fn check_owner(field: &str, tenant: &TenantId, owner: &TenantId) -> Result<(), Invalid> {
-    if tenant == owner {
-        return Ok(());
-    }
-    Err(Invalid::new(field, format!("is of another tenant than `parent`, `tenants/{tenant}`")))
 }

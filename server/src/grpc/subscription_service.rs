@@ -5,15 +5,12 @@ use std::sync::Arc;
 use postrider_proto::v1::{self as pb, subscription_service_server::SubscriptionService};
 use tonic::{Request, Response, Status};
 
-use super::{Parts, convert, failure::Failure, name, page_token::Query, preview, trace, verify};
+use super::{
+    Parts, check_target, convert, deadline, failure::Failure, name, page_token::Query, preview, test_event,
+    trace, verify,
+};
 use crate::{
-    domain::{
-        id::SubscriptionId,
-        invalid::Invalid,
-        secret::MAX_IN_FORCE,
-        subscription::{Subscription, SubscriptionState},
-    },
-    publish::Route,
+    domain::{id::SubscriptionId, invalid::Invalid, secret::MAX_IN_FORCE, subscription::Subscription},
     store::{
         keyring::draw_signing_secret,
         secrets::{Rotation, Takeover},
@@ -248,29 +245,16 @@ impl SubscriptionService for Subscriptions {
         request: Request<pb::SendTestEventRequest>,
     ) -> Result<Response<pb::SendTestEventResponse>, Status> {
         let trace = trace::of_call(request.metadata());
-        let request = request.into_inner();
-        let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
-        let event = convert::event::test_event(tenant.clone(), &request, trace, self.0.max_data_bytes);
-        let event = event.map_err(Failure::from)?;
-        let not_found = || Failure::NotFound { field: "name", name: request.name.clone() };
-        let found = self.0.store.subscription(&tenant, &id).await.map_err(Failure::from)?;
-        let subscription = found.ok_or_else(not_found)?;
-        if subscription.state() == SubscriptionState::Disabled {
-            let message = "the subscription is disabled; enable it first".to_owned();
-            return Err(Failure::WrongState(message).into());
-        }
-        if subscription.state() == SubscriptionState::AwaitingHandshake {
-            let message = "the subscription awaits its handshake, before which nothing is sent; `VerifySubscription` makes it now";
-            return Err(Failure::WrongState(message.to_owned()).into());
-        }
-        let published = self.0.publisher.publish(event, Route::Only(subscription.uid)).await;
-        let published = published.map_err(Failure::from)?;
-        // Without a delivery it was deleted or disabled in the meantime.
-        let delivery = published.first_delivery.ok_or_else(not_found)?;
-        Ok(Response::new(pb::SendTestEventResponse {
-            event: name::of_event(&tenant, published.event),
-            delivery: name::of_delivery(&tenant, delivery),
-        }))
+        let patience = deadline::of_call(request.metadata());
+        Ok(Response::new(test_event::send(&self.0, request.into_inner(), trace, patience).await?))
+    }
+
+    async fn check_target(
+        &self,
+        request: Request<pb::CheckTargetRequest>,
+    ) -> Result<Response<pb::CheckTargetResponse>, Status> {
+        let patience = deadline::of_call(request.metadata());
+        Ok(Response::new(check_target::check(&self.0, request.into_inner(), patience).await?))
     }
 
     async fn render_event(

@@ -7,11 +7,15 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{Connect, HttpConnector},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 
 use super::{
+    check::{Watched, Witness},
     config::Config,
     meter::MeteredConnector,
     phases::Connector,
@@ -45,9 +49,11 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 3;
 
 /// What opens connections.
-type Opener = Connector<HttpsConnector<MeteredConnector<Route>>>;
+type Https = HttpsConnector<MeteredConnector<Route>>;
 /// What makes requests. Cheap to clone.
-pub(super) type Client = legacy::Client<Opener, Full<Bytes>>;
+pub(super) type Client = legacy::Client<Connector<Https>, Full<Bytes>>;
+/// One whose connections are looked on at.
+pub(super) type WatchedClient = legacy::Client<Connector<Watched<Https>>, Full<Bytes>>;
 pub(super) type Request = http::Request<Full<Bytes>>;
 pub(super) type Answer = http::Response<hyper::body::Incoming>;
 
@@ -80,15 +86,27 @@ impl Maker {
     }
 
     /// Makes a client.
-    #[expect(clippy::disallowed_methods, reason = "this is the place")]
     pub(super) fn client(&self, tls: rustls::ClientConfig) -> Client {
+        self.with(HttpsConnector::from((self.metered.clone(), tls)), MAX_IDLE_PER_HOST)
+    }
+
+    /// Makes a client for one request, whose connection is not kept.
+    pub(super) fn watched(&self, tls: rustls::ClientConfig, witness: Arc<Witness>) -> WatchedClient {
         let https = HttpsConnector::from((self.metered.clone(), tls));
+        self.with(Watched::new(https, witness), 0)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    fn with<S>(&self, opener: S, max_idle_per_host: usize) -> legacy::Client<Connector<S>, Full<Bytes>>
+    where
+        Connector<S>: Connect + Clone,
+    {
         // No more than we keep.
         let stream_window = u32::try_from(self.max_response_bytes).unwrap_or(u32::MAX);
         legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .pool_max_idle_per_host(max_idle_per_host)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .http1_max_headers(MAX_HEADERS)
             .http1_max_buf_size(MAX_HEAD_BYTES)
@@ -97,7 +115,7 @@ impl Maker {
             .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
-            .build(Connector::new(https, self.connect_timeout))
+            .build(Connector::new(opener, self.connect_timeout))
     }
 }
 

@@ -7,7 +7,8 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use super::{
     build_error::BuildError,
-    client::{Client, Maker},
+    check::Witness,
+    client::{Client, Maker, WatchedClient},
     config::Config,
     tls::{Tls, Unusable},
 };
@@ -55,6 +56,15 @@ impl Clients {
             None => Ok(Arc::clone(&self.shared)),
             Some(own) => self.own.try_get_with((target.uid, target.revision), || self.make(own)),
         }
+    }
+
+    /// One for a check of a receiver with such settings, which notes what it sees there.
+    pub(super) fn watched(
+        &self,
+        own: Option<&ReceiverTls>,
+        witness: &Arc<Witness>,
+    ) -> Result<WatchedClient, Unusable> {
+        Ok(self.maker.watched(self.tls.watched(own, witness)?, Arc::clone(witness)))
     }
 
     fn make(&self, own: &ReceiverTls) -> Result<Arc<Client>, Unusable> {

@@ -67,6 +67,27 @@ impl Credentials {
         now: Timestamp,
         timeout: Duration,
     ) -> Result<(HeaderName, HeaderValue), Lack> {
+        let holder = || self.holders.get_with((target.uid, target.revision), Arc::default);
+        self.make(own, holder, now, timeout).await
+    }
+
+    /// The header for a request that is no attempt: a token is asked for, and not kept.
+    pub(super) async fn fresh_header(
+        &self,
+        own: &Authentication,
+        now: Timestamp,
+        timeout: Duration,
+    ) -> Result<(HeaderName, HeaderValue), Lack> {
+        self.make(own, Arc::default, now, timeout).await
+    }
+
+    async fn make(
+        &self,
+        own: &Authentication,
+        holder: impl FnOnce() -> Arc<Holder>,
+        now: Timestamp,
+        timeout: Duration,
+    ) -> Result<(HeaderName, HeaderValue), Lack> {
         Ok(match own {
             Authentication::Basic { user, password } => {
                 (AUTHORIZATION, authentication::basic(user, password.expose())?)
@@ -76,10 +97,9 @@ impl Credentials {
                 (HeaderName::from_bytes(header.as_bytes())?, authentication::secret(value.expose())?)
             }
             Authentication::ClientCredentials(own) => {
-                let holder = self.holders.get_with((target.uid, target.revision), Arc::default);
                 // Half of the time for the token, so that as much is left for what it is for.
                 let ask = || self.endpoint.ask(own.clone(), timeout / 2);
-                (AUTHORIZATION, holder.token(now, ask).await.map_err(Lack::Token)?)
+                (AUTHORIZATION, holder().token(now, ask).await.map_err(Lack::Token)?)
             }
         })
     }

@@ -15,9 +15,14 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{Extensions, Uri};
+use http_body_util::Full;
 use hyper_util::{
-    client::legacy::connect::{Connected, Connection, capture_connection},
+    client::legacy::{
+        self,
+        connect::{Connect, Connected, Connection, capture_connection},
+    },
     rt::TokioIo,
 };
 use tokio::{
@@ -26,7 +31,7 @@ use tokio::{
 };
 use tower::Service;
 
-use super::client::{Answer, Client, Request};
+use super::client::{Answer, Request};
 
 /// How many connections are kept for further requests, over all receivers. Those that are opened while there are as many serve one
 /// request each: a node that sends to tens of thousands of receivers must not run out of file descriptors.
@@ -88,10 +93,13 @@ impl Drop for UnderWay {
 }
 
 /// Makes a request and lets the connection that serves it read what that may cost, for as long as the second value lives.
-pub(super) async fn exchange(
-    client: &Client,
+pub(super) async fn exchange<C>(
+    client: &legacy::Client<C, Full<Bytes>>,
     mut request: Request,
-) -> Result<(Answer, Option<UnderWay>), hyper_util::client::legacy::Error> {
+) -> Result<(Answer, Option<UnderWay>), legacy::Error>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
     let chosen = capture_connection(&mut request);
     let mut under_way = None;
     let mut answer = pin!(client.request(request));

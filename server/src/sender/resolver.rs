@@ -17,6 +17,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tower::Service;
 
 use super::{
+    check,
     phases::{self, Mark},
     system_dns::SystemDns,
 };
@@ -60,6 +61,7 @@ impl Service<Name> for GuardedResolver {
         phases::note(Mark::Resolving);
         Box::pin(async move {
             let found = dns.look_up(name.as_str()).await.map_err(LookupError::Failed)?;
+            check::looked_up(&found, &policy);
             let allowed = keep_allowed(&policy, found.into_iter().map(|ip| SocketAddr::new(ip, 0)))?;
             phases::note(Mark::Resolved);
             Ok(allowed.into_iter())

@@ -25,12 +25,12 @@ use tokio::net::TcpStream;
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
-    authentication,
+    authentication, check,
     phases::{self, Mark},
     proxy::{Exempt, Protocol, Proxy},
     resolver::GuardedResolver,
 };
-use crate::domain::address::AddressPolicy;
+use crate::domain::{address::AddressPolicy, target_check::TargetConnection};
 
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 4;
@@ -103,7 +103,14 @@ impl Service<Uri> for Route {
             }
             Some(_) | None => {
                 let opening = self.straight.call(target);
-                Box::pin(async move { Ok(opening.await?) })
+                Box::pin(async move {
+                    let stream: Stream = opening.await?;
+                    check::connected(|| {
+                        let address = stream.inner().peer_addr().ok()?.ip();
+                        Some(TargetConnection { address, through_proxy: false })
+                    });
+                    Ok(stream)
+                })
             }
         }
     }
@@ -129,7 +136,11 @@ impl Through {
                 self.tunnel(destination).await.map_err(BoxError::from)
             };
             match opened {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    let through_proxy = !self.exempt.has_address(address);
+                    check::connected(|| Some(TargetConnection { address, through_proxy }));
+                    return Ok(stream);
+                }
                 Err(cause) => failed = Some(cause),
             }
         }

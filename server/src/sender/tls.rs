@@ -19,6 +19,7 @@ use rustls_platform_verifier::Verifier;
 
 use super::{
     build_error::BuildError,
+    check::{WatchedIdentity, WatchedVerifier, Witness},
     phases::{self, Mark},
 };
 use crate::domain::{invalid::Invalid, receiver_tls::ReceiverTls};
@@ -77,15 +78,44 @@ impl Tls {
         self.config(own, REMEMBERED_SESSIONS_OF_ONE)
     }
 
-    /// HTTP/2 before HTTP/1.1.
+    /// For a check of a receiver: the same decisions, looked on at.
+    pub(super) fn watched(
+        &self,
+        own: Option<&ReceiverTls>,
+        witness: &Arc<Witness>,
+    ) -> Result<ClientConfig, Unusable> {
+        let nothing = ReceiverTls::default();
+        let own = own.unwrap_or(&nothing);
+        let (judge, witness) = (self.verifier(own)?, Arc::clone(witness));
+        let verifier = Arc::new(WatchedVerifier { judge, witness: Arc::clone(&witness) });
+        let mut config = self.config_with(own, verifier, REMEMBERED_SESSIONS_OF_ONE)?;
+        let holder = config.client_auth_cert_resolver;
+        config.client_auth_cert_resolver = Arc::new(WatchedIdentity { holder, witness });
+        Ok(config)
+    }
+
     fn config(&self, own: &ReceiverTls, sessions: usize) -> Result<ClientConfig, Unusable> {
-        let verifier: Arc<dyn ServerCertVerifier> = match &own.authorities {
+        self.config_with(own, self.verifier(own)?, sessions)
+    }
+
+    /// Judges a receiver's certificate.
+    fn verifier(&self, own: &ReceiverTls) -> Result<Arc<dyn ServerCertVerifier>, Unusable> {
+        Ok(match &own.authorities {
             None => Arc::clone(&self.verifier),
             Some(own) => {
                 let (roots, provider) = (Arc::new(own.roots()?), Arc::clone(&self.provider));
                 WebPkiServerVerifier::builder_with_provider(roots, provider).build()?
             }
-        };
+        })
+    }
+
+    /// HTTP/2 before HTTP/1.1.
+    fn config_with(
+        &self,
+        own: &ReceiverTls,
+        verifier: Arc<dyn ServerCertVerifier>,
+        sessions: usize,
+    ) -> Result<ClientConfig, Unusable> {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()?
             .dangerous() // Both are the usual ones.

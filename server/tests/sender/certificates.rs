@@ -2,7 +2,7 @@
 
 use std::{io::Write, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{RootCertStore, ServerConfig, pki_types::PrivatePkcs8KeyDer, server::WebPkiClientVerifier};
 use tempfile::NamedTempFile;
 use tokio_rustls::TlsAcceptor;
@@ -45,26 +45,57 @@ impl Authority {
         self.acceptor_for(protocol, Some(clients))
     }
 
+    /// Lets a receiver speak TLS with another certificate than that.
+    pub(crate) fn acceptor_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> TlsAcceptor {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let (key, mut params) = (KeyPair::generate().unwrap(), CertificateParams::new(names).unwrap());
+        params.distinguished_name.push(DnType::CommonName, "receiver");
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        speaking("http/1.1", &certificate, &key, None)
+    }
+
+    /// Lets a receiver speak TLS as `localhost`, with a certificate that nobody has issued: an authority's own.
+    pub(crate) fn acceptor_of_its_own() -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        speaking("http/1.1", &params.self_signed(&key).unwrap(), &key, None)
+    }
+
     fn acceptor_for(&self, protocol: &str, clients: Option<&Self>) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = clients.map_or_else(WebPkiClientVerifier::no_client_auth, |clients| {
-            let mut roots = RootCertStore::empty();
-            roots.add(clients.0.der().clone()).unwrap();
-            WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider)).build().unwrap()
-        });
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-            )
-            .unwrap();
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-        Arc::new(config).into()
+        speaking(protocol, &certificate, &key, clients)
     }
+}
+
+fn speaking(
+    protocol: &str,
+    certificate: &Certificate,
+    key: &KeyPair,
+    clients: Option<&Authority>,
+) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = clients.map_or_else(WebPkiClientVerifier::no_client_auth, |clients| {
+        let mut roots = RootCertStore::empty();
+        roots.add(clients.0.der().clone()).unwrap();
+        WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider)).build().unwrap()
+    });
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    Arc::new(config).into()
 }

@@ -30,6 +30,7 @@ use postrider_server::{
 
 mod authentication;
 mod certificates;
+mod check;
 mod hostile;
 mod own_tls;
 mod proxy;

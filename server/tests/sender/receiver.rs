@@ -169,7 +169,7 @@ async fn answer_over_http2(
 
 pub(crate) async fn read_request(stream: &mut impl Stream) -> io::Result<Captured> {
     let (request_line, headers) = read_head(stream).await?;
-    let length = headers["content-length"].to_str().unwrap().parse().unwrap();
+    let length = headers.get("content-length").map_or(0, |length| length.to_str().unwrap().parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
     Ok(Captured { request_line, headers, body })

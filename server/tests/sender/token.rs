@@ -12,7 +12,7 @@ use super::*;
 
 const CLIENT_SECRET: &str = "s3 cret/ä";
 
-fn credentials(token_url: &str) -> ClientCredentials {
+pub(super) fn credentials(token_url: &str) -> ClientCredentials {
     ClientCredentials::parse(ClientCredentials {
         token_url: TokenUrl::parse(token_url).unwrap(),
         client_id: "post:rider".to_owned(),

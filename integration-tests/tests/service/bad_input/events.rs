@@ -50,7 +50,11 @@ async fn data_that_cannot_be_delivered_is_refused() {
         .await;
         assert_eq!(Refusal::from(&refused.unwrap_err()), Refusal::invalid("event.data"), "{what}");
         if content_type != "text/plain" && !data.is_empty() {
-            let test = pb::SendTestEventRequest { name: created.name.clone(), r#type: String::new(), data };
+            let test = pb::SendTestEventRequest {
+                name: created.name.clone(),
+                data,
+                ..pb::SendTestEventRequest::default()
+            };
             let refused = raw.subscriptions.clone().send_test_event(test).await;
             assert_eq!(refused.refusal(), Refusal::invalid("data"), "{what}");
         }

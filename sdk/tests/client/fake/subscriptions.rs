@@ -16,6 +16,36 @@ fn subscription(name: String) -> pb::Subscription {
     }
 }
 
+/// One that found an expired certificate.
+fn target_check() -> pb::TargetCheck {
+    let address = |address: &str, refused_as: &str| pb::TargetAddress {
+        address: address.to_owned(),
+        refused_as: refused_as.to_owned(),
+    };
+    let certificate = pb::TargetCertificate {
+        subject: "CN=example.com".to_owned(),
+        not_before_time: now(),
+        not_after_time: now(),
+        ..pb::TargetCertificate::default()
+    };
+    pb::TargetCheck {
+        summary: "TLS fails.".to_owned(),
+        start_time: now(),
+        addresses: vec![address("2001:db8::1", "documentation"), address("8.8.8.8", "")],
+        connected_address: "8.8.8.8".to_owned(),
+        tls: Some(pb::TargetTls {
+            certificates: vec![certificate],
+            problem: pb::TargetTlsProblem::Expired.into(),
+            problem_message: "it has expired".to_owned(),
+            ..pb::TargetTls::default()
+        }),
+        failure: pb::AttemptFailure::Tls.into(),
+        failure_message: "the tls handshake failed".to_owned(),
+        total_duration: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        ..pb::TargetCheck::default()
+    }
+}
+
 #[async_trait]
 impl SubscriptionService for Fake {
     async fn create_subscription(
@@ -160,7 +190,29 @@ impl SubscriptionService for Fake {
         Ok(Response::new(pb::SendTestEventResponse {
             event: "tenants/default/events/evt_1".to_owned(),
             delivery: "tenants/default/deliveries/dlv_1".to_owned(),
+            standing: pb::TestEventStanding::Paused.into(),
+            summary: format!("waits {:?}", request.get_ref().wait),
+            check: Some(target_check()),
+            ..pb::SendTestEventResponse::default()
         }))
+    }
+
+    async fn check_target(
+        &self,
+        request: Request<pb::CheckTargetRequest>,
+    ) -> Answer<pb::CheckTargetResponse> {
+        self.begin("CheckTarget", &request, Vec::new()).await?;
+        let check = match request.into_inner().receiver {
+            Some(pb::check_target_request::Receiver::Subscription(new)) => pb::TargetCheck {
+                target_url: new.target_url,
+                reachable: true,
+                status_code: 308,
+                redirect_location: "https://example.com/new".to_owned(),
+                ..target_check()
+            },
+            _ => target_check(),
+        };
+        Ok(Response::new(pb::CheckTargetResponse { check: Some(check) }))
     }
 
     async fn render_event(

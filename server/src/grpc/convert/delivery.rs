@@ -94,7 +94,7 @@ pub(in crate::grpc) fn to_attempt(attempt: Attempt) -> pb::Attempt {
     }
 }
 
-fn to_failure(failure: Failure) -> pb::AttemptFailure {
+pub(super) fn to_failure(failure: Failure) -> pb::AttemptFailure {
     match failure {
         Failure::Timeout => pb::AttemptFailure::Timeout,
         Failure::Dns => pb::AttemptFailure::Dns,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr};
+use sea_orm::{DatabaseTransaction, DbErr};
 
 use crate::{
     dispatch::Settled,
@@ -10,7 +10,7 @@ use crate::{
         failing::{Failed, Failing, Sign},
         timestamp::Timestamp,
     },
-    store::{entity::subscriptions, failing, lookup, operational_events, rows},
+    store::{failing, lookup, operational_events, rows, sendable},
 };
 
 /// What the attempts of a batch tell of one subscription.
@@ -47,7 +47,9 @@ pub(super) async fn note(
         return Ok(tenants);
     }
     let mut notices = Vec::new();
-    let rows = lookup::locked_all(transaction, told.keys().copied().collect(), is_open()).await?;
+    // Nobody is told of what failed or succeeded before a subscription was closed.
+    let open = sendable::condition();
+    let rows = lookup::locked_all(transaction, told.keys().copied().collect(), open).await?;
     for mut row in rows {
         let told = &told[&row.uid];
         if row.target_url != told.target_url {
@@ -78,13 +80,4 @@ pub(super) async fn note(
     let now = batch.iter().map(|settled| settled.at).max().unwrap_or_default();
     operational_events::put(transaction, notices, now).await?;
     Ok(tenants)
-}
-
-/// Whether anything is sent to a subscription: nobody is told of what failed or succeeded before that ended.
-fn is_open() -> Condition {
-    use subscriptions::Column;
-    Condition::all()
-        .add(Column::DeletedAt.is_null())
-        .add(Column::DisabledAt.is_null())
-        .add(Column::PausedAt.is_null())
 }

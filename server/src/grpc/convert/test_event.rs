@@ -1,0 +1,71 @@
+//! Test events: how long to wait for one, and how it stands.
+
+use std::time::Duration;
+
+use postrider_proto::v1 as pb;
+
+use super::{delivery, duration};
+use crate::{
+    domain::{
+        attempt::{Attempt, Outcome},
+        invalid::Invalid,
+    },
+    grpc::test_event::Standing,
+};
+
+/// The longest that a call waits.
+pub(in crate::grpc) const MAX_WAIT: Duration = Duration::from_mins(1);
+
+/// Reads how long to wait.
+pub(in crate::grpc) fn wait(wait: Option<prost_types::Duration>) -> Result<Option<Duration>, Invalid> {
+    match duration::optional(wait, "wait")? {
+        Some(wait) if wait > MAX_WAIT => Err(Invalid::new("wait", "must be from 0 to 60 seconds")),
+        wait => Ok(wait),
+    }
+}
+
+/// Shows how an event stands; leaves out what it is called.
+pub(in crate::grpc) fn to_response(standing: Standing) -> pb::SendTestEventResponse {
+    let summary = summary(&standing);
+    let (standing, attempt) = match standing {
+        Standing::Attempted(attempt) => (pb::TestEventStanding::Attempted, Some(*attempt)),
+        Standing::Pending => (pb::TestEventStanding::Pending, None),
+        Standing::Paused { .. } => (pb::TestEventStanding::Paused, None),
+        Standing::Blocked { .. } => (pb::TestEventStanding::Blocked, None),
+        Standing::Ended => (pb::TestEventStanding::Ended, None),
+    };
+    pb::SendTestEventResponse {
+        standing: standing.into(),
+        summary,
+        attempt: attempt.map(delivery::to_attempt),
+        ..pb::SendTestEventResponse::default()
+    }
+}
+
+fn summary(standing: &Standing) -> String {
+    match standing {
+        Standing::Attempted(attempt) => attempted(attempt),
+        Standing::Pending => {
+            "No attempt was made yet; what comes of it is in the attempts of the delivery.".to_owned()
+        }
+        Standing::Paused { since } => {
+            let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
+            format!("The subscription is paused{since}: the event waits until it is resumed.")
+        }
+        Standing::Blocked { since, reason, next_probe_at } => format!(
+            "The subscription is blocked, as its receiver fails since {since} ({reason}): the event waits until a probe succeeds, \
+             the next one of which is due at {next_probe_at}, or until the subscription is resumed."
+        ),
+        Standing::Ended => "The delivery ended before an attempt was made.".to_owned(),
+    }
+}
+
+fn attempted(attempt: &Attempt) -> String {
+    match &attempt.outcome {
+        Outcome::Acknowledged { status } => format!("The receiver acknowledged the event with {status}."),
+        Outcome::Rejected { status, .. } => {
+            format!("The receiver answered {status}, which does not acknowledge the event.")
+        }
+        Outcome::Failed { message, .. } => format!("The attempt failed: {message}."),
+    }
+}
