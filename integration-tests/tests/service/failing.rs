@@ -197,6 +197,27 @@ on_both_databases! {
         app.stop().await;
     }
 
+    async fn a_dead_receiver_with_a_backlog_is_disabled_by_its_probes(kind: Kind) {
+        // Of so many events there is hardly ever a second attempt: the breaker lets through one probe after another.
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        receiver.always(500);
+        subscribe(&app, &receiver, FailurePolicy::disable_after(DAY)).await;
+        for _ in 0..60 {
+            app.client.publish(an_event()).await.unwrap();
+            app.drain().await;
+        }
+        for hour in 1..=26 {
+            pass(&app, 1).await;
+            let disabled = app.look_after_failing().await.disabled;
+            assert_eq!(disabled, usize::from(hour == 26), "after {hour} hours");
+        }
+        let deliveries = app.client.deliveries().list().items().collect().await.unwrap();
+        assert!(deliveries.iter().all(|delivery| delivery.attempt_count <= 1));
+        assert_eq!(orders(&app).await.state, SubscriptionState::Disabled(DisabledReason::Failing));
+        app.stop().await;
+    }
+
     async fn what_a_person_changes_begins_anew(kind: Kind) {
         let app = TestApp::start(kind).await;
         let (receiver, other) = (Receiver::start().await, Receiver::start().await);

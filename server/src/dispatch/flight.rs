@@ -61,14 +61,8 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
         Some(probe) => policy.breaker.after_probe(probe, &attempt, at, clock::jitter()),
         None => shared.permits.record(&claim.target, &attempt, &policy.breaker, at, clock::jitter()),
     };
-    let sign = Sign::of(
-        &attempt,
-        settlement,
-        claim.target.suspected,
-        || shared.permits.is_well(&claim.target, at),
-        shared.config.lease,
-        at,
-    );
+    let lately = || shared.permits.is_well(&claim.target, at);
+    let sign = Sign::of(&claim, &attempt, settlement, lately, shared.config.lease, at);
     drop(turn);
     trace_context::record_outcome(&span, &attempt, settlement);
     shared.metrics.attempted(&attempt, settlement);

@@ -16,8 +16,8 @@
 //! under way when the suspicion arose may succeed unseen. That is why a suspicion by itself is held against nobody: what counts is
 //! the first failure after the leases of those days are over ([`Failed::sure_before`]). From then on whatever succeeds says so.
 //!
-//! What is noted is failures of retries and of last attempts. A first attempt that fails is an everyday thing; if it meant more, its
-//! retry will fail too.
+//! What is noted is failures of retries, of last attempts and of the breaker's probes. A first attempt that fails is an everyday thing; if
+//! it meant more, its retry will fail too.
 
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     attempt::{Attempt, AttemptNumber, Outcome, Wish},
+    claim::Claim,
     delivery::{EndReason, GONE, Settlement},
     invalid::Invalid,
     subscription::DisabledReason,
@@ -109,26 +110,30 @@ pub struct Failed {
 }
 
 impl Sign {
-    /// What an attempt that was over at `at` has to tell; `suspected` is what it knew of its subscription. Where one has succeeded `lately`, a
-    /// failure is not worth a word. No attempt outlasts its `lease`.
+    /// What the attempt of a claim has to tell that was over at `at`. Where one has succeeded `lately`, a failure is not worth a word. No
+    /// attempt outlasts its `lease`.
     #[must_use]
     pub fn of(
+        claim: &Claim,
         attempt: &Attempt,
         settlement: Settlement,
-        suspected: bool,
         lately: impl FnOnce() -> bool,
         lease: Duration,
         at: Timestamp,
     ) -> Option<Self> {
         match Verdict::of(attempt) {
             // One that was not acknowledged proves nothing.
-            Verdict::Healthy if suspected && settlement == Settlement::End(EndReason::Acknowledged) => {
+            Verdict::Healthy
+                if claim.target.suspected && settlement == Settlement::End(EndReason::Acknowledged) =>
+            {
                 Some(Self::Succeeded)
             }
             Verdict::Healthy | Verdict::Gone | Verdict::Unknown => None,
             Verdict::Failing => {
                 let is_last = matches!(settlement, Settlement::End(_));
-                let counts = (attempt.number > AttemptNumber::FIRST || is_last) && !lately();
+                // A breaker's probe is the first attempt of something that has waited.
+                let is_repeated = attempt.number > AttemptNumber::FIRST || claim.probe.is_some();
+                let counts = (is_repeated || is_last) && !lately();
                 counts.then(|| {
                     let told = Told(&attempt.outcome).to_string();
                     // The lease of what was claimed just before, and as much again until its end is written.
@@ -274,10 +279,15 @@ fn disable_at(planned: Timestamp, announced_at: Timestamp, span: Duration) -> Ti
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::domain::{
         attempt::Failure,
-        fixtures::{NOW, attempt},
+        breaker::Probe,
+        claim::Target,
+        fixtures::{NOW, attempt, event, target},
+        id::DeliveryId,
     };
 
     const MINUTE: Duration = Duration::from_mins(1);
@@ -298,10 +308,22 @@ mod tests {
         failing
     }
 
+    fn a_claim(suspected: bool) -> Claim {
+        Claim {
+            delivery: DeliveryId::new(NOW),
+            attempt: AttemptNumber::FIRST,
+            event: Arc::new(event(b"{}", "application/json")),
+            target: Arc::new(Target { suspected, ..target() }),
+            leased_until: NOW + MINUTE,
+            previous_span: None,
+            probe: None,
+        }
+    }
+
     fn sign(number: u32, outcome: Outcome, settlement: Settlement, suspected: bool) -> Option<Sign> {
         let number = AttemptNumber::new(number).unwrap();
         let attempt = Attempt { number, ..attempt(NOW, outcome) };
-        Sign::of(&attempt, settlement, suspected, || false, MINUTE, NOW)
+        Sign::of(&a_claim(suspected), &attempt, settlement, || false, MINUTE, NOW)
     }
 
     #[test]
@@ -327,14 +349,23 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_of_the_breaker_tells_also_as_a_first_attempt() {
+        let error = Outcome::Rejected { status: 500, retry_after: None };
+        let probe = Some(Probe { held_until: NOW, pauses: 1 });
+        let (claim, attempt) = (Claim { probe, ..a_claim(false) }, attempt(NOW, error));
+        let noted = Sign::of(&claim, &attempt, RETRY, || false, MINUTE, NOW);
+        assert_eq!(noted, Some(Sign::Failed(failed(NOW))));
+    }
+
+    #[test]
     fn where_one_succeeded_lately_and_where_a_message_is_aborted_there_is_nothing_to_tell() {
         let number = AttemptNumber::new(2).unwrap();
         let error = Outcome::Rejected { status: 500, retry_after: None };
         let attempt = Attempt { number, ..attempt(NOW, error) };
-        assert_eq!(Sign::of(&attempt, RETRY, false, || true, MINUTE, NOW), None);
+        assert_eq!(Sign::of(&a_claim(false), &attempt, RETRY, || true, MINUTE, NOW), None);
         let aborted = Attempt { wish: Some(Wish::AbortMessage), ..attempt };
         let end = Settlement::End(EndReason::Aborted);
-        assert_eq!(Sign::of(&aborted, end, true, || false, MINUTE, NOW), None);
+        assert_eq!(Sign::of(&a_claim(true), &aborted, end, || false, MINUTE, NOW), None);
     }
 
     #[test]
