@@ -206,6 +206,9 @@ on_both_databases! {
         assert_eq!(refuse(&node, &turn, now).await, Followed::Disabled);
         let disabled = node.subscription(&sub).await;
         assert_eq!(disabled.disabled, Some((now, DisabledReason::HandshakeFailed)));
+        let (_, told) = node.store.operational_events(10).await.unwrap().remove(0);
+        assert_eq!(told.content.event_type.as_str(), "postrider.subscription.disabled");
+        assert!(String::from_utf8_lossy(&told.content.payload.data).contains("HANDSHAKE_FAILED"));
         assert_eq!(disabled.handshake.as_ref().unwrap().state, HandshakeState::Failed);
         assert_eq!((disabled.revision, disabled.updated_at), (sub.revision + 1, now));
         let interests = node.interests(&sub.tenant).await;

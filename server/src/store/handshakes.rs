@@ -285,7 +285,7 @@ async fn write(
             failing::disable(transaction, row, DisabledReason::HandshakeFailed, None, now).await?;
         }
         Followed::Agreed | Followed::Again(_) | Followed::Overtaken => {
-            failing::store(transaction, row).await?
+            failing::store(transaction, row).await?;
         }
     }
     if matches!(followed, Followed::Agreed | Followed::Disabled) {
