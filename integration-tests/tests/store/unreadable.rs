@@ -96,7 +96,9 @@ on_both_databases! {
             assert_eq!(claim(&node, now, 10).await.unreadable, 2);
             let ended = node.deliveries_of(&bad).await;
             assert_eq!(ended.len(), 2);
-            ended.iter().for_each(|delivery| assert_ended(delivery, now));
+            for delivery in &ended {
+                assert_ended(delivery, now);
+            }
         }
     }
 
