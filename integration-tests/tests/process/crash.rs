@@ -9,6 +9,7 @@ use postrider_sdk::{
     Client, Subscription,
     model::{Delivery, DeliveryState},
 };
+use tokio::sync::Notify;
 
 /// How many events each crash finds on their way.
 const EVENTS: usize = 300;
@@ -22,17 +23,19 @@ fn server(database: &TestDatabase) -> ProcessBuilder {
         .with("POSTRIDER_RETRY_SCHEDULE", "200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms")
 }
 
-/// Publishes until the server is gone; returns the ids of the events that it acknowledged.
-async fn publish_all(client: Client) -> HashSet<String> {
+/// Publishes until the server is gone; returns the ids of the events that it acknowledged, and says when there is one.
+async fn publish_all(client: Client, begun: &Notify) -> HashSet<String> {
+    let first = client.publish(an_event()).await.unwrap();
+    let mut acknowledged = HashSet::from([first.event_id().to_owned()]);
+    begun.notify_one();
     let publisher = client.with_retry(postrider_sdk::RetryPolicy::never()).publisher().with_max_in_flight(50);
     let mut acks = Vec::new();
-    for _ in 0..EVENTS {
+    for _ in 1..EVENTS {
         match publisher.publish(an_event()).await {
             Ok(ack) => acks.push(ack),
             Err(_) => break,
         }
     }
-    let mut acknowledged = HashSet::new();
     for ack in acks {
         if let Ok(published) = ack.await {
             acknowledged.insert(published.event_id().to_owned());
@@ -59,12 +62,13 @@ async fn nothing_acknowledged_is_lost(database: TestDatabase, killed_after: usiz
     let client = first.client().await;
     let everything = Subscription::to(receiver.url()).event_types(["**"]);
     client.subscriptions().create(everything).await.unwrap();
+    let begun = Notify::new();
     let crash = async {
+        begun.notified().await;
         receiver.arrived(killed_after).await;
         first.kill().await;
     };
-    let (acknowledged, ()) = tokio::join!(publish_all(client), crash);
-    assert!(!acknowledged.is_empty());
+    let (acknowledged, ()) = tokio::join!(publish_all(client, &begun), crash);
 
     // What was answered in the moment of the kill may not have been recorded, and is sent again.
     let before = receiver.requests().len();

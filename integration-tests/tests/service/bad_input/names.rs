@@ -14,7 +14,7 @@ on_both_databases! {
         let mut raw = app.raw();
         for tenant in ["default", "nobody"] {
             let subscription = format!("tenants/{tenant}/subscriptions/nothing");
-            for (method, refusal) in refusals_of_subscription(&raw, &subscription).await {
+            for (method, refusal) in Box::pin(refusals_of_subscription(&raw, &subscription)).await {
                 let field = if method == "update" { "subscription.name" } else { "name" };
                 assert_eq!(refusal, Refusal::not_found(field), "{method} in {tenant}");
             }
@@ -56,7 +56,7 @@ on_both_databases! {
         // The other tenant exists.
         app.client.tenant("acme").publish(an_event()).await.unwrap();
         let of_acme = |name: &str| name.replace("tenants/default/", "tenants/acme/");
-        for (method, refusal) in refusals_of_subscription(&raw, &of_acme(&subscription.name)).await {
+        for (method, refusal) in Box::pin(refusals_of_subscription(&raw, &of_acme(&subscription.name))).await {
             assert_eq!(refusal.code, Code::NotFound, "{method}");
         }
         for (method, refusal) in refusals_of_delivery(&raw, &of_acme(&delivery)).await {
@@ -96,7 +96,7 @@ async fn malformed_names_are_refused() {
         format!("tenants/default/deliveries/{NO_DELIVERY}"),
         "a/".repeat(100_000),
     ] {
-        for (method, refusal) in refusals_of_subscription(&raw, &name).await {
+        for (method, refusal) in Box::pin(refusals_of_subscription(&raw, &name)).await {
             let field = if method == "update" { "subscription.name" } else { "name" };
             assert_eq!(refusal, Refusal::invalid(field), "{method}: {}", &name[..name.len().min(100)]);
         }
