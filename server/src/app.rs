@@ -282,9 +282,14 @@ impl App {
             let maintenance = pruning.clone();
             async move { maintenance.run_prune(stop).await }
         });
+        let probing = failing.clone();
         running.supervise("failing", move |stop| {
             let failing = failing.clone();
-            async move { failing.run(stop).await }
+            async move { failing.run_look(stop).await }
+        });
+        running.supervise("probes", move |stop| {
+            let probing = probing.clone();
+            async move { probing.run_probe(stop).await }
         });
         running.supervise("announce", move |stop| {
             let announcer = announcer.clone();

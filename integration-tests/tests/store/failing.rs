@@ -69,7 +69,7 @@ async fn is_suspected(node: &Node) -> bool {
 
 /// What waits to be told, oldest first.
 async fn notices(node: &Node) -> Vec<String> {
-    let waiting = node.store.operational_events(1_000).await.unwrap();
+    let waiting = node.store.operational_events(None, 1_000).await.unwrap();
     waiting.iter().map(|(_, event)| event.content.event_type.to_string()).collect()
 }
 
@@ -268,7 +268,7 @@ on_both_databases! {
         .await;
         let settling = node.settle([exhausted(&one, NOW), exhausted(&two, NOW)]).await;
         assert_eq!(settling.lost, [two.delivery]);
-        let waiting = node.store.operational_events(10).await.unwrap();
+        let waiting = node.store.operational_events(None, 10).await.unwrap();
         assert_eq!(waiting.len(), 1);
         let (id, event) = &waiting[0];
         assert_eq!(event.content.event_type.as_str(), "postrider.delivery.exhausted");
@@ -277,7 +277,7 @@ on_both_databases! {
         let claim = node.claimed(&sub).await;
         assert!(node.settle([gone(&claim, NOW + SECOND)]).await.disabled);
         assert_eq!(notices(&node).await[1], "postrider.subscription.disabled");
-        let ids: Vec<_> = node.store.operational_events(10).await.unwrap().iter().map(|(id, _)| *id).collect();
+        let ids: Vec<_> = node.store.operational_events(None, 10).await.unwrap().iter().map(|(id, _)| *id).collect();
         node.store.delete_operational_events(&ids).await.unwrap();
         assert_eq!(node.count("operational_events").await, 0);
     }

@@ -206,7 +206,7 @@ on_both_databases! {
         assert_eq!(refuse(&node, &turn, now).await, Followed::Disabled);
         let disabled = node.subscription(&sub).await;
         assert_eq!(disabled.disabled, Some((now, DisabledReason::HandshakeFailed)));
-        let (_, told) = node.store.operational_events(10).await.unwrap().remove(0);
+        let (_, told) = node.store.operational_events(None, 10).await.unwrap().remove(0);
         assert_eq!(told.content.event_type.as_str(), "postrider.subscription.disabled");
         assert!(String::from_utf8_lossy(&told.content.payload.data).contains("HANDSHAKE_FAILED"));
         assert_eq!(disabled.handshake.as_ref().unwrap().state, HandshakeState::Failed);

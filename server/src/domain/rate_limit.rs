@@ -48,10 +48,10 @@ impl RateLimit {
         Self { per_second, burst: one_second(per_second) }
     }
 
-    /// The one by which less goes out.
+    /// What both allow.
     #[must_use]
     pub fn lower(self, other: Self) -> Self {
-        if other.per_second < self.per_second { other } else { self }
+        Self { per_second: self.per_second.min(other.per_second), burst: self.burst.min(other.burst) }
     }
 
     /// Attempts per second.

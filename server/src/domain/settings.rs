@@ -59,6 +59,16 @@ impl Settings {
         *self == Self::default()
     }
 
+    /// Whether a handshake is made in the same way with these.
+    #[must_use]
+    pub fn asks_like(&self, other: &Self) -> bool {
+        let how = |settings: &Self| {
+            let Self { timeout, authentication, tls, signing, form, handshake, .. } = settings.clone();
+            Self { timeout, authentication, tls, signing, form, handshake, ..Self::default() }
+        };
+        how(self) == how(other)
+    }
+
     /// Those of all plain subscriptions.
     #[must_use]
     pub fn plain() -> Arc<Self> {

@@ -39,18 +39,17 @@ impl Announcer {
         Self { store, publisher }
     }
 
-    /// Publishes or drops all that waits. Returns how many were published. What cannot be published now is left for the next time.
+    /// Publishes or drops all that waits. Returns how many were published. What cannot be published now is left for the next time, and
+    /// keeps nothing that comes after it.
     pub async fn tick(&self) -> Result<usize, Error> {
-        let mut total = 0;
+        let (mut total, mut last) = (0, None);
         loop {
-            let waiting = self.store.operational_events(BATCH).await?;
-            let found = waiting.len();
+            let waiting = self.store.operational_events(last, BATCH).await?;
+            let Some((newest, _)) = waiting.last() else { return Ok(total) };
+            last = Some(*newest);
             let (published, over) = self.publish(waiting).await?;
             self.store.delete_operational_events(&over).await?;
             total += published;
-            if over.len() < found || found == 0 {
-                return Ok(total);
-            }
         }
     }
 

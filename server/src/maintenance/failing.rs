@@ -75,26 +75,20 @@ impl<S: Sender> Failing<S> {
         }
     }
 
-    /// Probes all whose time has come. Returns how many.
+    /// Probes those whose time has come, up to [`MAX_PROBES`] of them. Returns how many.
     pub async fn probe(&self) -> Result<usize, Error> {
-        let mut probed = 0;
-        loop {
-            let mut taken = Vec::new();
-            while taken.len() < MAX_PROBES {
-                let now = self.clock.now();
-                match self.store.take_probe(now, now + self.policy.lease).await? {
-                    Some(probe) => taken.push(probe),
-                    None => break,
-                }
-            }
-            if taken.is_empty() {
-                return Ok(probed);
-            }
-            probed += taken.len();
-            for result in join_all(taken.iter().map(|probe| self.send(probe))).await {
-                result?;
+        let mut taken = Vec::new();
+        while taken.len() < MAX_PROBES {
+            let now = self.clock.now();
+            match self.store.take_probe(now, now + self.policy.lease).await? {
+                Some(probe) => taken.push(probe),
+                None => break,
             }
         }
+        for result in join_all(taken.iter().map(|probe| self.send(probe))).await {
+            result?;
+        }
+        Ok(taken.len())
     }
 
     async fn send(&self, probe: &ToProbe) -> Result<(), Error> {
@@ -130,8 +124,8 @@ impl<S: Sender> Failing<S> {
         Ok(())
     }
 
-    /// Looks and probes until `stop`.
-    pub async fn run(&self, stop: CancellationToken) {
+    /// Looks until `stop`.
+    pub async fn run_look(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(cause) = self.look().await {
                 tracing::error!(
@@ -139,14 +133,31 @@ impl<S: Sender> Failing<S> {
                     "looking after failing subscriptions failed"
                 );
             }
-            if let Err(cause) = self.probe().await {
-                tracing::error!(
-                    cause = &cause as &dyn std::error::Error,
-                    "probing failing subscriptions failed"
-                );
-            }
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Probes until `stop`. Apart from looking, which must not wait for receivers that do not answer.
+    pub async fn run_probe(&self, stop: CancellationToken) {
+        loop {
+            let probed = tokio::select! {
+                // What is broken off is probed again when its lease is over.
+                () = stop.cancelled() => return,
+                probed = self.probe() => probed,
+            };
+            match probed {
+                Ok(MAX_PROBES) => continue,
+                Ok(_) => {}
+                Err(cause) => tracing::error!(
+                    cause = &cause as &dyn std::error::Error,
+                    "probing failing subscriptions failed"
+                ),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
                 () = tokio::time::sleep(INTERVAL) => {}
             }
         }

@@ -61,13 +61,22 @@ pub(super) fn forget(row: &mut subscriptions::Model) {
 }
 
 /// The owner has changed the policy: somebody has to look by the new one.
-pub(super) fn policy_changed(row: &mut subscriptions::Model, policy: &FailurePolicy, now: Timestamp) {
+pub(super) fn policy_changed(
+    row: &mut subscriptions::Model,
+    before: &FailurePolicy,
+    policy: &FailurePolicy,
+    now: Timestamp,
+) {
     let is_disabled = row.disabled_reason == Some(codes::disabled_reason_code(DisabledReason::Failing));
     let look_at = match policy.probe_interval {
         _ if !is_disabled => row.unacknowledged_since.map(|_| now),
         interval => interval.map(|interval| now + interval),
     };
     row.failing_look_at = look_at.map(Timestamp::as_micros);
+    if policy.disable != before.disable && !is_disabled {
+        // Its tenant was told of another time, and is told of the new one.
+        row.failing_announced_at = None;
+    }
 }
 
 /// Disables a subscription whose row is locked, and tells its tenant; the caller raises the tenant's version.

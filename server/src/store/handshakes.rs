@@ -80,9 +80,10 @@ struct Due {
     tenant_id: String,
 }
 
-/// Begins a subscription's handshake: due at once.
+/// Begins a subscription's handshake: due at once. Nothing is sent meanwhile, so it fails no longer.
 pub(super) fn begin(row: &mut Model, now: Timestamp) {
     clear(row);
+    failing::forget(row);
     row.handshake_due_at = Some(now.as_micros());
 }
 

@@ -1,7 +1,9 @@
 //! What tenants are to be told, on its way to being published: written in the transaction that it tells of, so that nothing is lost,
 //! and deleted once it is published or nobody asks for it.
 
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 
 use super::{
     Error, Store,
@@ -51,10 +53,16 @@ pub(super) async fn put(
 }
 
 impl Store {
-    /// The operational events that have waited for longest, up to a number, as they are to be published: what is published twice is one
-    /// event.
-    pub async fn operational_events(&self, most: u64) -> Result<Vec<(OperationalEventId, NewEvent)>, Error> {
+    /// The operational events that have waited for longest, up to a number, of those `after` one, as they are to be published: what is
+    /// published twice is one event.
+    pub async fn operational_events(
+        &self,
+        after: Option<OperationalEventId>,
+        most: u64,
+    ) -> Result<Vec<(OperationalEventId, NewEvent)>, Error> {
+        let after = after.map(|after| operational_events::Column::Id.gt(after.uuid()));
         let rows = operational_events::Entity::find()
+            .filter(Condition::all().add_option(after))
             .order_by_asc(operational_events::Column::Id)
             .limit(most)
             .all(&self.connections.reader)

@@ -14,7 +14,7 @@ use super::{
     Error,
     entity::{events, payloads, subscription_secrets, subscriptions},
     keyring::Keyring,
-    rows,
+    rows, sendable,
 };
 use crate::domain::{claim::Target, event::Event, id::SubscriptionUid, secret::SecretSet};
 
@@ -34,17 +34,24 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Reads what deliveries of these events to these subscriptions need.
+    /// Reads what deliveries of these events to these subscriptions need, which may be sent to; `None` if one of them no longer may: it was
+    /// changed after it was found, and what would be read of it is not what was judged.
     pub(super) async fn read(
         connection: &impl ConnectionTrait,
         keyring: &Keyring,
         event_ids: impl Iterator<Item = Uuid>,
         subscriptions: impl Iterator<Item = Uuid>,
-    ) -> Result<Self, Error> {
-        Ok(Self {
-            events: events(connection, event_ids).await?,
-            targets: targets(connection, keyring, subscriptions, Condition::all()).await?,
-        })
+    ) -> Result<Option<Self>, Error> {
+        let uids = once_each(subscriptions);
+        let targets = targets(connection, keyring, uids.iter().copied(), sendable::condition()).await?;
+        if targets.len() < uids.len() {
+            let closed = uids.into_iter().filter(|uid| !targets.contains_key(uid));
+            let closed = subscriptions::Entity::find().filter(subscriptions::Column::Uid.is_in(closed));
+            if closed.one(connection).await?.is_some() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Self { events: events(connection, event_ids).await?, targets }))
     }
 
     /// What one delivery needs.

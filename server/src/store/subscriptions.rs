@@ -185,7 +185,9 @@ impl Store {
                 failing::forget(row);
             }
             if spec.settings.failure != settings.failure {
-                failing::policy_changed(row, &spec.settings.failure.unwrap_or_default(), now);
+                let [before, after] =
+                    [settings.failure, spec.settings.failure].map(Option::unwrap_or_default);
+                failing::policy_changed(row, &before, &after, now);
             }
             row.event_types = patterns(&spec);
             row.max_in_flight = spec.pace.max_in_flight.map(most);
@@ -196,7 +198,7 @@ impl Store {
                 (Some(_), None) => handshakes::clear(row),
                 (before, after @ Some(_)) if before != after || is_elsewhere => handshakes::begin(row, now),
                 // With other settings the receiver may agree. What is asked with these may not be answered for those.
-                (_, Some(_)) if row.handshake_due_at.is_some() && spec.settings != settings => {
+                (_, Some(_)) if row.handshake_due_at.is_some() && !spec.settings.asks_like(&settings) => {
                     handshakes::begin(row, now);
                 }
                 (_, _) => {}

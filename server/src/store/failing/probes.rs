@@ -33,10 +33,7 @@ impl Store {
     /// Takes over the probe of a subscription that was disabled for failing, if any is due.
     pub async fn take_probe(&self, now: Timestamp, held_until: Timestamp) -> Result<Option<ToProbe>, Error> {
         use subscriptions::Column;
-        let is_due = Condition::all()
-            .add(Column::FailingLookAt.lte(now.as_micros()))
-            .add(Column::DisabledReason.eq(codes::disabled_reason_code(DisabledReason::Failing)))
-            .add(Column::DeletedAt.is_null());
+        let is_due = may_be_probed().add(Column::FailingLookAt.lte(now.as_micros()));
         loop {
             let next: Option<Uuid> = subscriptions::Entity::find()
                 .select_only()
@@ -66,7 +63,11 @@ impl Store {
             )
             .await?;
             match targets.remove(&uid) {
-                Some(Ok(target)) => return Ok(Some(ToProbe { target, held_until })),
+                Some(Ok(target)) if target.settings.is_some() => {
+                    return Ok(Some(ToProbe { target, held_until }));
+                }
+                // What is wrong was logged. A later lease, or another node, may have the key.
+                Some(Ok(_)) => {}
                 Some(Err(cause)) => tracing::error!(
                     cause = &cause as &dyn std::error::Error,
                     subscription.uid = %uid,
@@ -86,9 +87,10 @@ impl Store {
     ) -> Result<bool, Error> {
         use subscriptions::Column;
         let transaction = self.connections.begin().await?;
-        let is_ours = Condition::all()
+        let is_ours = may_be_probed()
             .add(Column::FailingLookAt.eq(probe.held_until.as_micros()))
-            .add(Column::DisabledReason.eq(codes::disabled_reason_code(DisabledReason::Failing)));
+            // What another target answers says nothing of this one.
+            .add(Column::TargetUrl.eq(probe.target.url.as_str()));
         let uid = probe.target.uid.uuid();
         let Some(mut row) = lookup::locked_all(&transaction, vec![uid], is_ours).await?.pop() else {
             transaction.rollback().await?;
@@ -134,4 +136,14 @@ impl Store {
         transaction.commit().await?;
         Ok(true)
     }
+}
+
+/// It was disabled for failing, and nothing else keeps it from being sent to.
+fn may_be_probed() -> Condition {
+    use subscriptions::Column;
+    Condition::all()
+        .add(Column::DisabledReason.eq(codes::disabled_reason_code(DisabledReason::Failing)))
+        .add(Column::DeletedAt.is_null())
+        .add(Column::PausedAt.is_null())
+        .add(Column::HandshakeDueAt.is_null())
 }

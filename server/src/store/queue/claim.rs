@@ -144,6 +144,11 @@ impl Store {
         let events = taken.iter().map(|taken| taken.event_id);
         let subscriptions = taken.iter().map(|taken| taken.subscription_uid);
         let contents = Contents::read(&transaction, &self.keyring, events, subscriptions).await?;
+        let Some(contents) = contents else {
+            // The next look finds what is left.
+            transaction.rollback().await?;
+            return Ok(Sorted { throttled: admitted.throttled, ..Sorted::default() });
+        };
         let mut sorted = Sorted::default();
         for taken in taken {
             let delivery = DeliveryId::from_uuid(taken.id);
