@@ -12,11 +12,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -65,7 +65,12 @@ struct Shared {
     due: Notify,
     places: Arc<Places>,
     tasks: TaskTracker,
+    /// Those that this node makes, each with what tells its end. Locked while one is taken over, so that nobody takes it twice.
+    under_way: Mutex<HashMap<Name, watch::Receiver<()>>>,
 }
+
+/// Whose handshake it is.
+type Name = (TenantId, SubscriptionId);
 
 /// What came of a handshake that was to be made now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +101,7 @@ impl Handshakes {
             due: Notify::new(),
             places: Arc::default(),
             tasks: TaskTracker::new(),
+            under_way: Mutex::default(),
         }))
     }
 
@@ -118,10 +124,10 @@ impl Handshakes {
             for (subscription, tenant) in shared.store.due_handshakes(&crowded, now, room).await? {
                 let Some(place) = shared.places.take(&tenant) else { continue };
                 let until = now + shared.lease;
+                let mut under_way = shared.under_way.lock().await;
                 if let Take::Taken(turn) = shared.store.take_handshake(subscription, now, until).await? {
                     taken += 1;
-                    let shared = Arc::clone(shared);
-                    self.0.tasks.spawn(async move { shared.make(turn, place).await });
+                    self.begin(turn, place, &mut under_way);
                 }
             }
             begun += taken;
@@ -131,20 +137,46 @@ impl Handshakes {
         }
     }
 
-    /// Makes a subscription's handshake without regard to when it is due.
+    /// Makes a subscription's handshake without regard to when it is due. One that this node makes already is waited for.
     pub async fn make_now(&self, tenant: &TenantId, id: &SubscriptionId) -> Result<Made, Error> {
         let shared = &self.0;
-        let Some(place) = shared.places.take(tenant) else { return Ok(Made::TooMany) };
-        let now = shared.clock.now();
-        let Take::Taken(turn) = shared.store.take_handshake_now(tenant, id, now, now + shared.lease).await?
-        else {
-            return Ok(Made::No);
+        let mut under_way = shared.under_way.lock().await;
+        let mut end = if let Some(end) = under_way.get(&(tenant.clone(), id.clone())) {
+            end.clone()
+        } else {
+            let Some(place) = shared.places.take(tenant) else { return Ok(Made::TooMany) };
+            let now = shared.clock.now();
+            let taking = shared.store.take_handshake_now(tenant, id, now, now + shared.lease);
+            let Take::Taken(turn) = taking.await? else { return Ok(Made::No) };
+            self.begin(turn, place, &mut under_way)
         };
-        // It goes on if the caller hangs up.
-        let maker = Arc::clone(shared);
-        let made = shared.tasks.spawn(async move { maker.make(turn, place).await });
-        // It does not panic by anything we know of.
-        Ok(if made.await.is_ok() { Made::Yes } else { Made::No })
+        drop(under_way);
+        // It goes on if the caller hangs up. Its end is that of the sender.
+        while end.changed().await.is_ok() {}
+        Ok(Made::Yes)
+    }
+
+    /// Makes a handshake that was taken over.
+    fn begin(
+        &self,
+        turn: Turn,
+        place: Place,
+        under_way: &mut HashMap<Name, watch::Receiver<()>>,
+    ) -> watch::Receiver<()> {
+        let (shared, name) = (Arc::clone(&self.0), (turn.target.tenant.clone(), turn.target.id.clone()));
+        let (ends, end) = watch::channel(());
+        under_way.insert(name.clone(), end.clone());
+        let own = end.clone();
+        self.0.tasks.spawn(async move {
+            shared.make(turn, place).await;
+            let mut under_way = shared.under_way.lock().await;
+            // Another may have been begun by now, for what the subscription has become.
+            if under_way.get(&name).is_some_and(|end| end.same_channel(&own)) {
+                under_way.remove(&name);
+            }
+            drop(ends);
+        });
+        end
     }
 
     /// Waits until none is under way.
@@ -217,7 +249,7 @@ impl Shared {
 
 /// How many are under way.
 #[derive(Debug, Default)]
-struct Places(Mutex<HashMap<TenantId, usize>>);
+struct Places(std::sync::Mutex<HashMap<TenantId, usize>>);
 
 /// One that is; given back when dropped.
 struct Place {

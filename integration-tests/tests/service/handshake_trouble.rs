@@ -250,6 +250,26 @@ on_both_databases! {
         app.stop().await;
     }
 
+    async fn who_asks_for_one_that_is_under_way_waits_for_it(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        receiver.always(500);
+        let gate = receiver.gate();
+        subscribe(&app, &receiver, Handshake::Trello).await;
+        let shaking = app.shake_hands();
+        let verifying = async {
+            receiver.arrived(1).await;
+            let verified = app.client.subscriptions();
+            let (verified, ()) = tokio::join!(verified.verify("asked"), async { gate.open() });
+            verified.unwrap()
+        };
+        let (_, verified) = tokio::join!(shaking, verifying);
+        assert_eq!(receiver.requests().len(), 1);
+        assert_eq!(verified.handshake_status.as_ref().unwrap().attempts, 1);
+        assert_eq!(awaited_until(&verified), Some(now(&app) + Duration::from_secs(5)), "by the schedule");
+        app.stop().await;
+    }
+
     async fn a_test_event_is_refused_until_the_receiver_agrees(kind: Kind) {
         let app = TestApp::start(kind).await;
         let receiver = Receiver::start().await;

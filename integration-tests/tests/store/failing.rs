@@ -8,6 +8,7 @@ use postrider_server::{
     domain::{
         claim::Claim,
         failing::{Disable, Failed, FailurePolicy, Probed, Sign},
+        handshake::Handshake,
         settings::Settings,
         subscription::{DisabledReason, Filter, Subscription, SubscriptionSpec, SubscriptionState},
         target_url::TargetUrl,
@@ -226,6 +227,48 @@ on_both_databases! {
         assert_eq!(notices(&a).await.last().unwrap(), "postrider.subscription.recovered");
         // Who sends to it begins slowly.
         assert_eq!(a.claimed(&sub).await.target.recovered_at, Some(at + MINUTE * 30));
+    }
+
+    async fn a_probe_waits_for_a_pause_and_a_handshake_and_says_nothing_of_another_target(kind: Kind) {
+        let node = Node::new(kind).await;
+        let sub = node.subscribe_with(&default_tenant(), "sub", &probed_every(MINUTE * 30), NOW).await;
+        let due = disable(&node, &sub, fail(&node, &sub).await).await + MINUTE * 30;
+        let take = async |now: Timestamp| node.store.take_probe(now, now + LEASE).await.unwrap();
+        let update = async |spec: SubscriptionSpec| {
+            let edit = |before: &mut SubscriptionSpec| { *before = spec; Ok(()) };
+            done(node.store.update_subscription(&sub.tenant, &sub.id, None, edit, NOW).await.unwrap());
+        };
+        node.pause(&sub).await;
+        assert!(take(due).await.is_none());
+        node.resume(&sub).await;
+        let probe = take(due).await.unwrap();
+        let elsewhere = TargetUrl::parse("https://other.example.com/").unwrap();
+        update(SubscriptionSpec { target_url: elsewhere, ..probed_every(MINUTE * 30) }).await;
+        assert!(!node.store.settle_probe(&probe, &Probed::Recovered, due).await.unwrap());
+        assert_eq!(node.subscription(&sub).await.state(), SubscriptionState::Disabled);
+        assert!(take(due + LEASE).await.is_some(), "the other target is probed in its turn");
+        let mut asked = probed_every(MINUTE * 30);
+        asked.settings.handshake = Some(Handshake::Trello);
+        update(asked).await;
+        assert!(take(due + DAY).await.is_none());
+    }
+
+    async fn another_policy_is_announced_anew(kind: Kind) {
+        let node = Node::new(kind).await;
+        let sub = node.subscribe("sub").await;
+        let since = fail(&node, &sub).await;
+        assert_eq!(look(&node, since + DAY * 4).await.announced, 1);
+        let edit = |spec: &mut SubscriptionSpec| {
+            let disable = Some(Disable::After(DAY * 10));
+            spec.settings.failure = Some(FailurePolicy { disable, probe_interval: None });
+            Ok(())
+        };
+        done(node.store.update_subscription(&sub.tenant, &sub.id, None, edit, since + DAY * 4).await.unwrap());
+        let claim = node.claimed(&sub).await;
+        node.settle([failed(&claim, since + DAY * 5)]).await;
+        assert_eq!(look(&node, since + DAY * 5).await, Looked { found: 1, ..Looked::default() });
+        assert_eq!(look(&node, since + DAY * 9).await.announced, 1);
+        assert_eq!(look(&node, since + DAY * 10).await.disabled, 1);
     }
 
     async fn what_a_person_decides_during_a_probe_stands(kind: Kind) {

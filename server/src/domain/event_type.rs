@@ -40,7 +40,7 @@ impl EventType {
     /// Whether producers may not publish it.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        self.0.starts_with(RESERVED_PREFIX)
+        self.0.starts_with(RESERVED_PREFIX) || *self.0 == *RESERVED_PREFIX.trim_end_matches('.')
     }
 
     /// The text.
@@ -145,6 +145,13 @@ mod tests {
 
     fn matches(pattern: &str, event_type: &str) -> bool {
         TypePattern::parse(pattern).unwrap().matches(&EventType::parse(event_type).unwrap())
+    }
+
+    #[test]
+    fn what_begins_with_our_name_is_reserved() {
+        let is_reserved = |text| EventType::parse(text).unwrap().is_reserved();
+        assert!(is_reserved("postrider.subscription.failing") && is_reserved("postrider"));
+        assert!(!is_reserved("postriders") && !is_reserved("order.postrider"));
     }
 
     #[test]

@@ -133,6 +133,8 @@ mod tests {
         assert_eq!(one.after(None, 1, NOW), NOW + Duration::from_mins(1));
         assert_eq!(RateLimit::per_minute(u32::MAX), RateLimit::per_minute(6_000_000));
         assert_eq!((one.lower(thousand), thousand.lower(one)), (one, one));
+        let (bursts, even) = (RateLimit::from_stored(0.5, 1_000), RateLimit::from_stored(10.0, 10));
+        assert_eq!(bursts.lower(even), RateLimit::from_stored(0.5, 10), "neither is passed in any way");
     }
 
     #[test]

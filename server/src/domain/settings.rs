@@ -156,6 +156,14 @@ mod tests {
     };
 
     #[test]
+    fn a_handshake_is_made_in_another_way_only_with_what_its_request_is_made_of() {
+        let before = Settings::default();
+        let filtered = Settings { failure: Some(FailurePolicy::default()), ..Settings::default() };
+        let slower = Settings { timeout: Some(Duration::from_secs(1)), ..Settings::default() };
+        assert!(filtered.asks_like(&before) && !slower.asks_like(&before));
+    }
+
+    #[test]
     fn no_header_has_two_authors() {
         let carrying = |name: &str| {
             let headers = Headers::parse(vec![StaticHeader::parse(name, "1", false).unwrap()]).unwrap();

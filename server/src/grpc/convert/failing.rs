@@ -27,6 +27,10 @@ pub(super) fn policy(policy: &pb::FailurePolicy) -> Result<FailurePolicy, Invali
     };
     let probe_interval = duration::optional(policy.probe_interval, "probe_interval")?;
     let probe_interval = probe_interval.map(FailurePolicy::parse_probe_interval).transpose()?;
+    if disable == Some(Disable::Never) && probe_interval.is_some() {
+        let reason = "cannot be set with `never_disable`: what is not disabled is not probed";
+        return Err(Invalid::new("probe_interval", reason));
+    }
     Ok(FailurePolicy { disable, probe_interval })
 }
 

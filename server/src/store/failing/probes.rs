@@ -66,14 +66,13 @@ impl Store {
                 Some(Ok(target)) if target.settings.is_some() => {
                     return Ok(Some(ToProbe { target, held_until }));
                 }
-                // What is wrong was logged. A later lease, or another node, may have the key.
-                Some(Ok(_)) => {}
                 Some(Err(cause)) => tracing::error!(
                     cause = &cause as &dyn std::error::Error,
                     subscription.uid = %uid,
                     "a subscription cannot be read and is not probed"
                 ),
-                None => {}
+                // What is wrong was logged. A later lease, or another node, may have the key.
+                Some(Ok(_)) | None => {}
             }
         }
     }
