@@ -5358,7 +5358,7 @@ pub mod subscription_service_client {
         /// is requested is `HEAD`, with the static headers and the `authentication` that deliveries carry. Whatever is found is an answer and no
         /// error, also that the server does not send to such a URL. For how a subscription treats real events, see `SendTestEvent`.
         ///
-        /// Takes as long as an attempt may take at most. A node makes no more than 32 checks at a time.
+        /// Takes as long as an attempt may take at most. A node makes no more than 32 checks at a time, and no more than 8 of one tenant.
         ///
         /// Errors: `INVALID_ARGUMENT` also if the target URL cannot be read; `NOT_FOUND`; `RESOURCE_EXHAUSTED` if there are as many checks under
         /// way as there may be; `UNAVAILABLE` if the server is stopping.
@@ -5567,7 +5567,7 @@ pub mod subscription_service_server {
         /// is requested is `HEAD`, with the static headers and the `authentication` that deliveries carry. Whatever is found is an answer and no
         /// error, also that the server does not send to such a URL. For how a subscription treats real events, see `SendTestEvent`.
         ///
-        /// Takes as long as an attempt may take at most. A node makes no more than 32 checks at a time.
+        /// Takes as long as an attempt may take at most. A node makes no more than 32 checks at a time, and no more than 8 of one tenant.
         ///
         /// Errors: `INVALID_ARGUMENT` also if the target URL cannot be read; `NOT_FOUND`; `RESOURCE_EXHAUSTED` if there are as many checks under
         /// way as there may be; `UNAVAILABLE` if the server is stopping.

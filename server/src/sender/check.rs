@@ -41,12 +41,13 @@ pub(super) use connector::Watched;
 pub(super) use tls::{WatchedIdentity, WatchedVerifier};
 pub(super) use witness::{Witness, connected, looked_up};
 
-/// How many checks a node makes at a time.
+/// How many checks a node makes at a time, and how many of one tenant.
 pub(super) const MAX_CHECKS: usize = 32;
+pub(super) const MAX_CHECKS_OF_TENANT: usize = 8;
 /// The longest redirect that is shown, in characters.
 const MAX_REDIRECT: usize = 2_048;
 
-/// There are as many checks under way as there may be.
+/// There are as many checks under way as there may be, or as many of one tenant.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("there are as many checks under way as there may be")]
 pub struct TooManyChecks;
@@ -62,7 +63,7 @@ impl HttpSender {
         now: Timestamp,
         patience: Duration,
     ) -> Result<TargetCheck, TooManyChecks> {
-        let _one_of_few = self.0.checks.try_acquire().map_err(|_| TooManyChecks)?;
+        let _one_of_few = self.0.checks.take(&target.tenant).ok_or(TooManyChecks)?;
         let timeout = dispatch::Sender::timeout(self, target).min(patience);
         let (phases, witness) = (Phases::begin(), Arc::<Witness>::default());
         let outcome = match self.knock(target, now, timeout, &phases, &witness).await {
