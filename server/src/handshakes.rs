@@ -10,11 +10,7 @@
 //! nudge a hint. They go on beside each other, only some at a time, and only some of them of one tenant, so that receivers that do not
 //! answer keep nobody else's waiting.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,6 +21,7 @@ use crate::{
         claim::Target,
         id::{SubscriptionId, TenantId},
     },
+    places::{Place, Places},
     sender::HttpSender,
     store::{
         Error, Store,
@@ -63,7 +60,7 @@ struct Shared {
     nudge: Box<dyn Nudge>,
     /// Told when there may be something due.
     due: Notify,
-    places: Arc<Places>,
+    places: Places,
     tasks: TaskTracker,
     /// Those that this node makes, each with what tells its end. Locked while one is taken over, so that nobody takes it twice.
     under_way: Mutex<HashMap<Name, watch::Receiver<()>>>,
@@ -99,7 +96,7 @@ impl Handshakes {
             lease: max_timeout + MARGIN,
             nudge: Box::new(nudge),
             due: Notify::new(),
-            places: Arc::default(),
+            places: Places::new(MOST, MOST_OF_TENANT),
             tasks: TaskTracker::new(),
             under_way: Mutex::default(),
         }))
@@ -244,68 +241,5 @@ impl Shared {
                 tracing::info!(tenant.id = %tenant, subscription.id = %id, "a handshake was overtaken by a change");
             }
         }
-    }
-}
-
-/// How many are under way.
-#[derive(Debug, Default)]
-struct Places(std::sync::Mutex<HashMap<TenantId, usize>>);
-
-/// One that is; given back when dropped.
-struct Place {
-    places: Arc<Places>,
-    tenant: TenantId,
-}
-
-impl Places {
-    /// How many more there may be, and the tenants of whom there may not.
-    fn standing(&self) -> (usize, Vec<TenantId>) {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let crowded = taken.iter().filter(|(_, count)| **count >= MOST_OF_TENANT);
-        (MOST.saturating_sub(taken.values().sum()), crowded.map(|(tenant, _)| tenant.clone()).collect())
-    }
-
-    fn take(self: &Arc<Self>, tenant: &TenantId) -> Option<Place> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() >= MOST
-            || taken.get(tenant).is_some_and(|count| *count >= MOST_OF_TENANT)
-        {
-            return None;
-        }
-        *taken.entry(tenant.clone()).or_default() += 1;
-        Some(Place { places: Arc::clone(self), tenant: tenant.clone() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.tenant);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_tenant_leaves_places_for_others() {
-        let tenant = |name| TenantId::parse(name).unwrap();
-        let places = Arc::new(Places::default());
-        let mut held: Vec<_> = (0..MOST).map_while(|_| places.take(&tenant("a"))).collect();
-        assert_eq!(held.len(), MOST_OF_TENANT);
-        assert_eq!(places.standing(), (MOST - MOST_OF_TENANT, vec![tenant("a")]));
-        held.extend(
-            ["b", "c", "d"].iter().flat_map(|name| (0..MOST).map_while(|_| places.take(&tenant(name)))),
-        );
-        assert_eq!((held.len(), places.standing().0), (MOST, 0));
-        assert!(places.take(&tenant("e")).is_none());
-        held.clear();
-        assert_eq!(places.standing(), (MOST, vec![]));
     }
 }

@@ -6,7 +6,7 @@
 //!    store  sender                                                    what touches the world
 //!    domain                                                           what is true
 //!    template                                                         what owners may have computed
-//!    config  clock  shutdown  telemetry                               leaves
+//!    config  clock  places  shutdown  telemetry                       leaves
 //! ```
 //!
 //! The path of an event:
@@ -30,6 +30,7 @@ pub mod grpc;
 pub mod handshakes;
 pub mod http;
 pub mod maintenance;
+mod places;
 pub mod publish;
 pub mod readiness;
 pub mod sender;

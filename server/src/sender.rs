@@ -22,10 +22,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     dispatch,
@@ -38,6 +35,7 @@ use crate::{
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
+    places::Places,
 };
 
 mod authentication;
@@ -85,7 +83,7 @@ struct Inner {
     credentials: Credentials,
     bodies: body::Bodies,
     /// Room for checks of targets.
-    checks: Semaphore,
+    checks: Places,
 }
 
 impl HttpSender {
@@ -97,7 +95,7 @@ impl HttpSender {
         let credentials =
             Credentials::new(Arc::clone(clients.shared()), Arc::clone(&policy), user_agent.clone());
         let (config, bodies) = (config.clone(), body::Bodies::default());
-        let checks = Semaphore::new(check::MAX_CHECKS);
+        let checks = Places::new(check::MAX_CHECKS, check::MAX_CHECKS_OF_TENANT);
         Ok(Self(Arc::new(Inner { config, policy, user_agent, clients, credentials, bodies, checks })))
     }
 

@@ -10,21 +10,22 @@ use std::{
 use syn::{UseTree, visit::Visit};
 
 /// The parts of the library, each with those of them that it may know besides itself.
-const MAY_KNOW: [(&str, &[&str]); 17] = [
+const MAY_KNOW: [(&str, &[&str]); 18] = [
     ("domain", &[]),
     ("clock", &["domain"]),
+    ("places", &["domain"]),
     ("shutdown", &["domain"]),
     ("telemetry", &["domain"]),
     ("accept", &["domain", "telemetry"]),
     ("template", &["domain"]),
     // The traits that are declared by those who use them.
     ("store", &["domain", "dispatch", "publish"]),
-    ("sender", &["domain", "dispatch", "template"]),
+    ("sender", &["domain", "dispatch", "places", "template"]),
     ("dispatch", &["domain", "clock", "shutdown", "telemetry"]),
     ("publish", &["domain", "clock", "shutdown", "telemetry"]),
     // It probes by the sender, whose trait is the dispatcher's, and publishes operational events.
     ("maintenance", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
-    ("handshakes", &["domain", "store", "sender", "clock"]),
+    ("handshakes", &["domain", "store", "sender", "clock", "places"]),
     // It judges the dispatcher and the fan-out.
     ("readiness", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
     ("http", &["accept", "domain", "readiness", "telemetry"]),

@@ -41,7 +41,8 @@ impl Receiver {
         let mut process = Command::new(program)
             .args(arguments)
             .env("PORT", "0")
-            .env("WEBHOOK_SECRETS", format!("{NEW} {OLD}"))
+            // Whoever writes these by hand may leave a space too many.
+            .env("WEBHOOK_SECRETS", format!(" {NEW}  {OLD} "))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

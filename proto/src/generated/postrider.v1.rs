@@ -4724,13 +4724,15 @@ pub struct SendTestEventResponse {
     /// How the event stands.
     #[prost(enumeration = "TestEventStanding", tag = "3")]
     pub standing: i32,
-    /// The same in one sentence, with the reason, for people. Its words may change.
+    /// The same in one sentence, with the reason, for people; names the redirect that was not followed, if that was the answer. Its words may
+    /// change.
     #[prost(string, tag = "4")]
     pub summary: ::prost::alloc::string::String,
     /// The first attempt, if it was made in time.
     #[prost(message, optional, tag = "5")]
     pub attempt: ::core::option::Option<Attempt>,
-    /// What a check of the target found, if the attempt got no HTTP answer, and as far as `wait` left time for it.
+    /// What a check of the target found, as `CheckTarget` makes it, if the attempt got no 2xx answer and `wait` left time for it; none if the
+    /// node or the tenant has too many under way, or if nothing was sent for a reason that a check says nothing about, like a template.
     #[prost(message, optional, tag = "6")]
     pub check: ::core::option::Option<TargetCheck>,
 }
@@ -5358,7 +5360,7 @@ pub mod subscription_service_client {
         /// is requested is `HEAD`, with the static headers and the `authentication` that deliveries carry. Whatever is found is an answer and no
         /// error, also that the server does not send to such a URL. For how a subscription treats real events, see `SendTestEvent`.
         ///
-        /// Takes as long as an attempt may take at most. A node makes no more than 32 checks at a time.
+        /// Takes as long as an attempt may take at most. A node makes no more than 32 checks at a time, and no more than 8 of one tenant.
         ///
         /// Errors: `INVALID_ARGUMENT` also if the target URL cannot be read; `NOT_FOUND`; `RESOURCE_EXHAUSTED` if there are as many checks under
         /// way as there may be; `UNAVAILABLE` if the server is stopping.
@@ -5567,7 +5569,7 @@ pub mod subscription_service_server {
         /// is requested is `HEAD`, with the static headers and the `authentication` that deliveries carry. Whatever is found is an answer and no
         /// error, also that the server does not send to such a URL. For how a subscription treats real events, see `SendTestEvent`.
         ///
-        /// Takes as long as an attempt may take at most. A node makes no more than 32 checks at a time.
+        /// Takes as long as an attempt may take at most. A node makes no more than 32 checks at a time, and no more than 8 of one tenant.
         ///
         /// Errors: `INVALID_ARGUMENT` also if the target URL cannot be read; `NOT_FOUND`; `RESOURCE_EXHAUSTED` if there are as many checks under
         /// way as there may be; `UNAVAILABLE` if the server is stopping.

@@ -34,8 +34,10 @@ pub(super) fn outcome(status: u16, headers: &HeaderMap, now: Timestamp) -> Outco
 /// What a response with this head asks for beside its status. What we do not know says nothing; of several wishes the one that goes
 /// furthest counts.
 pub(super) fn wish(status: u16, headers: &HeaderMap) -> Option<Wish> {
-    let texts = || headers.get_all(WISH).iter().filter_map(|value| Some(value.to_str().ok()?.trim()));
-    let says = |word: &str| texts().any(|text| text.eq_ignore_ascii_case(word));
+    let values = || headers.get_all(WISH).iter().filter_map(|value| value.to_str().ok());
+    // A list: who passes an answer on may fold what was sent as several headers into one (RFC 9110, 5.3).
+    let words = || values().flat_map(|value| value.split(',')).map(str::trim);
+    let says = |wanted: &str| words().any(|word| word.eq_ignore_ascii_case(wanted));
     if says("disable") {
         Some(Wish::Disable)
     } else {
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_one_of_two_words() {
+    fn a_wish_is_one_of_two_words_in_a_list() {
         let wish = |status, texts: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for text in texts {
@@ -166,6 +168,12 @@ mod tests {
             (200, &["disable"], Some(Wish::Disable)),
             (500, &["DISABLE "], Some(Wish::Disable)),
             (500, &["abort-message", "disable"], Some(Wish::Disable)),
+            (500, &["abort-message, disable"], Some(Wish::Disable)),
+            (200, &["disable,abort-message"], Some(Wish::Disable)),
+            (500, &["later,, Abort-Message ,"], Some(Wish::AbortMessage)),
+            (500, &["later", "soon , disable"], Some(Wish::Disable)),
+            (200, &["later, abort-message"], None),
+            (500, &["disable abort-message"], None),
             (500, &["abort"], None),
             (500, &["", "disabled", "abort message"], None),
             (500, &[], None),

@@ -17,13 +17,16 @@ use tokio::{
 
 use super::{receiver::read_head, *};
 
-async fn try_check(sender: &HttpSender, url: &str, settings: Settings) -> Result<TargetCheck, TooManyChecks> {
-    let claim = claim_with(url, settings);
-    sender.check(&claim.target, SystemClock.now(), Duration::MAX).await
+/// For a subscription of this tenant.
+async fn check_for(tenant: &str, sender: &HttpSender, url: &str) -> Result<TargetCheck, TooManyChecks> {
+    let mut target = claim(url).target;
+    Arc::get_mut(&mut target).unwrap().tenant = TenantId::parse(tenant).unwrap();
+    sender.check(&target, SystemClock.now(), Duration::MAX).await
 }
 
 async fn check_with(sender: &HttpSender, url: &str, settings: Settings) -> TargetCheck {
-    try_check(sender, url, settings).await.unwrap()
+    let claim = claim_with(url, settings);
+    sender.check(&claim.target, SystemClock.now(), Duration::MAX).await.unwrap()
 }
 
 async fn check(sender: &HttpSender, url: &str) -> TargetCheck {
@@ -345,15 +348,22 @@ async fn it_goes_through_the_proxy_where_deliveries_do() {
 async fn a_node_makes_no_more_than_so_many_at_a_time_and_those_broken_off_leave_nothing() {
     let silent = saying(Vec::new()).await;
     let (sender, url) = (sender(), format!("http://{}/", silent.address));
-    let mut waiting: Vec<_> =
-        (0..32).map(|_| Box::pin(try_check(&sender, &url, Settings::default()))).collect();
-    for one in &mut waiting {
-        assert!(futures_util::poll!(one).is_pending());
+    let mut waiting = Vec::new();
+    for tenant in ["a", "b", "c", "d"] {
+        for _ in 0..8 {
+            let mut one = Box::pin(check_for(tenant, &sender, &url));
+            assert!(futures_util::poll!(&mut one).is_pending());
+            waiting.push(one);
+        }
+        assert!(check_for(tenant, &sender, &url).await.is_err(), "one tenant leaves places for others");
     }
-    assert!(try_check(&sender, &url, Settings::default()).await.is_err());
+    assert!(check_for("e", &sender, &url).await.is_err());
     drop(waiting);
     let receiver = Receiver::answering(OK).await;
-    assert_eq!(status(&check(&sender, &format!("http://{}/", receiver.address)).await), 200);
+    assert_eq!(
+        status(&check_for("a", &sender, &format!("http://{}/", receiver.address)).await.unwrap()),
+        200
+    );
 }
 
 #[tokio::test]
