@@ -33,8 +33,32 @@ on_both_databases! {
         receiver.always(500);
         let sent = app.client.subscriptions().send_test_event(&name).await.unwrap();
         assert_eq!(sent.attempt.unwrap().outcome, AttemptOutcome::Rejected { status: 500 });
-        assert!(sent.summary.contains("500") && sent.check.is_none(), "{}", sent.summary);
+        assert!(sent.summary.contains("500"), "{}", sent.summary);
+        let check = sent.check.unwrap();
+        assert!(matches!(check.outcome, TargetOutcome::Answered { status: 500, .. }), "{check:?}");
         assert_eq!(app.client.deliveries().get(&sent.delivery).await.unwrap().state, DeliveryState::Pending);
+        app.stop().await;
+    }
+
+    async fn a_redirect_is_named_and_comes_with_a_check_but_is_not_followed(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
+        let name = app.subscribe(&receiver).await.subscription.name;
+        let to = elsewhere.url();
+        receiver.then(308, &[("location", &to)], "");
+        receiver.then(308, &[("location", &to)], "");
+        let sent = app.client.subscriptions().send_test_event(&name).await.unwrap();
+        assert_eq!(sent.standing, TestEventStanding::Attempted);
+        assert_eq!(sent.attempt.unwrap().outcome, AttemptOutcome::Rejected { status: 308 });
+        let expected = format!("answered 308, a redirect to {to} that was not followed,");
+        assert!(sent.summary.contains(&expected), "{}", sent.summary);
+        let check = sent.check.unwrap();
+        let redirected = matches!(&check.outcome,
+            TargetOutcome::Answered { status: 308, redirect: Some(seen), .. } if *seen == to);
+        assert!(redirected, "{check:?}");
+        let methods: Vec<_> = receiver.requests().into_iter().map(|request| request.method).collect();
+        assert_eq!(methods, ["POST", "HEAD"]);
+        assert!(elsewhere.requests().is_empty());
         app.stop().await;
     }
 

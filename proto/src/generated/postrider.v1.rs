@@ -4724,13 +4724,15 @@ pub struct SendTestEventResponse {
     /// How the event stands.
     #[prost(enumeration = "TestEventStanding", tag = "3")]
     pub standing: i32,
-    /// The same in one sentence, with the reason, for people. Its words may change.
+    /// The same in one sentence, with the reason, for people; names the redirect that was not followed, if that was the answer. Its words may
+    /// change.
     #[prost(string, tag = "4")]
     pub summary: ::prost::alloc::string::String,
     /// The first attempt, if it was made in time.
     #[prost(message, optional, tag = "5")]
     pub attempt: ::core::option::Option<Attempt>,
-    /// What a check of the target found, if the attempt got no HTTP answer, and as far as `wait` left time for it.
+    /// What a check of the target found, as `CheckTarget` makes it, if the attempt got no 2xx answer and `wait` left time for it; none if the
+    /// node or the tenant has too many under way, or if nothing was sent for a reason that a check says nothing about, like a template.
     #[prost(message, optional, tag = "6")]
     pub check: ::core::option::Option<TargetCheck>,
 }

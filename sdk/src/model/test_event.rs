@@ -12,11 +12,11 @@ pub struct SentTestEvent {
     pub delivery: String,
     /// How it stands.
     pub standing: TestEventStanding,
-    /// The same in one sentence, for people.
+    /// The same in one sentence, for people; names the redirect that was not followed, if that was the answer.
     pub summary: String,
     /// The first attempt, if it was made in time.
     pub attempt: Option<Attempt>,
-    /// What a check of the target found, if the attempt got no HTTP answer.
+    /// What a check of the target found, if the attempt got no 2xx answer and there was time left for it.
     pub check: Option<TargetCheck>,
 }
 

@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use super::{timestamp::Timestamp, trace_context::TraceContext};
 
+/// The longest redirect that is shown, in characters.
+const MAX_REDIRECT: usize = 2_048;
+
 /// Counts a delivery's attempts from 1. Also the fence: whoever settles an attempt must name the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptNumber(NonZeroU32);
@@ -96,6 +99,22 @@ pub struct Response {
     pub truncated: bool,
 }
 
+impl Response {
+    /// Where it redirects to, which is not followed.
+    #[must_use]
+    pub fn redirect(&self) -> Option<String> {
+        let location = self.headers.iter().find(|(name, _)| name == "location");
+        redirect(self.status, &location?.1)
+    }
+}
+
+/// Where an answer with this status and this `location` redirects to, as far as it is shown.
+#[must_use]
+pub fn redirect(status: u16, location: &str) -> Option<String> {
+    let says_where = (300..=399).contains(&status) && !location.is_empty();
+    says_where.then(|| location.chars().take(MAX_REDIRECT).collect())
+}
+
 /// How long the phases of an exchange took. A phase that did not take place, or was not reached, has no length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
@@ -130,4 +149,27 @@ pub struct Attempt {
     pub timings: Timings,
     /// The span that traced it, for the next attempt to link to.
     pub span: Option<TraceContext>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_is_a_3xx_that_says_where_to() {
+        let to = |status, name: &str, value: &str| {
+            let headers = vec![("x-other".to_owned(), "1".to_owned()), (name.to_owned(), value.to_owned())];
+            Response { status, headers, ..Response::default() }.redirect()
+        };
+        for status in [300, 302, 308, 399] {
+            assert_eq!(to(status, "location", "/new").as_deref(), Some("/new"), "{status}");
+        }
+        for (status, name, value) in
+            [(201, "location", "/new"), (400, "location", "/new"), (304, "x", "/new"), (302, "location", "")]
+        {
+            assert_eq!(to(status, name, value), None, "{status} {name} {value}");
+        }
+        let long = "ü".repeat(MAX_REDIRECT + 1);
+        assert_eq!(to(302, "location", &long).unwrap().chars().count(), MAX_REDIRECT);
+    }
 }

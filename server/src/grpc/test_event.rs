@@ -82,7 +82,7 @@ pub(super) async fn send(
         None => attempt(api, &tenant, delivery, deadline).await,
     };
     let check = match &standing {
-        Standing::Attempted(attempt) if was_not_answered(attempt) => check(api, &target, deadline).await,
+        Standing::Attempted(attempt) if calls_for_check(attempt) => check(api, &target, deadline).await,
         _ => None,
     };
     Ok(pb::SendTestEventResponse {
@@ -153,10 +153,11 @@ async fn look(
     })
 }
 
-/// Whether there was no answer, for a reason that a check of the target can tell more about.
-fn was_not_answered(attempt: &Attempt) -> bool {
+/// Whether there was no 2xx answer, for a reason that a check of the target can tell more about.
+fn calls_for_check(attempt: &Attempt) -> bool {
     match &attempt.outcome {
-        Outcome::Acknowledged { .. } | Outcome::Rejected { .. } => false,
+        Outcome::Acknowledged { .. } => false,
+        Outcome::Rejected { .. } => true,
         Outcome::Failed { failure, .. } => match failure {
             Cause::Timeout
             | Cause::Dns

@@ -23,7 +23,7 @@ use super::{HttpSender, client, failure, meter, phases::Phases, request, respons
 use crate::{
     dispatch,
     domain::{
-        attempt::Failure,
+        attempt::{Failure, redirect},
         claim::Target,
         settings::Settings,
         target_check::{TargetCheck, TargetOutcome},
@@ -44,8 +44,6 @@ pub(super) use witness::{Witness, connected, looked_up};
 /// How many checks a node makes at a time, and how many of one tenant.
 pub(super) const MAX_CHECKS: usize = 32;
 pub(super) const MAX_CHECKS_OF_TENANT: usize = 8;
-/// The longest redirect that is shown, in characters.
-const MAX_REDIRECT: usize = 2_048;
 
 /// There are as many checks under way as there may be, or as many of one tenant.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -156,12 +154,10 @@ fn literal_address(target: &Target) -> Option<IpAddr> {
 }
 
 fn answered(status: StatusCode, headers: &HeaderMap) -> TargetOutcome {
-    let location = headers.get(LOCATION).filter(|_| status.is_redirection());
-    let redirect = location
-        .map(|location| String::from_utf8_lossy(location.as_bytes()).chars().take(MAX_REDIRECT).collect());
+    let location = headers.get(LOCATION).map(|location| String::from_utf8_lossy(location.as_bytes()));
     TargetOutcome::Answered {
         status: status.as_u16(),
-        redirect,
+        redirect: location.and_then(|location| redirect(status.as_u16(), &location)),
         headers: response::recorded_headers(headers),
     }
 }

@@ -7,7 +7,7 @@ use postrider_proto::v1 as pb;
 use super::{delivery, duration};
 use crate::{
     domain::{
-        attempt::{Attempt, Outcome},
+        attempt::{Attempt, Outcome, Response},
         invalid::Invalid,
     },
     grpc::test_event::Standing,
@@ -64,7 +64,12 @@ fn attempted(attempt: &Attempt) -> String {
     match &attempt.outcome {
         Outcome::Acknowledged { status } => format!("The receiver acknowledged the event with {status}."),
         Outcome::Rejected { status, .. } => {
-            format!("The receiver answered {status}, which does not acknowledge the event.")
+            let redirect = attempt.response.as_ref().and_then(Response::redirect);
+            let what = redirect.map(|to| format!(", a redirect to {to} that was not followed"));
+            format!(
+                "The receiver answered {status}{}, which does not acknowledge the event.",
+                what.unwrap_or_default()
+            )
         }
         Outcome::Failed { message, .. } => format!("The attempt failed: {message}."),
     }
