@@ -3411,8 +3411,8 @@ pub mod event_type_service_server {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FailurePolicy {
     /// Optional. After it was disabled for failing: how often it is probed, 1 minute to 30 days. A probe is one signed event of the type
-    /// `postrider.test`; a 2xx status enables the subscription again, 410 Gone or `webhook-delivery: disable` ends the probing. Unset: it is
-    /// not probed, and stays disabled until somebody enables it.
+    /// `postrider.test`; a 2xx status enables the subscription again, 410 Gone or `webhook-delivery: disable` ends the probing. While it
+    /// is paused or its handshake is not done it is not probed. Unset: it is not probed, and stays disabled until somebody enables it.
     #[prost(message, optional, tag = "3")]
     pub probe_interval: ::core::option::Option<::prost_types::Duration>,
     /// Optional. When it is disabled.

@@ -180,7 +180,7 @@ mod tests {
             ("**", "postrider.subscription.failing", false),
             ("*.subscription.failing", "postrider.subscription.failing", false),
             ("**.failing", "postrider.subscription.failing", false),
-            ("**", "postrider", true),
+            ("**", "postrider", false),
             ("**", "postrider_lite.order", true),
         ] {
             assert_eq!(matches(pattern, event_type), expected, "{pattern} on {event_type}");
