@@ -36,7 +36,9 @@ impl HttpSender {
             sender.clients.of(target, settings).map_err(|cause| (Failure::Internal, cause.to_string()))?;
         if let Some(own) = &settings.authentication {
             let timeout = dispatch::Sender::timeout(self, target);
-            let (name, value) = sender.credentials.header(own, target, now, timeout).await?;
+            // Boxed: what an attempt may have to wait for is part of the size of every attempt.
+            let header = Box::pin(sender.credentials.header(own, target, now, timeout));
+            let (name, value) = header.await?;
             prepared.headers.insert(name, value);
         }
         let mut request = client::Request::new(prepared.body.into());

@@ -23,7 +23,11 @@ impl TargetCheck {
                 format!("The target can be connected to, but TLS fails: {words}.")
             }
             Failure::Connect | Failure::Tls | Failure::Protocol | Failure::Timeout => {
-                format!("The target cannot be reached: {message}.")
+                let what = match self.connection {
+                    Some(_) => "can be connected to, but gives no answer",
+                    None => "cannot be reached",
+                };
+                format!("The target {what}: {message}.")
             }
             Failure::Authentication => format!("Nothing was sent to the target: {message}."),
             Failure::Template | Failure::Internal => {
@@ -53,7 +57,7 @@ fn answered(status: u16, redirect: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{TargetTls, TlsProblem},
+        super::{TargetConnection, TargetTls, TlsProblem},
         *,
     };
     use crate::domain::{attempt::Timings, fixtures::NOW};
@@ -103,6 +107,10 @@ mod tests {
             let summary = failed(failure).summary();
             assert!(summary.contains(expected), "{summary}");
         }
+        let address = "192.0.2.1".parse().unwrap();
+        let connection = Some(TargetConnection { address, through_proxy: false });
+        let summary = TargetCheck { connection, ..failed(Failure::Timeout) }.summary();
+        assert_eq!(summary, "The target can be connected to, but gives no answer: the cause.");
         let tls =
             TargetTls { problem: Some((TlsProblem::Expired, "expired".to_owned())), ..TargetTls::default() };
         let summary = TargetCheck { tls: Some(tls), ..failed(Failure::Tls) }.summary();

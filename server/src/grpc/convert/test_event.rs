@@ -63,6 +63,9 @@ fn summary(standing: &Standing) -> String {
 fn attempted(attempt: &Attempt) -> String {
     match &attempt.outcome {
         Outcome::Acknowledged { status } => format!("The receiver acknowledged the event with {status}."),
+        Outcome::Rejected { status: 410, .. } => {
+            "The receiver answered 410: it wants nothing more, and the subscription is disabled.".to_owned()
+        }
         Outcome::Rejected { status, .. } => {
             let redirect = attempt.response.as_ref().and_then(Response::redirect);
             let what = redirect.map(|to| format!(", a redirect to {to} that was not followed"));
