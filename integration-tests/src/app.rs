@@ -180,6 +180,12 @@ impl TestApp {
         begun
     }
 
+    /// What makes handshakes.
+    #[must_use]
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
     /// Makes the deliveries of the next part of a fan-out; returns how many, or `None` if no part is due.
     pub async fn fan_out(&self) -> Option<usize> {
         self.distributor.tick().await.unwrap()

@@ -6,11 +6,12 @@ use super::{
     handshake::{agreeing, asked, status, subscribe},
     retry::{now, the_delivery},
 };
-use postrider_integration_tests::{Receiver, TestApp, an_event, on_both_databases};
+use postrider_integration_tests::{Receiver, TestApp, an_event, default_tenant, on_both_databases};
 use postrider_sdk::{
     Subscription,
     model::{DeliveryState, DisabledReason, EndReason, Handshake, HandshakeState, SubscriptionState},
 };
+use postrider_server::{domain::id::SubscriptionId, handshakes::Made};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -256,14 +257,14 @@ on_both_databases! {
         receiver.always(500);
         let gate = receiver.gate();
         subscribe(&app, &receiver, Handshake::Trello).await;
-        let shaking = app.shake_hands();
-        let verifying = async {
-            receiver.arrived(1).await;
-            let verified = app.client.subscriptions();
-            let (verified, ()) = tokio::join!(verified.verify("asked"), async { gate.open() });
-            verified.unwrap()
-        };
-        let (_, verified) = tokio::join!(shaking, verifying);
+        app.begin_handshakes().await;
+        receiver.arrived(1).await;
+        let (tenant, id) = (default_tenant(), SubscriptionId::parse("asked").unwrap());
+        let mut made = Box::pin(app.handshakes().make_now(&tenant, &id));
+        assert!(futures_util::poll!(&mut made).is_pending());
+        gate.open();
+        assert_eq!(made.await.unwrap(), Made::Yes);
+        let verified = asked(&app).await;
         assert_eq!(receiver.requests().len(), 1);
         assert_eq!(verified.handshake_status.as_ref().unwrap().attempts, 1);
         assert_eq!(awaited_until(&verified), Some(now(&app) + Duration::from_secs(5)), "by the schedule");
