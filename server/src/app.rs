@@ -5,9 +5,8 @@
 //! ```
 //!
 //! Two kinds of tasks make up a running server. *Lanes* move when something is put into them and know no time: the ports, the publish
-//! writer, the settler. *Loops* look by themselves: the poll, the fan-out, handshakes, the sweep, pruning, readiness, the
-//! database's clock, hints of other nodes. Tests run the lanes and
-//! push the loops by hand.
+//! writer, the settler. *Loops* look by themselves: the poll, the fan-out, handshakes, the sweep, pruning, those that
+//! fail, operational events, readiness, the database's clock, hints of other nodes. Tests run the lanes and push the loops by hand.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 

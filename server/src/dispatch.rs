@@ -179,8 +179,8 @@ pub struct Settled {
     pub health: Option<HealthChange>,
     /// What there is to tell of the subscription's failing.
     pub sign: Option<Sign>,
-    /// Set if this was the last attempt of the schedule and its tenant is to be told.
-    pub exhausted: Option<Exhausted>,
+    /// Set if this was the last attempt of the schedule and its tenant is to be told. Rare, so it takes no room in the others.
+    pub exhausted: Option<Box<Exhausted>>,
     /// When that was decided.
     pub at: Timestamp,
 }
@@ -189,7 +189,7 @@ impl Settled {
     /// What follows from an attempt; nothing for the subscription yet.
     #[must_use]
     pub fn attempted(claim: Claim, attempt: Attempt, settlement: Settlement, at: Timestamp) -> Self {
-        let exhausted = Exhausted::of(&claim.event, &attempt, settlement);
+        let exhausted = Exhausted::of(&claim.event, &attempt, settlement).map(Box::new);
         let unattempted = Self::unattempted(claim, settlement, at);
         Self { attempt: Some(attempt), health: None, exhausted, ..unattempted }
     }

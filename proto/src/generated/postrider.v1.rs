@@ -3406,7 +3406,7 @@ pub mod event_type_service_server {
 /// What happens to a subscription with nothing but failure. What is not set is as the server is configured.
 ///
 /// Failures count that are the receiver's, of retries, of last attempts and of the breaker's probes. The first success, a pause, resuming or enabling the
-/// subscription and another target begin anew. It is announced by the operational event `postrider.subscription.failing` 24 hours before the
+/// subscription, another target and a handshake that is asked for begin anew. It is announced by the operational event `postrider.subscription.failing` 24 hours before the
 /// subscription is disabled, or at once if less than that is left.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FailurePolicy {

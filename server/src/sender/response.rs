@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout_at};
@@ -14,7 +14,7 @@ use crate::domain::{
 };
 
 /// The header that tells a [`Wish`].
-const WISH: &str = "webhook-delivery";
+static WISH: HeaderName = HeaderName::from_static("webhook-delivery");
 /// How much of the headers is kept, in bytes of names and values.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
@@ -34,7 +34,7 @@ pub(super) fn outcome(status: u16, headers: &HeaderMap, now: Timestamp) -> Outco
 /// What a response with this head asks for beside its status. What we do not know says nothing; of several wishes the one that goes
 /// furthest counts.
 pub(super) fn wish(status: u16, headers: &HeaderMap) -> Option<Wish> {
-    let values = || headers.get_all(WISH).iter().filter_map(|value| value.to_str().ok());
+    let values = || headers.get_all(&WISH).iter().filter_map(|value| value.to_str().ok());
     // A list: who passes an answer on may fold what was sent as several headers into one (RFC 9110, 5.3).
     let words = || values().flat_map(|value| value.split(',')).map(str::trim);
     let says = |wanted: &str| words().any(|word| word.eq_ignore_ascii_case(wanted));
@@ -157,7 +157,7 @@ mod tests {
         let wish = |status, texts: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for text in texts {
-                headers.append(WISH, HeaderValue::from_static(text));
+                headers.append(&WISH, HeaderValue::from_static(text));
             }
             super::wish(status, &headers)
         };
