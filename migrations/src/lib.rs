@@ -29,6 +29,7 @@ mod m20261121_000032_create_event_types;
 mod m20261121_000040_add_subscription_failing;
 mod m20261121_000041_create_operational_events;
 mod m20261121_000050_add_subscription_handshake;
+mod m20261121_000060_compress_with_lz4;
 
 /// The list of migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000040_add_subscription_failing::Migration),
             Box::new(m20261121_000041_create_operational_events::Migration),
             Box::new(m20261121_000050_add_subscription_handshake::Migration),
+            Box::new(m20261121_000060_compress_with_lz4::Migration),
         ]
     }
 }

@@ -161,6 +161,7 @@ impl Store {
         // Whatever cannot be closed now is closed when the process ends.
         let _ = self.connections.reader.close().await;
         let _ = self.connections.writer.close().await;
+        let _ = self.connections.engine.close().await;
         let _ = self.connections.looker.close().await;
     }
 

@@ -72,6 +72,24 @@ on_both_databases! {
         serve(&database).await;
     }
 
+    async fn large_values_are_compressed_with_lz4_where_the_server_can(kind: Kind) {
+        let node = Node::new(kind).await;
+        if kind == Kind::Sqlite {
+            // It compresses nothing.
+            return;
+        }
+        let connection = node.database.connect().await;
+        let sql = "SELECT count(*) FILTER (WHERE attcompression = 'l') AS compressed,
+                       (SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression') AS can
+                   FROM pg_attribute
+                   WHERE attrelid IN ('payloads'::regclass, 'attempts'::regclass)
+                       AND attname IN ('data', 'response_headers', 'response_body')";
+        let statement = Statement::from_string(connection.get_database_backend(), sql);
+        let row = connection.query_one_raw(statement).await.unwrap().unwrap();
+        let can = row.try_get::<bool>("", "can").unwrap();
+        assert_eq!(row.try_get::<i64>("", "compressed").unwrap(), if can { 3 } else { 0 });
+    }
+
     async fn migrating_again_changes_nothing(kind: Kind) {
         let node = Node::new(kind).await;
         node.subscribe("sub").await;

@@ -26,6 +26,11 @@ const SQLITE_READERS: u32 = 4;
 /// PostgreSQL's planner does not know that, and a statement prepared at such a time would read the whole table again and again.
 const INDEX_WORK_ONLY: [(&str, &str); 3] =
     [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+/// Of the few statements that every event costs the plans are always the same, and making one takes longer than many a run of it. Left to
+/// itself PostgreSQL makes one each time, as it would save a little with a list that is shorter than it expects.
+const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
+/// As many connections as publishing, claiming and settling use at a time: each has one lane.
+const ENGINE_CONNECTIONS: u32 = 3;
 /// Any number will do, as long as it is always this one: whoever prepares the database holds this advisory lock.
 const LOCK: i64 = 0x706f_7374_7269_6465;
 
@@ -35,7 +40,7 @@ const LOCK: i64 = 0x706f_7374_7269_6465;
 pub struct Config {
     /// `postgres://user:password@host/database` or `sqlite:///path/to/file`. Empty: SQLite in `data.dir`.
     pub url: String,
-    /// The most connections to PostgreSQL.
+    /// The most connections to PostgreSQL: 3 of them for publishing, claiming and settling, the others for calls and for housekeeping.
     pub max_connections: u32,
 }
 
@@ -75,8 +80,8 @@ impl Config {
                 format!("is not a URL: {cause}; special characters of a password must be percent-encoded");
             return Err(Invalid::new("database.url", reason));
         }
-        if !(2..=1_000).contains(&self.max_connections) {
-            return Err(Invalid::new("database.max_connections", "must be from 2 to 1000"));
+        if !(3..=1_000).contains(&self.max_connections) {
+            return Err(Invalid::new("database.max_connections", "must be from 3 to 1000"));
         }
         Ok(())
     }
@@ -97,6 +102,8 @@ pub(super) struct Connections {
     /// For everything that changes something. On SQLite there is one, so that our own tasks never find the
     /// database locked by one another.
     pub(super) writer: DatabaseConnection,
+    /// For what every event costs: publishing, claiming, settling. On PostgreSQL apart from the writer, so that nothing else is in its way.
+    pub(super) engine: DatabaseConnection,
     /// For everything that only looks.
     pub(super) reader: DatabaseConnection,
     /// For claims, which look at much before they change anything. On SQLite it is none of the others: writing must not wait for it, nor it for
@@ -111,29 +118,30 @@ impl Connections {
             let writer = Database::connect(sqlite(&url, 1)).await?;
             let reader = Database::connect(sqlite(&url, SQLITE_READERS)).await?;
             let looker = Database::connect(sqlite(&url, 1)).await?;
-            Ok(Self { writer, reader, looker })
+            Ok(Self { engine: writer.clone(), writer, reader, looker })
         } else {
             // Apart, so that slow listings cannot keep events from being taken in and delivered.
-            let readers = (config.max_connections / 2).max(1);
-            let writers = config.max_connections - readers;
+            let engines = ENGINE_CONNECTIONS.min(config.max_connections - 2);
+            let readers = (config.max_connections - engines) / 2;
+            let writers = config.max_connections - engines - readers;
+            let [seqscan, hashjoin, mergejoin] = INDEX_WORK_ONLY;
+            let steady = [seqscan, hashjoin, mergejoin, PLANNED_ONCE];
+            let engine = Database::connect(postgres(&url, engines, PATIENCE, &steady)).await?;
             let writer = Database::connect(postgres(&url, writers, PATIENCE, &INDEX_WORK_ONLY)).await?;
             let reader = Database::connect(postgres(&url, readers, PATIENCE, &[])).await?;
-            let looker = writer.clone();
-            Ok(Self { writer, reader, looker })
+            let looker = engine.clone();
+            Ok(Self { writer, engine, reader, looker })
         }
     }
 
     /// Begins a transaction that writes.
     pub(super) async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        // SQLite: take the write lock at once. Taking it later can fail in a way that waiting does not mend.
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        match self.backend() {
-            DbBackend::Sqlite => self.writer.begin_with_options(options).await,
-            _ => self.writer.begin().await,
-        }
+        begin(&self.writer).await
+    }
+
+    /// Begins a transaction of what every event costs.
+    pub(super) async fn begin_engine(&self) -> Result<DatabaseTransaction, DbErr> {
+        begin(&self.engine).await
     }
 
     /// Begins a transaction that reads and sees the database as it is at one moment. By the writers' connections: the readers' may all be
@@ -150,6 +158,19 @@ impl Connections {
     pub(super) fn backend(&self) -> DbBackend {
         self.writer.get_database_backend()
     }
+}
+
+/// Begins a transaction that writes.
+async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    if connection.get_database_backend() != DbBackend::Sqlite {
+        return connection.begin().await;
+    }
+    // Take the write lock at once. Taking it later can fail in a way that waiting does not mend.
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    connection.begin_with_options(options).await
 }
 
 /// Runs the migrations that are missing. Several nodes may do so at once.
@@ -230,9 +251,10 @@ fn postgres(
     url: &str,
     connections: u32,
     patience: Duration,
-    planner: &'static [(&'static str, &'static str)],
+    planner: &[(&'static str, &'static str)],
 ) -> ConnectOptions {
     let mut options = options(url, connections);
+    let planner = planner.to_vec();
     let lock_timeout = format!("{}ms", patience.as_millis());
     let statement_timeout = format!("{}ms", patience.as_millis() * 6);
     options.map_sqlx_postgres_opts(move |options| {

@@ -108,11 +108,11 @@ impl Store {
 
     async fn commit_batch(&self, batch: &Batch) -> Result<Commit, Error> {
         if self.connections.backend() == DbBackend::Postgres
-            && let Some(commit) = at_once::commit(&self.connections.writer, batch).await?
+            && let Some(commit) = at_once::commit(&self.connections.engine, batch).await?
         {
             return Ok(commit);
         }
-        let transaction = self.connections.begin().await?;
+        let transaction = self.connections.begin_engine().await?;
         let stale = check_versions(&transaction, batch).await?;
         if !stale.is_empty() {
             transaction.rollback().await?;

@@ -11,6 +11,9 @@ use self::cluster::Cluster;
 pub(crate) use self::counters::{Lagging, Prompt};
 use crate::{Failure, clock, options::Kind, usage};
 
+/// As many as PostgreSQL keeps at most by its defaults (`max_wal_size`, 1 GiB).
+const LOG_FILES: u32 = 60;
+
 /// A database that nobody else uses.
 pub(crate) enum Database {
     /// A file in the folder of the run.
@@ -116,6 +119,9 @@ impl Postgres {
         let mut options = ConnectOptions::new(server.as_str());
         options.max_connections(1).sqlx_logging(false);
         let observer = SeaOrm::connect(options).await?;
+        if cluster.is_some() {
+            run_in(&observer).await?;
+        }
         let name = format!("postrider_bench_{}", clock::now());
         observer.execute_unprepared(&format!("CREATE DATABASE {name}")).await?;
         let statements =
@@ -127,4 +133,16 @@ impl Postgres {
         url.set_path(&name);
         Ok(Self { observer, name, url: url.into(), cluster, has_statements })
     }
+}
+
+/// Gives a new server what every other one has: files of its log to write again. Otherwise it stops for each new one, to fill 16 MiB with zeros.
+async fn run_in(server: &DatabaseConnection) -> Result<(), Failure> {
+    for _ in 0..LOG_FILES {
+        // A file that nothing was written to is not left.
+        server.execute_unprepared("SELECT pg_logical_emit_message(false, '', '')").await?;
+        server.execute_unprepared("SELECT pg_switch_wal()").await?;
+    }
+    // What is before a checkpoint may be written again.
+    server.execute_unprepared("CHECKPOINT").await?;
+    Ok(())
 }

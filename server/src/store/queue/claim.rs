@@ -120,7 +120,7 @@ impl Store {
         {
             return Ok(Sorted { throttled: found.admitted.throttled.clone(), ..Sorted::default() });
         }
-        let transaction = self.connections.begin().await?;
+        let transaction = self.connections.begin_engine().await?;
         let (statement, mut admitted) = match found {
             Some(found) if found.admitted.is_nobody() => {
                 (sqlite::take(ask, found.deliveries), found.admitted)

@@ -107,10 +107,10 @@ impl Store {
         };
         if self.connections.backend() == DbBackend::Postgres && batch.iter().all(concerns_deliveries_alone) {
             // One statement: one round trip, and a transaction by itself.
-            let Moved { lost, .. } = record_and_move(&self.connections.writer, batch).await?;
+            let Moved { lost, .. } = record_and_move(&self.connections.engine, batch).await?;
             return Ok(Settling { lost, ..Settling::default() });
         }
-        let transaction = self.connections.begin().await?;
+        let transaction = self.connections.begin_engine().await?;
         lanes::lock(&transaction, &lanes_of(batch)).await?;
         let Moved { lost, left } = record_and_move(&transaction, batch).await?;
         let released = release(&transaction, batch, &left).await?;
