@@ -8,8 +8,8 @@
 //!     └─ are free permits ──────┘
 //! ```
 //!
-//! - **Permits before claims.** [`permits::Permits`] bounds what the node holds, in all, for each tenant and for each subscription. The
-//!   claim asks for no more than is free.
+//! - **Permits before claims.** [`permits::Permits`] bounds what the node holds, in deliveries and in bytes, in all, for each tenant and for
+//!   each subscription. The claim asks for no more than is free.
 //! - **Turns before attempts.** [`turns`] bounds the attempts among what is held. Where receivers are well, a little more is held than is
 //!   sent, so that bursts go out from memory; what waits there in vain is given back long before its lease runs out.
 //! - **Health belongs to the subscription.** What attempts come to moves its window and its breaker ([`vitals`]). That the breaker
@@ -65,7 +65,7 @@ mod vitals;
 mod watchers;
 
 pub use config::Config;
-pub use permits::{NoRoom, Permit};
+pub use permits::{NoRoom, Permit, places};
 use permits::{Permits, UnderWay};
 pub use vitals::RECOVERY;
 pub use watchers::Watch;
@@ -123,7 +123,7 @@ pub struct Standing {
 }
 
 /// How much a node can take over.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ask {
     /// Deliveries that are due at this time.
     pub now: Timestamp,
@@ -131,6 +131,8 @@ pub struct Ask {
     pub leased_until: Timestamp,
     /// At most this many.
     pub max: usize,
+    /// Unless it is one, they take at most this many [`places`].
+    pub places: usize,
     /// At most this many of one subscription, less those under way.
     pub max_per_subscription: usize,
     /// How many attempts are under way, for each subscription that has any.
@@ -357,9 +359,9 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         self.0.permits.room().await;
     }
 
-    /// Takes room for one attempt, if there is any.
-    pub fn reserve(&self, target: &Arc<Target>) -> Result<Permit, NoRoom> {
-        self.0.permits.take(target, self.0.clock.now())
+    /// Takes room for one attempt with so many bytes of data, if there is any.
+    pub fn reserve(&self, target: &Arc<Target>, bytes: usize) -> Result<Permit, NoRoom> {
+        self.0.permits.take(target, bytes, self.0.clock.now())
     }
 
     /// Makes one attempt in the background, in the room that was taken for it.
@@ -389,7 +391,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             return Ok(0);
         }
         self.refresh().await?;
-        let Some(room) = shared.permits.take_room() else {
+        let Some(mut room) = shared.permits.take_room() else {
             // Attempts that are under way are work enough; each of them ends by its timeout.
             shared.wakeup.ticked(shared.clock.now());
             shared.wakeup.set_backlog(true);
@@ -410,12 +412,19 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             shared.wakeup.now();
         }
         shared.metrics.unreadable(unreadable);
-        for (place, claim) in room.places().zip(claims) {
+        for (nth, claim) in (1..).zip(claims) {
+            let others = claimed - nth;
+            let Some(place) = room.place(claim.event.content.payload.data.len(), others) else {
+                // There is one for each. Its lease runs out, and it is claimed again.
+                tracing::error!(delivery.id = %claim.delivery, "there is no room for a delivery that was claimed");
+                continue;
+            };
             if let Some(at) = claim.target.recovered_at.filter(|at| now < *at + RECOVERY) {
                 shared.permits.recovered(&claim.target, at);
             }
             self.start(place.at(&claim.target), claim);
         }
+        drop(room);
         shared.metrics.throttled(throttled.len());
         for (subscription, until) in throttled {
             shared.permits.throttle(subscription, until);
@@ -443,6 +452,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             now,
             leased_until: now + shared.config.lease,
             max,
+            places: max,
             max_per_subscription: shared.config.max_in_flight_per_subscription
                 + shared.config.max_queued_per_subscription,
             in_flight,

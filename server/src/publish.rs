@@ -295,8 +295,8 @@ pub trait Outlet: Send + Sync + 'static {
     /// Returns when there is room for attempts, or when it is no use to wait for that any longer: in some milliseconds at most.
     fn room(&self) -> impl Future<Output = ()> + Send;
 
-    /// Takes room for an attempt at this target, if there is any.
-    fn reserve(&self, target: &Arc<Target>) -> Result<Self::Permit, NoRoom>;
+    /// Takes room for an attempt at this target with so many bytes of data, if there is any.
+    fn reserve(&self, target: &Arc<Target>, bytes: usize) -> Result<Self::Permit, NoRoom>;
 
     /// Makes the attempt.
     fn start(&self, permit: Self::Permit, claim: Claim);

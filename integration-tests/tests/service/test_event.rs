@@ -62,6 +62,21 @@ on_both_databases! {
         app.stop().await;
     }
 
+    async fn a_receiver_that_wants_nothing_more_is_not_sent_a_check_either(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        for (status, headers) in [(410, [].as_slice()), (500, &[("webhook-delivery", "disable")])] {
+            let name = app.subscribe(&receiver).await.subscription.name;
+            receiver.then(status, headers, "");
+            let sent = app.client.subscriptions().send_test_event(&name).await.unwrap();
+            assert_eq!(sent.attempt.unwrap().outcome, AttemptOutcome::Rejected { status });
+            assert_eq!(sent.check, None);
+        }
+        let methods: Vec<_> = receiver.requests().into_iter().map(|request| request.method).collect();
+        assert_eq!(methods, ["POST", "POST"]);
+        app.stop().await;
+    }
+
     async fn each_of_many_at_once_is_answered_with_its_own_attempt(kind: Kind) {
         let app = TestApp::start(kind).await;
         let receiver = Receiver::start().await;

@@ -326,6 +326,23 @@ on_both_databases! {
         }
         assert_eq!(claimed, due);
     }
+
+    async fn a_claim_takes_no_more_data_than_there_is_room_for(kind: Kind) {
+        let node = Node::new(kind).await;
+        let to = node.subscribe("sub").await;
+        // Of five places each, and a small one that is due last.
+        let large = || a_draft().data(vec![b'x'; 300 << 10]).to([&to]);
+        node.publish([large(), large(), large()]).await;
+        let with = |places| Ask { places, ..ask(NOW, 100) };
+        let data = |claims: Vec<Claim>| -> Vec<_> {
+            claims.iter().map(|claim| claim.event.content.payload.data.len() >> 10).collect()
+        };
+        assert_eq!(data(node.claim_as(&with(14)).await), [300, 300]);
+        assert_eq!(data(node.claim_as(&with(1)).await), [300], "one is always taken");
+        assert_eq!(node.claim_as(&with(100)).await.len(), 0);
+        node.publish([a_draft().to([&to]), large()]).await;
+        assert_eq!(node.claim_as(&with(6)).await.len(), 2);
+    }
 }
 
 /// Puts so many due deliveries past the store, because that is faster.

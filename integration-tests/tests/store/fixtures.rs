@@ -101,6 +101,7 @@ pub(crate) fn ask(now: Timestamp, max: usize) -> Ask {
         now,
         leased_until: now + LEASE,
         max,
+        places: max,
         max_per_subscription: 128,
         in_flight: Vec::new(),
         windows: Vec::new(),

@@ -4731,8 +4731,9 @@ pub struct SendTestEventResponse {
     /// The first attempt, if it was made in time.
     #[prost(message, optional, tag = "5")]
     pub attempt: ::core::option::Option<Attempt>,
-    /// What a check of the target found, as `CheckTarget` makes it, if the attempt got no 2xx answer and `wait` left time for it; none if the
-    /// node or the tenant has too many under way, or if nothing was sent for a reason that a check says nothing about, like a template.
+    /// What a check of the target found, as `CheckTarget` makes it, if the attempt got no 2xx answer and `wait` left time for it; none if that
+    /// answer disabled the subscription, if the node or the tenant has too many under way, or if nothing was sent for a reason that a check
+    /// says nothing about, like a template.
     #[prost(message, optional, tag = "6")]
     pub check: ::core::option::Option<TargetCheck>,
 }

@@ -41,8 +41,8 @@ impl<Q: Queue, S: Sender> publish::Outlet for Outlet<Q, S> {
         self.0.room().await;
     }
 
-    fn reserve(&self, target: &Arc<Target>) -> Result<Permit, publish::NoRoom> {
-        self.0.reserve(target).map_err(|refused| match refused {
+    fn reserve(&self, target: &Arc<Target>, bytes: usize) -> Result<Permit, publish::NoRoom> {
+        self.0.reserve(target, bytes).map_err(|refused| match refused {
             NoRoom::Taken => publish::NoRoom::Taken,
             NoRoom::Held => publish::NoRoom::Held,
         })

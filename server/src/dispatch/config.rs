@@ -25,7 +25,8 @@ pub struct Config {
     pub max_in_flight_per_tenant: usize,
     /// The most attempts under way from this node to one subscription.
     pub max_in_flight_per_subscription: usize,
-    /// The most deliveries that this node holds beyond those, to send them from memory as soon as their receivers have answered others.
+    /// The most deliveries that this node holds beyond those, to send them from memory as soon as their receivers have answered others. One
+    /// whose data is larger than 64 KiB counts as one for each 64 KiB: with those under way this bounds the memory that they take.
     pub max_queued: usize,
     /// The most of them for one subscription, whose receiver must be well and quick.
     pub max_queued_per_subscription: usize,

@@ -1,7 +1,8 @@
 //! How many deliveries this node may hold at once: in all, for each tenant and for each subscription. Which of them are sent is a matter of
 //! [`turns`](super::turns).
 //!
-//! Slow receivers share half of the places, so that however many there are, the others find the other half.
+//! A delivery takes a place, or several if its data is large: what is held is bounded in bytes as well. Slow receivers share half of the places,
+//! so that however many there are, the others find the other half.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,6 +39,15 @@ const MAX_WINDOWS: usize = 5_000;
 /// How long a publish may be kept waiting for room, and for how long none is after that was in vain.
 const WAIT_FOR_ROOM: Duration = Duration::from_millis(10);
 const WITHOUT_HOPE: Duration = Duration::from_secs(1);
+
+/// How much data there is room for in one place, in bytes.
+const PLACE_BYTES: usize = 64 << 10;
+
+/// How many places a delivery takes whose data has so many bytes.
+#[must_use]
+pub fn places(bytes: usize) -> usize {
+    bytes.div_ceil(PLACE_BYTES).max(1)
+}
 
 /// The room there is, and what is taken of it.
 pub(super) struct Permits {
@@ -83,7 +93,7 @@ struct Tenant {
 pub struct Permit {
     permits: Arc<Permits>,
     target: Arc<Target>,
-    _node: OwnedSemaphorePermit,
+    node: OwnedSemaphorePermit,
 }
 
 /// Why there is no room for an attempt.
@@ -95,7 +105,7 @@ pub enum NoRoom {
     Held,
 }
 
-/// Room on the node for some attempts, of which it is not known yet where they go.
+/// Room on the node for some attempts, of which it is not known yet where they go and how large they are.
 pub(super) struct Room {
     permits: Arc<Permits>,
     node: OwnedSemaphorePermit,
@@ -113,7 +123,7 @@ pub(super) struct UnderWay {
     pub(super) in_flight: Vec<(SubscriptionUid, usize)>,
     /// How many may be, for each subscription where that is not the limit of all.
     pub(super) windows: Vec<(SubscriptionUid, usize)>,
-    /// How many attempts are under way for each tenant that has any.
+    /// How many places are taken for each tenant that has any.
     pub(super) tenants: Vec<(TenantId, usize)>,
     /// Whether any of them has no room left.
     pub(super) saturated: bool,
@@ -137,8 +147,13 @@ impl Permits {
         })
     }
 
-    /// Takes room for an attempt at `target`, if there is any.
-    pub(super) fn take(self: &Arc<Self>, target: &Arc<Target>, now: Timestamp) -> Result<Permit, NoRoom> {
+    /// Takes room for an attempt at `target` with so many bytes of data, if there is any.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        target: &Arc<Target>,
+        bytes: usize,
+        now: Timestamp,
+    ) -> Result<Permit, NoRoom> {
         let mut taken = self.taken();
         if taken.blocked.contains(&target.uid) {
             return Err(NoRoom::Held);
@@ -161,8 +176,9 @@ impl Permits {
                 return Err(NoRoom::Taken);
             }
         }
-        let node = Arc::clone(&self.node).try_acquire_owned().map_err(|_| NoRoom::Taken)?;
-        taken.enter(target, self.per_tenant);
+        let places = u32::try_from(places(bytes)).unwrap_or(u32::MAX).min(self.total);
+        let node = Arc::clone(&self.node).try_acquire_many_owned(places).map_err(|_| NoRoom::Taken)?;
+        taken.enter(target, node.num_permits(), self.per_tenant);
         drop(taken);
         Ok(self.permit(target, node))
     }
@@ -245,8 +261,8 @@ impl Permits {
         let was_slow = vitals.slow;
         let change = vitals.record(attempt, policy, limit, now, jitter);
         match (was_slow, vitals.slow) {
-            (false, true) => *slow += vitals.in_flight,
-            (true, false) => *slow -= vitals.in_flight,
+            (false, true) => *slow += vitals.held,
+            (true, false) => *slow -= vitals.held,
             _ => {}
         }
         change
@@ -306,7 +322,7 @@ impl Permits {
             && !vitals.slow
         {
             vitals.slow = true;
-            *slow += vitals.in_flight;
+            *slow += vitals.held;
         }
     }
 
@@ -379,7 +395,7 @@ impl Permits {
         let _ = self.node.acquire_many(self.total).await;
     }
 
-    /// How many deliveries may be held for slow receivers together.
+    /// How many places may be taken for slow receivers together.
     fn most_slow(&self) -> usize {
         (self.total as usize / 2).max(1)
     }
@@ -398,7 +414,7 @@ impl Permits {
 
     fn permit(self: &Arc<Self>, target: &Arc<Target>, node: OwnedSemaphorePermit) -> Permit {
         self.metrics.permit_taken();
-        Permit { permits: Arc::clone(self), target: Arc::clone(target), _node: node }
+        Permit { permits: Arc::clone(self), target: Arc::clone(target), node }
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -412,25 +428,27 @@ impl Taken {
         self.by_tenant.get(tenant).map_or(0, |tenant| tenant.places)
     }
 
-    fn enter(&mut self, target: &Target, per_tenant: usize) {
+    fn enter(&mut self, target: &Target, places: usize, per_tenant: usize) {
         let vitals = self.by_subscription.entry(target.uid).or_default();
         vitals.in_flight += 1;
+        vitals.held += places;
         vitals.pace = target.pace;
-        self.slow += usize::from(vitals.slow);
+        self.slow += if vitals.slow { places } else { 0 };
         let new = || Tenant { places: 0, senders: Arc::new(Semaphore::new(per_tenant)) };
-        self.by_tenant.entry(target.tenant.clone()).or_insert_with(new).places += 1;
+        self.by_tenant.entry(target.tenant.clone()).or_insert_with(new).places += places;
     }
 
-    fn leave(&mut self, target: &Target) {
+    fn leave(&mut self, target: &Target, places: usize) {
         if let Some(vitals) = self.by_subscription.get_mut(&target.uid) {
             vitals.in_flight -= 1;
-            self.slow -= usize::from(vitals.slow);
+            vitals.held -= places;
+            self.slow -= if vitals.slow { places } else { 0 };
             if vitals.is_blank() {
                 self.by_subscription.remove(&target.uid);
             }
         }
         if let Some(tenant) = self.by_tenant.get_mut(&target.tenant) {
-            tenant.places -= 1;
+            tenant.places -= places;
             if tenant.places == 0 {
                 self.by_tenant.remove(&target.tenant);
             }
@@ -439,17 +457,17 @@ impl Taken {
 }
 
 impl Room {
-    /// For how many attempts it is.
+    /// How many places it is.
     pub(super) fn size(&self) -> usize {
         self.node.num_permits()
     }
 
-    /// Hands the room out, place by place.
-    pub(super) fn places(mut self) -> impl Iterator<Item = Place> {
-        std::iter::from_fn(move || {
-            let node = self.node.split(1)?;
-            Some(Place { permits: Arc::clone(&self.permits), node })
-        })
+    /// Hands out room for an attempt with so many bytes of data, as long as there is any beside one place for each of the others that are to
+    /// come. One that is too large gets all of that.
+    pub(super) fn place(&mut self, bytes: usize, others: usize) -> Option<Place> {
+        let spare = self.size().saturating_sub(others);
+        let node = self.node.split(places(bytes).min(spare).max(1))?;
+        Some(Place { permits: Arc::clone(&self.permits), node })
     }
 }
 
@@ -457,7 +475,7 @@ impl Place {
     /// Uses the place for an attempt at `target`. The claim was told what was free, so the limits of tenant and subscription can be
     /// passed only by what was published during the claim.
     pub(super) fn at(self, target: &Arc<Target>) -> Permit {
-        self.permits.taken().enter(target, self.permits.per_tenant);
+        self.permits.taken().enter(target, self.node.num_permits(), self.permits.per_tenant);
         self.permits.permit(target, self.node)
     }
 }
@@ -474,7 +492,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.permits.taken().leave(&self.target);
+        self.permits.taken().leave(&self.target, self.node.num_permits());
         self.permits.metrics.permit_returned();
         self.permits.wakeup.room();
     }

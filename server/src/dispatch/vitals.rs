@@ -24,6 +24,8 @@ const KEPT: Duration = Duration::from_mins(10);
 pub(super) struct Vitals {
     /// Deliveries that this node holds: attempts under way, in line, or over and not settled yet.
     pub(super) in_flight: usize,
+    /// How many places they take.
+    pub(super) held: usize,
     /// How fast it wants to be sent to, as the latest of them says.
     pub(super) pace: Pace,
     /// Which of them send.

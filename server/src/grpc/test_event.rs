@@ -16,7 +16,7 @@ use crate::{
         breaker::Health,
         claim::Target,
         delivery::DeliveryState,
-        id::{DeliveryId, TenantId},
+        id::{DeliveryId, SubscriptionId, TenantId},
         subscription::{Subscription, SubscriptionState},
         target_check::TargetCheck,
         timestamp::Timestamp,
@@ -82,7 +82,9 @@ pub(super) async fn send(
         None => attempt(api, &tenant, delivery, deadline).await,
     };
     let check = match &standing {
-        Standing::Attempted(attempt) if calls_for_check(attempt) => check(api, &target, deadline).await,
+        Standing::Attempted(attempt) if calls_for_check(attempt) => {
+            check(api, (&tenant, &id), &target, deadline).await
+        }
         _ => None,
     };
     Ok(pb::SendTestEventResponse {
@@ -170,9 +172,16 @@ fn calls_for_check(attempt: &Attempt) -> bool {
     }
 }
 
-async fn check(api: &Parts, target: &Target, deadline: Instant) -> Option<TargetCheck> {
+async fn check(
+    api: &Parts,
+    (tenant, id): (&TenantId, &SubscriptionId),
+    target: &Target,
+    deadline: Instant,
+) -> Option<TargetCheck> {
     let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
+    // A receiver whose answer has ended the subscription is sent nothing more.
+    let now = api.store.subscription(tenant, id).await.ok().flatten()?;
+    if left.is_zero() || now.state() == SubscriptionState::Disabled {
         return None;
     }
     tokio::select! {

@@ -174,7 +174,8 @@ impl<J: FanOuts, O: Outlet> FanOut<J, O> {
             let id = DeliveryId::nth(event.created_at, nth);
             match recipient {
                 Recipient::Open(target) => {
-                    let room = if put_off { Err(NoRoom::Taken) } else { self.outlet.reserve(target) };
+                    let bytes = event.content.payload.data.len();
+                    let room = if put_off { Err(NoRoom::Taken) } else { self.outlet.reserve(target, bytes) };
                     made.add(id, target, room);
                 }
                 Recipient::Closed(subscription) => {

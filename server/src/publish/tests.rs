@@ -109,7 +109,7 @@ impl Outlet for Full {
 
     async fn room(&self) {}
 
-    fn reserve(&self, _: &Arc<Target>) -> Result<(), NoRoom> {
+    fn reserve(&self, _: &Arc<Target>, _: usize) -> Result<(), NoRoom> {
         Err(NoRoom::Taken)
     }
 

@@ -297,7 +297,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         if interest.held {
             Err(NoRoom::Held)
         } else if next_in_lane && handling.put_off(now).is_none() {
-            self.outlet.reserve(&interest.target)
+            self.outlet.reserve(&interest.target, pending.event.content.payload.data.len())
         } else {
             Err(NoRoom::Taken)
         }

@@ -1,12 +1,23 @@
-//! Finds the row of a subscription by its name.
+//! Finds rows: a subscription's by its name, and several by their ids.
 
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, prelude::Uuid,
+    QueryOrder, QuerySelect,
+    prelude::Uuid,
+    sea_query::{Expr, ExprTrait, extension::postgres::PgFunc},
 };
 
 use super::{Error, entity::subscriptions};
 use crate::domain::id::{SubscriptionId, TenantId};
+
+/// That a column holds one of these. PostgreSQL is given them as one array, so that the statement is the same for any number, and is parsed
+/// and planned once.
+pub(super) fn is_among(connection: &impl ConnectionTrait, column: impl ColumnTrait, ids: Vec<Uuid>) -> Expr {
+    match connection.get_database_backend() {
+        DbBackend::Sqlite => column.is_in(ids),
+        _ => Expr::col(column.as_column_ref()).eq(PgFunc::any(ids)),
+    }
+}
 
 /// The query for a subscription that is not deleted.
 pub(super) fn living(tenant: &TenantId, id: &SubscriptionId) -> sea_orm::Select<subscriptions::Entity> {

@@ -8,12 +8,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, prelude::Uuid};
+use sea_orm::{
+    Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, prelude::Uuid, sea_query::Expr,
+};
 
 use super::{
     Error,
     entity::{events, payloads, subscription_secrets, subscriptions},
     keyring::Keyring,
+    lookup::is_among,
     rows, sendable,
 };
 use crate::domain::{claim::Target, event::Event, id::SubscriptionUid, secret::SecretSet};
@@ -45,9 +48,9 @@ impl Contents {
         let uids = once_each(subscriptions);
         let targets = targets(connection, keyring, uids.iter().copied(), sendable::condition()).await?;
         if targets.len() < uids.len() {
-            let closed = uids.into_iter().filter(|uid| !targets.contains_key(uid));
-            let closed = subscriptions::Entity::find().filter(subscriptions::Column::Uid.is_in(closed));
-            if closed.one(connection).await?.is_some() {
+            let closed = uids.into_iter().filter(|uid| !targets.contains_key(uid)).collect();
+            let are_there = is_among(connection, subscriptions::Column::Uid, closed);
+            if subscriptions::Entity::find().filter(are_there).one(connection).await?.is_some() {
                 return Ok(None);
             }
         }
@@ -86,10 +89,10 @@ pub(super) async fn events(
     ids: impl Iterator<Item = Uuid>,
 ) -> Result<HashMap<Uuid, Result<Arc<Event>, Unreadable>>, Error> {
     let ids = once_each(ids);
-    let rows =
-        events::Entity::find().filter(events::Column::Id.is_in(ids.iter().copied())).all(connection).await?;
-    let payloads =
-        payloads::Entity::find().filter(payloads::Column::EventId.is_in(ids)).all(connection).await?;
+    let are_asked_for = is_among(connection, events::Column::Id, ids.clone());
+    let rows = events::Entity::find().filter(are_asked_for).all(connection).await?;
+    let are_theirs = is_among(connection, payloads::Column::EventId, ids);
+    let payloads = payloads::Entity::find().filter(are_theirs).all(connection).await?;
     let mut data: HashMap<_, _> = payloads.into_iter().map(|row| (row.event_id, row.data)).collect();
     let read = |row: events::Model| {
         let (id, data) = (row.id, data.remove(&row.id));
@@ -97,6 +100,22 @@ pub(super) async fn events(
         (id, data.ok_or(Unreadable::Missing("payloads")).and_then(read))
     };
     Ok(rows.into_iter().map(read).collect())
+}
+
+/// How many bytes the data of these events has, without reading it.
+pub(super) async fn sizes(
+    connection: &impl ConnectionTrait,
+    events: impl Iterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, usize>, DbErr> {
+    let are_theirs = is_among(connection, payloads::Column::EventId, once_each(events));
+    let sizes = payloads::Entity::find()
+        .select_only()
+        .column(payloads::Column::EventId)
+        .expr_as(Expr::cust("length(data)"), "size")
+        .filter(are_theirs)
+        .into_tuple::<(Uuid, i32)>();
+    let size = |(event, size): (Uuid, i32)| (event, usize::try_from(size).unwrap_or(0));
+    Ok(sizes.all(connection).await?.into_iter().map(size).collect())
 }
 
 /// Those of these subscriptions that meet a condition.
@@ -108,12 +127,12 @@ pub(super) async fn targets(
 ) -> Result<HashMap<Uuid, Result<Arc<Target>, Unreadable>>, Error> {
     let uids = once_each(uids);
     let rows = subscriptions::Entity::find()
-        .filter(subscriptions::Column::Uid.is_in(uids.iter().copied()))
+        .filter(is_among(connection, subscriptions::Column::Uid, uids.clone()))
         .filter(condition)
         .all(connection)
         .await?;
     let secrets = subscription_secrets::Entity::find()
-        .filter(subscription_secrets::Column::SubscriptionUid.is_in(uids))
+        .filter(is_among(connection, subscription_secrets::Column::SubscriptionUid, uids))
         .all(connection)
         .await?;
     let mut secrets = rows::secrets(secrets, keyring);

@@ -46,11 +46,11 @@ fn target_with(change: impl FnOnce(&mut Target)) -> Arc<Target> {
 
 /// Takes all the room there is for a subscription.
 fn take_all(permits: &Arc<Permits>, target: &Arc<Target>) -> Vec<Permit> {
-    std::iter::from_fn(|| permits.take(target, NOW).ok()).collect()
+    std::iter::from_fn(|| permits.take(target, 0, NOW).ok()).collect()
 }
 
 fn refused(permits: &Arc<Permits>, target: &Arc<Target>) -> Option<NoRoom> {
-    permits.take(target, NOW).err()
+    permits.take(target, 0, NOW).err()
 }
 
 /// Makes attempts one after another; returns what the last one led to.
@@ -63,7 +63,7 @@ fn attempts(
 ) -> Option<HealthChange> {
     let mut change = None;
     for _ in 0..count {
-        let permit = permits.take(target, at).ok();
+        let permit = permits.take(target, 0, at).ok();
         let policy = BreakerPolicy::default();
         change = permits.record(target, &attempt(at, outcome.clone()), &policy, at, Jitter::NONE);
         drop(permit);
@@ -82,12 +82,12 @@ fn a_subscription_at_its_limit_leaves_room_for_the_others() {
     let (slow, other) = (target(), target());
     let held = take_all(&permits, &slow);
     assert_eq!(held.len(), 2);
-    let last = permits.take(&other, NOW);
+    let last = permits.take(&other, 0, NOW);
     assert!(last.is_ok());
     assert_eq!(refused(&permits, &target()), Some(NoRoom::Taken), "the node is full");
     drop(held);
     assert_eq!(permits.under_way(NOW).in_flight, [(other.uid, 1)]);
-    assert!(permits.take(&slow, NOW).is_ok());
+    assert!(permits.take(&slow, 0, NOW).is_ok());
 }
 
 #[test]
@@ -97,11 +97,11 @@ fn more_is_held_than_is_sent_but_only_for_a_receiver_that_is_well_and_asks_for_n
         (target(), target_with(|target| target.pace.max_in_flight = NonZeroU32::new(2)), target());
     assert_eq!(take_all(&permits, &well).len(), 2 + 5);
     assert_eq!(take_all(&permits, &modest).len(), 2);
-    let one = permits.take(&slow, NOW);
+    let one = permits.take(&slow, 0, NOW);
     permits.slow_down(&slow);
     assert_eq!(take_all(&permits, &slow).len(), 1);
     drop(one);
-    let held = permits.take(&well, NOW);
+    let held = permits.take(&well, 0, NOW);
     permits.crowded(&well, NOW);
     assert_eq!(take_all(&permits, &well).len(), 1, "one waited in vain");
     permits.under_way(NOW + RECOVERY);
@@ -113,7 +113,7 @@ fn more_is_held_than_is_sent_but_only_for_a_receiver_that_is_well_and_asks_for_n
 fn slow_receivers_share_half_of_the_places() {
     let permits = permits_with_queue(4, 4, 4);
     let slow: Vec<_> = (0..5).map(|_| target()).collect();
-    let first: Vec<_> = slow.iter().map(|target| permits.take(target, NOW).unwrap()).collect();
+    let first: Vec<_> = slow.iter().map(|target| permits.take(target, 0, NOW).unwrap()).collect();
     for target in &slow {
         permits.slow_down(target);
     }
@@ -131,7 +131,7 @@ async fn nobody_waits_for_room_for_long_nor_again_and_again() {
     let begun = Instant::now();
     permits.room().await;
     assert_eq!(begun.elapsed(), Duration::ZERO);
-    let held = permits.take(&target(), NOW);
+    let held = permits.take(&target(), 0, NOW);
     permits.room().await;
     permits.room().await;
     assert!((WAIT_FOR_ROOM..WAIT_FOR_ROOM * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
@@ -164,14 +164,51 @@ fn a_subscription_may_ask_for_less_than_the_server_allows_and_not_for_more() {
 #[test]
 fn a_claim_takes_half_of_what_is_free_and_gives_back_what_it_does_not_use() {
     let permits = permits(5, 5, 5);
-    let room = permits.take_room().unwrap();
+    let mut room = permits.take_room().unwrap();
     assert_eq!(room.size(), 3);
     assert_eq!(permits.node.available_permits(), 2);
-    let used: Vec<_> = room.places().take(1).map(|place| place.at(&target())).collect();
+    let used = room.place(0, 0).map(|place| place.at(&target()));
+    drop(room);
     assert_eq!(permits.node.available_permits(), 4);
     drop(used);
     assert_eq!(permits.node.available_permits(), 5);
     assert!(permits.under_way(NOW).in_flight.is_empty());
+}
+
+#[test]
+fn large_data_takes_several_places() {
+    for (bytes, expected) in [(0, 1), (1, 1), (PLACE_BYTES, 1), (PLACE_BYTES + 1, 2), (1 << 20, 16)] {
+        assert_eq!(places(bytes), expected, "{bytes}");
+    }
+    let permits = permits(10, 10, 10);
+    let (large, other) = (target(), target());
+    let held = permits.take(&large, 4 * PLACE_BYTES, NOW).unwrap();
+    let second = permits.take(&large, 4 * PLACE_BYTES, NOW).unwrap();
+    assert_eq!(permits.take(&large, 4 * PLACE_BYTES, NOW).err(), Some(NoRoom::Taken));
+    assert_eq!(permits.under_way(NOW).in_flight, [(large.uid, 2)]);
+    assert_eq!(permits.under_way(NOW).tenants, [(large.tenant.clone(), 8)]);
+    assert_eq!(take_all(&permits, &other).len(), 2);
+    permits.slow_down(&large);
+    assert_eq!(permits.taken().slow, 8);
+    assert_eq!(refused(&permits, &large), Some(NoRoom::Taken), "slow ones have had their half");
+    drop(held);
+    assert_eq!((permits.taken().slow, permits.free()), (4, 6));
+    drop(second);
+    assert!(permits.take(&target(), 100 * PLACE_BYTES, NOW).is_ok(), "alone, any finds room");
+}
+
+#[test]
+fn of_what_was_claimed_each_finds_room_and_what_is_too_large_takes_the_rest() {
+    let permits = permits(20, 20, 20);
+    let mut room = permits.take_room().unwrap();
+    assert_eq!(room.size(), 10);
+    let sizes = [2 * PLACE_BYTES, 100 * PLACE_BYTES, 0].map(|bytes| (bytes, target()));
+    let held: Vec<_> = (0..)
+        .zip(&sizes)
+        .map(|(nth, (bytes, target))| room.place(*bytes, 2 - nth).unwrap().at(target).node.num_permits())
+        .collect();
+    assert_eq!(held, [2, 7, 1]);
+    assert!(room.place(0, 0).is_none());
 }
 
 #[test]
@@ -291,7 +328,7 @@ fn a_subscription_at_the_limit_that_it_asked_for_is_saturated() {
     let permits = permits(8, 8, 4);
     let modest = target_with(|target| target.pace.max_in_flight = NonZeroU32::new(1));
     let other = target();
-    let held = (permits.take(&modest, NOW).unwrap(), permits.take(&other, NOW).unwrap());
+    let held = (permits.take(&modest, 0, NOW).unwrap(), permits.take(&other, 0, NOW).unwrap());
     assert!(permits.under_way(NOW).saturated, "when its attempt is over there may be something to claim");
     drop(held.0);
     assert!(!permits.under_way(NOW).saturated);
@@ -301,7 +338,7 @@ fn a_subscription_at_the_limit_that_it_asked_for_is_saturated() {
 fn a_success_is_remembered_for_a_minute_and_only_where_there_was_one() {
     let permits = permits(10, 10, 10);
     let (well, failing) = (target(), target());
-    let _held = [permits.take(&well, NOW), permits.take(&failing, NOW)];
+    let _held = [permits.take(&well, 0, NOW), permits.take(&failing, 0, NOW)];
     attempts(&permits, &well, &OK, 1, NOW);
     attempts(&permits, &failing, &ERROR, 1, NOW);
     attempts(&permits, &well, &ERROR, 1, NOW);

@@ -9,14 +9,18 @@
 //!
 //! On PostgreSQL that is one statement ([`postgres`]). On SQLite it is two, as there whoever writes keeps all others from writing ([`sqlite`]).
 //!
+//! How much data it is shows when it is taken over. If there is no room for that much, it is let go, and fewer are taken.
+//!
 //! What has expired, and what [nobody can read](crate::store::sending), is ended instead of returned, and takes nobody's turn: neither a
 //! probe's nor one that a rate allows.
+
+use std::collections::HashMap;
 
 use sea_orm::{DbBackend, FromQueryResult, prelude::Uuid};
 
 use super::{health, open::Window};
 use crate::{
-    dispatch::{Ask, Claimed, Settled},
+    dispatch::{self, Ask, Claimed, Settled},
     domain::{
         claim::Claim,
         delivery::EndReason,
@@ -28,7 +32,7 @@ use crate::{
         Error, Store,
         ending::{self, Ending},
         rows,
-        sending::{Contents, Unreadable},
+        sending::{self, Contents, Unreadable},
     },
 };
 
@@ -141,6 +145,14 @@ impl Store {
             transaction.rollback().await?;
             return Ok(Sorted { throttled: admitted.throttled, ..Sorted::default() });
         }
+        if let Some(max) = sending::sizes(&transaction, taken.iter().map(|taken| taken.event_id))
+            .await
+            .map(|sizes| room_for(&taken, &sizes, ask.places))?
+        {
+            transaction.rollback().await?;
+            let fewer = Ask { max, ..ask.clone() };
+            return Box::pin(self.take_due_of(&fewer, window)).await;
+        }
         let events = taken.iter().map(|taken| taken.event_id);
         let subscriptions = taken.iter().map(|taken| taken.subscription_uid);
         let contents = Contents::read(&transaction, &self.keyring, events, subscriptions).await?;
@@ -176,6 +188,13 @@ impl Store {
 }
 
 /// A claim of what was taken over, which is not known to be a probe yet.
+/// How many to take over instead, if those that were taken need more than these places. One is always taken, or it would never be.
+fn room_for(taken: &[Taken], sizes: &HashMap<Uuid, usize>, places: usize) -> Option<usize> {
+    let needed = |taken: &Taken| dispatch::places(sizes.get(&taken.event_id).copied().unwrap_or(0));
+    let (sum, most) = taken.iter().map(needed).fold((0, 1), |(sum, most), one| (sum + one, most.max(one)));
+    (taken.len() > 1 && sum > places).then(|| (places / most).max(1))
+}
+
 fn claim(taken: Taken, contents: &Contents, leased_until: Timestamp) -> Result<Claim, Unreadable> {
     let (event, target) = contents.of(taken.event_id, taken.subscription_uid)?;
     let attempt = rows::attempt_number(taken.attempt_count, "deliveries")?;
