@@ -74,6 +74,8 @@ struct Taken {
     by_tenant: HashMap<TenantId, Tenant>,
     /// How many places are taken for slow receivers.
     slow: usize,
+    /// How many places are missing for what is held, as more was claimed than there was room for. What comes back makes up for them.
+    missing: usize,
     /// Subscriptions that the database says are blocked, as it was last asked.
     blocked: HashSet<SubscriptionUid>,
     /// Rate-limited subscriptions that have used up their rate, and when to look again.
@@ -93,7 +95,9 @@ struct Tenant {
 pub struct Permit {
     permits: Arc<Permits>,
     target: Arc<Target>,
+    /// The places it has, and how many it should have.
     node: OwnedSemaphorePermit,
+    places: usize,
 }
 
 /// Why there is no room for an attempt.
@@ -115,6 +119,7 @@ pub(super) struct Room {
 pub(super) struct Place {
     permits: Arc<Permits>,
     node: OwnedSemaphorePermit,
+    places: usize,
 }
 
 /// What is under way, and who may have less than the rest.
@@ -176,11 +181,12 @@ impl Permits {
                 return Err(NoRoom::Taken);
             }
         }
-        let places = u32::try_from(places(bytes)).unwrap_or(u32::MAX).min(self.total);
-        let node = Arc::clone(&self.node).try_acquire_many_owned(places).map_err(|_| NoRoom::Taken)?;
-        taken.enter(target, node.num_permits(), self.per_tenant);
+        let places = self.places(bytes);
+        let wanted = u32::try_from(places).unwrap_or(u32::MAX);
+        let node = Arc::clone(&self.node).try_acquire_many_owned(wanted).map_err(|_| NoRoom::Taken)?;
+        taken.enter(target, places, self.per_tenant);
         drop(taken);
-        Ok(self.permit(target, node))
+        Ok(self.permit(target, node, places))
     }
 
     /// Returns when the node has room, or when it is no use to wait for it any longer.
@@ -412,9 +418,14 @@ impl Permits {
         self.per_subscription.min(own)
     }
 
-    fn permit(self: &Arc<Self>, target: &Arc<Target>, node: OwnedSemaphorePermit) -> Permit {
+    fn permit(self: &Arc<Self>, target: &Arc<Target>, node: OwnedSemaphorePermit, places: usize) -> Permit {
         self.metrics.permit_taken();
-        Permit { permits: Arc::clone(self), target: Arc::clone(target), node }
+        Permit { permits: Arc::clone(self), target: Arc::clone(target), node, places }
+    }
+
+    /// How many places a delivery takes on this node, however large it is.
+    fn places(&self, bytes: usize) -> usize {
+        places(bytes).min(self.total as usize)
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -463,11 +474,12 @@ impl Room {
     }
 
     /// Hands out room for an attempt with so many bytes of data, as long as there is any beside one place for each of the others that are to
-    /// come. One that is too large gets all of that.
+    /// come. One that is too large gets all of that, and the rest as it comes back.
     pub(super) fn place(&mut self, bytes: usize, others: usize) -> Option<Place> {
         let spare = self.size().saturating_sub(others);
-        let node = self.node.split(places(bytes).min(spare).max(1))?;
-        Some(Place { permits: Arc::clone(&self.permits), node })
+        let places = self.permits.places(bytes);
+        let node = self.node.split(places.min(spare).max(1))?;
+        Some(Place { permits: Arc::clone(&self.permits), node, places })
     }
 }
 
@@ -475,8 +487,12 @@ impl Place {
     /// Uses the place for an attempt at `target`. The claim was told what was free, so the limits of tenant and subscription can be
     /// passed only by what was published during the claim.
     pub(super) fn at(self, target: &Arc<Target>) -> Permit {
-        self.permits.taken().enter(target, self.node.num_permits(), self.permits.per_tenant);
-        self.permits.permit(target, self.node)
+        let mut taken = self.permits.taken();
+        taken.enter(target, self.places, self.permits.per_tenant);
+        let lacking = self.places - self.node.num_permits();
+        taken.missing += lacking - self.permits.node.forget_permits(lacking);
+        drop(taken);
+        self.permits.permit(target, self.node, self.places)
     }
 }
 
@@ -492,7 +508,19 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.permits.taken().leave(&self.target, self.node.num_permits());
+        let mut taken = self.permits.taken();
+        taken.leave(&self.target, self.places);
+        // What it lacked is no longer needed: some of it was still missing, the rest had been taken out of the room.
+        let lacked = self.places - self.node.num_permits();
+        let still_missing = lacked.min(taken.missing);
+        taken.missing -= still_missing;
+        self.permits.node.add_permits(lacked - still_missing);
+        let made_up = taken.missing.min(self.node.num_permits());
+        if let Some(places) = self.node.split(made_up) {
+            places.forget();
+            taken.missing -= made_up;
+        }
+        drop(taken);
         self.permits.metrics.permit_returned();
         self.permits.wakeup.room();
     }

@@ -179,9 +179,12 @@ async fn check(
     deadline: Instant,
 ) -> Option<TargetCheck> {
     let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return None;
+    }
     // A receiver whose answer has ended the subscription is sent nothing more.
     let now = api.store.subscription(tenant, id).await.ok().flatten()?;
-    if left.is_zero() || now.state() == SubscriptionState::Disabled {
+    if now.state() == SubscriptionState::Disabled {
         return None;
     }
     tokio::select! {

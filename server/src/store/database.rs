@@ -127,8 +127,7 @@ impl Connections {
             let engines = ENGINE_CONNECTIONS.min(config.max_connections - 2);
             let readers = (config.max_connections - engines) / 2;
             let writers = config.max_connections - engines - readers;
-            let [seqscan, hashjoin, mergejoin] = INDEX_WORK_ONLY;
-            let steady = [seqscan, hashjoin, mergejoin, PLANNED_ONCE];
+            let steady = [INDEX_WORK_ONLY.as_slice(), &[PLANNED_ONCE]].concat();
             let engine = Database::connect(postgres(&url, engines, PATIENCE, &steady)).await?;
             let writer = Database::connect(postgres(&url, writers, PATIENCE, &INDEX_WORK_ONLY)).await?;
             let reader = Database::connect(postgres(&url, readers, PATIENCE, &[])).await?;

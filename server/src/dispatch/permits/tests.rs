@@ -198,17 +198,52 @@ fn large_data_takes_several_places() {
 }
 
 #[test]
-fn of_what_was_claimed_each_finds_room_and_what_is_too_large_takes_the_rest() {
+fn of_what_was_claimed_each_finds_room() {
     let permits = permits(20, 20, 20);
     let mut room = permits.take_room().unwrap();
     assert_eq!(room.size(), 10);
-    let sizes = [2 * PLACE_BYTES, 100 * PLACE_BYTES, 0].map(|bytes| (bytes, target()));
+    let target = target();
     let held: Vec<_> = (0..)
-        .zip(&sizes)
-        .map(|(nth, (bytes, target))| room.place(*bytes, 2 - nth).unwrap().at(target).node.num_permits())
+        .zip([2, 7, 1])
+        .map(|(nth, places)| room.place(places * PLACE_BYTES, 2 - nth).unwrap().at(&target))
         .collect();
-    assert_eq!(held, [2, 7, 1]);
     assert!(room.place(0, 0).is_none());
+    drop(room);
+    assert_eq!((permits.taken().missing, permits.free()), (0, 10));
+    drop(held);
+    assert_eq!(permits.free(), 20);
+}
+
+#[test]
+fn what_is_claimed_without_room_for_it_takes_what_comes_back() {
+    let permits = permits(20, 20, 20);
+    let target = target();
+    let claim =
+        |places: usize| permits.take_room()?.place(places * PLACE_BYTES, 0).map(|place| place.at(&target));
+    let small = take_all(&permits, &target).into_iter().skip(4).collect::<Vec<_>>();
+    assert_eq!(permits.free(), 4);
+    let large = claim(10).unwrap();
+    assert_eq!((permits.taken().missing, permits.free()), (6, 0));
+    assert_eq!(permits.under_way(NOW).tenants, [(target.tenant.clone(), 26)]);
+    assert!(claim(10).is_none(), "nothing more is held until there is room again");
+    let mut small = small.into_iter();
+    small.by_ref().take(5).for_each(drop);
+    assert_eq!((permits.taken().missing, permits.free()), (1, 0));
+    small.by_ref().take(2).for_each(drop);
+    assert_eq!((permits.taken().missing, permits.free()), (0, 1));
+    drop(large);
+    assert_eq!(permits.free(), 11);
+    drop(small);
+    assert_eq!(permits.free(), 20);
+
+    // It may be over before there was room.
+    let small: Vec<_> = take_all(&permits, &target).into_iter().skip(1).collect();
+    let large = claim(100).unwrap();
+    assert_eq!((permits.taken().missing, permits.free()), (19, 0), "it takes no more than there is");
+    drop(large);
+    assert_eq!((permits.taken().missing, permits.free()), (0, 1));
+    drop(small);
+    assert_eq!(permits.free(), 20);
 }
 
 #[test]
