@@ -386,16 +386,23 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
 
     /// Claims as many due deliveries as there is room for and starts them. Returns how many.
     pub async fn tick(&self) -> Result<usize, QueueError> {
-        let shared = &self.0;
-        if !shared.settling.load(Ordering::Relaxed) {
+        let wakeup = &self.0.wakeup;
+        if !self.0.settling.load(Ordering::Relaxed) {
             return Ok(0);
         }
+        let news = wakeup.take_news();
+        self.look(news).await.inspect_err(|_| wakeup.keep_news(news))
+    }
+
+    /// Claims and starts, because of `news` or not.
+    async fn look(&self, news: bool) -> Result<usize, QueueError> {
+        let shared = &self.0;
         self.refresh().await?;
         let Some(mut room) = shared.permits.take_room() else {
             // Attempts that are under way are work enough; each of them ends by its timeout.
             shared.wakeup.ticked(shared.clock.now());
             shared.wakeup.set_backlog(true);
-            shared.wakeup.left_to_others(poll::LeftOver::IfNews);
+            shared.wakeup.left_to_others(poll::LeftOver::IfNews, news);
             return Ok(0);
         };
         let (ask, saturated) = self.ask(room.size());
@@ -434,12 +441,13 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         // Where something was due there may be more, which is claimed as permits come back; so is what a saturated
         // subscription kept from this claim. By now its attempts may have ended, so this is told from what we asked.
         shared.wakeup.set_backlog(claimed > 0 || saturated);
-        shared.wakeup.left_to_others(match (claimed >= ask.max, saturated) {
+        let left_over = match (claimed >= ask.max, saturated) {
             // There is most probably more; another node may have lost all that it tried to claim to us.
             (true, _) => poll::LeftOver::Probably,
             (false, true) => poll::LeftOver::IfNews,
             (false, false) => poll::LeftOver::Nothing,
-        });
+        };
+        shared.wakeup.left_to_others(left_over, news);
         Ok(claimed)
     }
 

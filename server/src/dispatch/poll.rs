@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Dispatcher, Queue, Sender, Shared};
 use crate::domain::timestamp::Timestamp;
 
-/// How long to wait after a claim failed.
+/// How long to wait after a claim or a hint failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// How long other nodes are left alone after they were told something.
@@ -80,9 +80,18 @@ impl Wakeup {
         self.notify.notify_one();
     }
 
-    /// What the look that just ended left over.
-    pub(super) fn left_to_others(&self, left_over: LeftOver) {
-        let news = self.news.swap(false, Ordering::Relaxed);
+    /// Whether there is news. The look that begins now answers it; what is said later it may not see.
+    pub(super) fn take_news(&self) -> bool {
+        self.news.swap(false, Ordering::Relaxed)
+    }
+
+    /// The look came to nothing: its news is for the next one.
+    pub(super) fn keep_news(&self, news: bool) {
+        self.news.fetch_or(news, Ordering::Relaxed);
+    }
+
+    /// What the look that just ended left over, and whether it was for news.
+    pub(super) fn left_to_others(&self, left_over: LeftOver, news: bool) {
         if left_over == LeftOver::Probably || (left_over == LeftOver::IfNews && news) {
             self.tell.store(true, Ordering::Relaxed);
         }
@@ -184,9 +193,9 @@ pub(super) async fn run<Q: Queue, S: Sender>(dispatcher: &Dispatcher<Q, S>, stop
 /// Beside the loop, which must not wait for it.
 async fn hint<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>) {
     if let Err(cause) = shared.queue.hint().await {
-        tracing::debug!(
-            cause = &cause as &dyn std::error::Error,
-            "other nodes could not be told; their polls find it"
-        );
+        tracing::debug!(cause = &cause as &dyn std::error::Error, "other nodes could not be told; trying again");
+        tokio::time::sleep(AFTER_FAILURE).await;
+        shared.wakeup.tell.store(true, Ordering::Relaxed);
+        shared.wakeup.notify.notify_one();
     }
 }

@@ -44,6 +44,10 @@ struct FakeQueue {
     /// How many settlements are refused after that.
     broken: Mutex<usize>,
     hints: Mutex<usize>,
+    /// How many hints do not get through before that.
+    silent: Mutex<usize>,
+    /// What happens while the next claim is under way, too late for it to see.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl FakeQueue {
@@ -70,6 +74,9 @@ impl Queue for Arc<FakeQueue> {
             let room = window.saturating_sub(busy.get(uid).copied().unwrap_or(0));
             let room = room.min(ask.max - claims.len()).min(due.len());
             claims.extend(due.drain(..room));
+        }
+        if let Some(happens) = self.meanwhile.lock().unwrap().take() {
+            happens();
         }
         Ok(Claimed { claims, ..Claimed::default() })
     }
@@ -107,6 +114,11 @@ impl Queue for Arc<FakeQueue> {
     }
 
     async fn hint(&self) -> Result<(), QueueError> {
+        let mut silent = self.silent.lock().unwrap();
+        if *silent > 0 {
+            *silent -= 1;
+            return Err(QueueError::Unavailable("gone".into()));
+        }
         *self.hints.lock().unwrap() += 1;
         Ok(())
     }
@@ -443,4 +455,42 @@ async fn other_nodes_are_left_alone_where_nothing_is_left_over() {
     let queue = FakeQueue::holding(1, 20);
     run(&queue, config(64, 8), 20).await;
     assert_eq!(*queue.hints.lock().unwrap(), 0);
+}
+
+/// A dispatcher with room for one delivery, whose place was taken right after it was told of another one; and how many hints it has
+/// given a while later.
+async fn hints_of_a_node_that_is_full(queue: &Arc<FakeQueue>) -> usize {
+    let dispatcher = Dispatcher::new(
+        config(1, 1),
+        Policy::default(),
+        Arc::clone(queue),
+        Arc::<FakeSender>::default(),
+        Arc::new(ManualClock::at(Timestamp::from_micros(1))),
+        Metrics::default(),
+        Arc::default(),
+    );
+    let told = dispatcher.clone();
+    *queue.meanwhile.lock().unwrap() = Some(Box::new(move || told.wake()));
+    assert_eq!(dispatcher.tick().await.unwrap(), 0);
+    let _permit = dispatcher.reserve(&target(), 1).unwrap();
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let (running, ends) = (dispatcher.clone(), stop.clone());
+    let loops = tasks.spawn(async move { running.run(ends).await });
+    tokio::time::sleep(POLL_INTERVAL / 2).await;
+    stop.cancel();
+    loops.await.unwrap();
+    *queue.hints.lock().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_that_a_look_came_too_early_for_is_passed_on_by_the_next_one_if_the_node_is_full() {
+    let queue = Arc::new(FakeQueue::default());
+    assert_eq!(hints_of_a_node_that_is_full(&queue).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_that_does_not_get_through_is_given_again() {
+    let queue = Arc::new(FakeQueue::default());
+    *queue.silent.lock().unwrap() = 3;
+    assert_eq!(hints_of_a_node_that_is_full(&queue).await, 1);
 }
