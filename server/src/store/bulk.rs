@@ -10,6 +10,21 @@ use std::{fmt, sync::OnceLock};
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value, prelude::Uuid, sea_query::ArrayType};
 
+mod arrays;
+mod cell;
+
+pub(super) use arrays::Arrays;
+pub(super) use cell::Cell;
+
+/// What stands for null where a column has no other value to spare.
+mod null {
+    /// A control character: none of our texts may hold one.
+    pub(super) const TEXT: &str = "\u{1}";
+    pub(super) const BYTES: &[u8] = &[];
+    /// Where a boolean may be null, null is false.
+    pub(super) const BOOL: bool = false;
+}
+
 /// How many rows one statement of SQLite carries; 500 rows are 8 statements. A row has at most 32 values: SQLite takes 32,766 in
 /// a statement.
 const RUNS: [usize; 5] = [256, 64, 16, 4, 1];
@@ -65,7 +80,7 @@ impl Column {
 
     /// A value that has travelled in an array of PostgreSQL.
     fn restored(self, value: &str) -> String {
-        if self.nullable { format!("NULLIF({value}, {})", self.kind.null().1) } else { value.to_owned() }
+        if self.nullable { format!("NULLIF({value}, {})", self.kind.written_null()) } else { value.to_owned() }
     }
 }
 
@@ -94,18 +109,43 @@ impl Kind {
         }
     }
 
-    /// What stands for null, and how PostgreSQL writes it. A boolean has no value to spare; where it may be null, null is false.
-    fn null(self) -> (Value, &'static str) {
+    /// What stands for null in an array.
+    fn stand_in(self) -> Value {
         match self {
-            Self::Uuid => (Uuid::nil().into(), "'00000000-0000-0000-0000-000000000000'"),
-            // A control character: none of our texts may hold one.
-            Self::Text => ("\u{1}".into(), "E'\\x01'"),
-            Self::Bytes => (Vec::<u8>::new().into(), "''"),
-            Self::Bool => (false.into(), "false"),
-            Self::SmallInt => (i16::MIN.into(), "'-32768'"),
-            Self::Int => (i32::MIN.into(), "'-2147483648'"),
-            Self::BigInt => (i64::MIN.into(), "'-9223372036854775808'"),
+            Self::Uuid => Uuid::nil().into(),
+            Self::Text => null::TEXT.into(),
+            Self::Bytes => null::BYTES.into(),
+            Self::Bool => null::BOOL.into(),
+            Self::SmallInt => i16::MIN.into(),
+            Self::Int => i32::MIN.into(),
+            Self::BigInt => i64::MIN.into(),
         }
+    }
+
+    /// The same as PostgreSQL writes it.
+    fn written_null(self) -> &'static str {
+        match self {
+            Self::Uuid => "'00000000-0000-0000-0000-000000000000'",
+            Self::Text => "E'\\x01'",
+            Self::Bytes => "''",
+            Self::Bool => "false",
+            Self::SmallInt => "'-32768'",
+            Self::Int => "'-2147483648'",
+            Self::BigInt => "'-9223372036854775808'",
+        }
+    }
+
+    /// A cell as sea-orm takes it, where there are nulls.
+    fn value(self, cell: Cell<'_>) -> Value {
+        Option::from(cell).unwrap_or(match self {
+            Self::Uuid => Value::Uuid(None),
+            Self::Text => Value::String(None),
+            Self::Bytes => Value::Bytes(None),
+            Self::Bool => Value::Bool(None),
+            Self::SmallInt => Value::SmallInt(None),
+            Self::Int => Value::Int(None),
+            Self::BigInt => Value::BigInt(None),
+        })
     }
 }
 
@@ -173,12 +213,11 @@ impl<const N: usize> Bulk<N> {
     }
 
     /// PostgreSQL's arrays.
-    pub(super) fn arrays(&self, rows: impl IntoIterator<Item = [Value; N]>) -> [Value; N] {
-        let rows = rows.into_iter();
-        let mut columns = std::array::from_fn::<_, N, _>(|_| Vec::with_capacity(rows.size_hint().0));
+    pub(super) fn arrays(&self, rows: Vec<[Cell<'_>; N]>) -> [Value; N] {
+        let mut columns = std::array::from_fn::<_, N, _>(|_| Vec::with_capacity(rows.len()));
         for row in rows {
-            for ((values, value), column) in columns.iter_mut().zip(row).zip(&self.columns) {
-                values.push(if is_null(&value) { column.kind.null().0 } else { value });
+            for ((values, cell), column) in columns.iter_mut().zip(row).zip(&self.columns) {
+                values.push(Option::from(cell).unwrap_or_else(|| column.kind.stand_in()));
             }
         }
         let mut kinds = self.columns.iter().map(|column| column.kind.array_type());
@@ -190,13 +229,17 @@ impl<const N: usize> Bulk<N> {
     }
 
     /// SQLite's statements for the rows, one for each run: `text` makes them from the list of a run's placeholders.
-    pub(super) fn runs(&self, rows: Vec<[Value; N]>, text: impl Fn(&str) -> String) -> Vec<Statement> {
+    pub(super) fn runs(&self, rows: Vec<[Cell<'_>; N]>, text: impl Fn(&str) -> String) -> Vec<Statement> {
         let mut rows = rows.into_iter();
         let mut statements = Vec::new();
         for (length, cached) in RUNS.into_iter().zip(&self.texts) {
             while rows.len() >= length {
                 let sql = cached.get_or_init(|| text(&placeholders::<N>(length)));
-                let values: Vec<Value> = rows.by_ref().take(length).flatten().collect();
+                let values = |row: [Cell<'_>; N]| {
+                    let cells = row.into_iter().zip(&self.columns);
+                    cells.map(|(cell, column)| column.kind.value(cell)).collect::<Vec<_>>()
+                };
+                let values: Vec<Value> = rows.by_ref().take(length).flat_map(values).collect();
                 statements.push(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values));
             }
         }
@@ -232,7 +275,7 @@ impl<const N: usize> Inserted<N> {
     pub(super) async fn insert(
         &self,
         connection: &impl ConnectionTrait,
-        rows: Vec<[Value; N]>,
+        rows: Vec<[Cell<'_>; N]>,
     ) -> Result<u64, DbErr> {
         if rows.is_empty() {
             return Ok(0);
@@ -257,17 +300,4 @@ impl<const N: usize> Inserted<N> {
 fn placeholders<const N: usize>(rows: usize) -> String {
     let row = format!("({})", ["?"; N].join(","));
     vec![row; rows].join(",")
-}
-
-fn is_null(value: &Value) -> bool {
-    matches!(
-        value,
-        Value::Uuid(None)
-            | Value::String(None)
-            | Value::Bytes(None)
-            | Value::Bool(None)
-            | Value::SmallInt(None)
-            | Value::Int(None)
-            | Value::BigInt(None)
-    )
 }

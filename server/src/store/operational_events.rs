@@ -39,17 +39,17 @@ pub(super) async fn put(
     notices: Vec<Notice>,
     now: Timestamp,
 ) -> Result<(), DbErr> {
-    let row = |(nth, notice): (usize, Notice)| {
+    let rows = notices.iter().enumerate().map(|(nth, notice)| {
         [
             OperationalEventId::nth(now, nth).uuid().into(),
             notice.tenant.as_str().into(),
             notice.event_type.into(),
-            notice.subject.into(),
-            notice.data.into(),
+            notice.subject.as_str().into(),
+            notice.data.as_str().into(),
             notice.at.as_micros().into(),
         ]
-    };
-    OPERATIONAL_EVENTS.insert(transaction, notices.into_iter().enumerate().map(row).collect()).await.map(drop)
+    });
+    OPERATIONAL_EVENTS.insert(transaction, rows.collect()).await.map(drop)
 }
 
 impl Store {

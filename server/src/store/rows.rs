@@ -8,10 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use sea_orm::Value;
-
 use super::{
-    Error, codes,
+    Error,
+    bulk::Cell,
+    codes,
     entity::{attempts, events, subscription_secrets, subscriptions},
     failing, handshakes,
     keyring::{Keyring, Sealed},
@@ -24,7 +24,7 @@ use crate::domain::{
     event::{Attributes, Event, EventContent, Payload, RequestId},
     event_type::EventType,
     handling::{Handling, OrderingKey},
-    id::{EventId, SubscriptionId, SubscriptionUid, TenantId},
+    id::{DeliveryId, EventId, SubscriptionId, SubscriptionUid, TenantId},
     operational::About,
     rate_limit::RateLimit,
     secret::{SecretInForce, SecretSet},
@@ -317,7 +317,7 @@ pub(super) fn attempt(row: attempts::Model) -> Result<Attempt, Error> {
 }
 
 /// The other way round: an attempt as it is stored, in the order of the entity's columns.
-pub(super) fn attempt_values(delivery: crate::domain::id::DeliveryId, attempt: &Attempt) -> [Value; 16] {
+pub(super) fn attempt_values(delivery: DeliveryId, attempt: &Attempt) -> [Cell<'_>; 16] {
     let (outcome, failure) = match &attempt.outcome {
         Outcome::Acknowledged { .. } => (codes::ACKNOWLEDGED, None),
         Outcome::Rejected { .. } => (codes::REJECTED, None),
@@ -339,7 +339,7 @@ pub(super) fn attempt_values(delivery: crate::domain::id::DeliveryId, attempt: &
         response.and_then(|response| i16::try_from(response.status).ok()).into(),
         // Strings always serialise.
         response.and_then(|response| serde_json::to_string(&response.headers).ok()).into(),
-        response.map(|response| response.body.to_vec()).into(),
+        response.map(|response| response.body.as_ref()).into(),
         response.map(|response| response.truncated).into(),
         micros(timings.total).into(),
         timings.dns.map(micros).into(),

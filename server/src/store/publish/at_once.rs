@@ -8,26 +8,28 @@ use std::{
     sync::LazyLock,
 };
 
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, SqlErr, Statement, Value, sea_query::ArrayType,
-};
+use sea_orm::{DatabaseConnection, DbErr, QueryResult, SqlErr, sqlx::postgres::PgRow};
 
 use super::insert::{self, DELIVERIES, EVENTS, PAYLOADS};
 use crate::{
     domain::id::TenantId,
     publish::{Batch, Commit, Fate},
+    store::bulk::{Arrays, Bulk, Column},
 };
+
+/// The match tables that a batch was made with.
+static TABLES: Bulk<2> = Bulk::new([Column::text("tenant_id"), Column::big_int("version")]);
 
 static STATEMENT: LazyLock<String> = LazyLock::new(|| {
     // Rows come in only if no match table is out of date.
     let select = |select: String| format!("{select} WHERE NOT EXISTS (SELECT FROM stale)");
-    // The first two parameters are the tenants and the versions.
+    let known = TABLES.select(1);
     let events = EVENTS.insertion_to_the_last(&select(EVENTS.rows.select(3)));
     let payloads = PAYLOADS.insertion_to_the_last(&select(PAYLOADS.rows.select(3 + 18)));
     let deliveries = DELIVERIES.insertion_to_the_last(&select(DELIVERIES.rows.select(3 + 18 + 2)));
     format!(
         "WITH stale AS MATERIALIZED (
-             SELECT known.tenant_id FROM unnest($1::text[], $2::bigint[]) AS known (tenant_id, version)
+             SELECT known.tenant_id FROM ({known}) AS known
              WHERE (SELECT subscriptions_version FROM tenants WHERE id = known.tenant_id) IS DISTINCT FROM known.version
          ),
          new_events AS ({events}), new_payloads AS ({payloads}), new_deliveries AS ({deliveries})
@@ -37,9 +39,8 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
 
 /// Commits the batch; `None` if there is something unusual about it, and nothing was stored.
 pub(super) async fn commit(writer: &DatabaseConnection, batch: &Batch) -> Result<Option<Commit>, DbErr> {
-    let versions: Option<Vec<Value>> =
-        batch.versions.iter().map(|(_, version)| version.map(Value::from)).collect();
-    let Some(versions) = versions else {
+    let tables = batch.versions.iter().map(|(tenant, version)| Some([tenant.as_str().into(), (*version)?.into()]));
+    let Some(tables) = tables.collect::<Option<Vec<_>>>() else {
         // A tenant comes into being.
         return Ok(None);
     };
@@ -51,34 +52,25 @@ pub(super) async fn commit(writer: &DatabaseConnection, batch: &Batch) -> Result
         // Rare, and in another table.
         return Ok(None);
     }
-    let tenants = batch.versions.iter().map(|(tenant, _)| tenant.as_str().into()).collect();
     let entries: Vec<_> = batch.entries.iter().collect();
-    let mut values = vec![array(ArrayType::String, tenants), array(ArrayType::BigInt, versions)];
-    values.extend(EVENTS.rows.arrays(insert::events(&batch.entries)));
-    values.extend(PAYLOADS.rows.arrays(insert::payloads(&entries)));
-    values.extend(DELIVERIES.rows.arrays(insert::deliveries(
-        &entries,
-        &HashMap::new(),
-        batch.due_at,
-        batch.leased_until,
-    )));
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, STATEMENT.as_str(), values);
-    match writer.query_all_raw(statement).await {
+    let deliveries = insert::deliveries(&entries, &HashMap::new(), batch.due_at, batch.leased_until);
+    let statement = Arrays::of(&STATEMENT)
+        .with(&TABLES, &tables)?
+        .with(&EVENTS.rows, &insert::events(&batch.entries))?
+        .with(&PAYLOADS.rows, &insert::payloads(&entries))?
+        .with(&DELIVERIES.rows, &deliveries)?;
+    match statement.run(writer).await {
         Ok(stale) if stale.is_empty() => {
             let fates = vec![Fate::Stored; batch.entries.len()];
             Ok(Some(Commit::Done { fates, parked: HashSet::new() }))
         }
         Ok(stale) => {
-            let tenant = |row: &sea_orm::QueryResult| row.try_get::<String>("", "tenant_id");
-            let stale = stale.iter().map(tenant).collect::<Result<Vec<_>, _>>()?;
+            let tenant = |row: PgRow| QueryResult::from(row).try_get::<String>("", "tenant_id");
+            let stale = stale.into_iter().map(tenant).collect::<Result<Vec<_>, _>>()?;
             Ok(Some(Commit::Stale(stale.iter().map(|id| TenantId::from_stored(id)).collect())))
         }
         // A request id is known already, or comes twice.
         Err(cause) if matches!(cause.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => Ok(None),
         Err(cause) => Err(cause),
     }
-}
-
-fn array(of: ArrayType, values: Vec<Value>) -> Value {
-    Value::Array(of, Some(Box::new(values)))
 }

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{Value, prelude::Uuid};
+use sea_orm::prelude::Uuid;
 
 use crate::{
     domain::{handling::Priority, id::DeliveryId, timestamp::Timestamp},
     publish::Entry,
     store::{
-        bulk::{Column, Inserted},
+        bulk::{Cell, Column, Inserted},
         codes,
         lanes::Place,
     },
@@ -73,7 +73,7 @@ pub(in crate::store) static DELIVERIES: Inserted<12> = Inserted::new(
     "",
 );
 
-pub(super) fn events(entries: &[Entry]) -> Vec<[Value; 18]> {
+pub(super) fn events(entries: &[Entry]) -> Vec<[Cell<'_>; 18]> {
     let mut in_order: Vec<_> = entries.iter().collect();
     // All nodes in one order, so that two that bring the same request ids wait for each other and do not deadlock.
     in_order.sort_by_key(|entry| {
@@ -82,7 +82,7 @@ pub(super) fn events(entries: &[Entry]) -> Vec<[Value; 18]> {
     in_order.into_iter().map(event).collect()
 }
 
-fn event(entry: &Entry) -> [Value; 18] {
+fn event(entry: &Entry) -> [Cell<'_>; 18] {
     let event = &entry.event;
     let handling = &event.content.handling;
     let attributes = event.content.attributes.as_map();
@@ -98,7 +98,7 @@ fn event(entry: &Entry) -> [Value; 18] {
         event.content.payload.content_type.as_str().into(),
         attributes.into(),
         event.request_id.as_ref().map(crate::domain::event::RequestId::as_str).into(),
-        entry.fingerprint.map(|fingerprint| fingerprint.0.to_vec()).into(),
+        entry.fingerprint.as_ref().map(|fingerprint| fingerprint.0.as_slice()).into(),
         event.trace.as_ref().map(crate::domain::trace_context::TraceContext::traceparent).into(),
         event.trace.as_ref().map(crate::domain::trace_context::TraceContext::tracestate).into(),
         handling.ordering_key.as_ref().map(crate::domain::handling::OrderingKey::as_str).into(),
@@ -110,14 +110,16 @@ fn event(entry: &Entry) -> [Value; 18] {
     ]
 }
 
-pub(super) fn payloads(entries: &[&Entry]) -> Vec<[Value; 2]> {
-    let row =
-        |entry: &&Entry| [entry.event.id.uuid().into(), entry.event.content.payload.data.to_vec().into()];
+pub(super) fn payloads<'a>(entries: &[&'a Entry]) -> Vec<[Cell<'a>; 2]> {
+    let row = |entry: &&'a Entry| {
+        let event = &entry.event;
+        [event.id.uuid().into(), event.content.payload.data.as_ref().into()]
+    };
     entries.iter().map(row).collect()
 }
 
 /// What the events are still owed, due `at`.
-pub(super) fn fan_outs(entries: &[&Entry], at: Timestamp) -> Vec<[Value; 5]> {
+pub(super) fn fan_outs<'a>(entries: &[&'a Entry], at: Timestamp) -> Vec<[Cell<'a>; 5]> {
     let mut rows = Vec::new();
     for entry in entries {
         for (number, part) in (0_i32..).zip(&entry.later) {
@@ -135,12 +137,12 @@ pub(super) fn fan_outs(entries: &[&Entry], at: Timestamp) -> Vec<[Value; 5]> {
 }
 
 /// `places` are those of deliveries that stand in a lane. Those that are neither parked, claimed nor put off are due `at`.
-pub(in crate::store) fn deliveries(
-    entries: &[&Entry],
+pub(in crate::store) fn deliveries<'a>(
+    entries: &[&'a Entry],
     places: &HashMap<DeliveryId, Place>,
     at: Timestamp,
     leased_until: Timestamp,
-) -> Vec<[Value; 12]> {
+) -> Vec<[Cell<'a>; 12]> {
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
         let handling = &entry.event.content.handling;
@@ -176,10 +178,10 @@ pub(in crate::store) fn deliveries(
 /// Deliveries of an event of which nothing is known but its id, due `at`.
 pub(in crate::store) fn plain_deliveries<'a>(
     event: Uuid,
-    tenant: &str,
+    tenant: &'a str,
     to: impl Iterator<Item = (DeliveryId, &'a Uuid)>,
     at: Timestamp,
-) -> Vec<[Value; 12]> {
+) -> Vec<[Cell<'a>; 12]> {
     let row = |(id, subscription): (DeliveryId, &Uuid)| {
         [
             id.uuid().into(),
@@ -191,9 +193,9 @@ pub(in crate::store) fn plain_deliveries<'a>(
             at.as_micros().into(),
             at.as_micros().into(),
             codes::priority_code(Priority::Normal).into(),
-            None::<String>.into(),
-            None::<i64>.into(),
-            None::<i64>.into(),
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
         ]
     };
     to.map(row).collect()

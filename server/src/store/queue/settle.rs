@@ -6,8 +6,8 @@ use std::{
 };
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, Value,
-    prelude::Uuid,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    QueryResult, Statement, prelude::Uuid,
 };
 
 use super::{failing, health};
@@ -16,7 +16,7 @@ use crate::{
     domain::{claim::Target, delivery::Settlement, id::DeliveryId, operational::About, timestamp::Timestamp},
     store::{
         self, Error, Store,
-        bulk::{Bulk, Column, Inserted},
+        bulk::{Arrays, Bulk, Cell, Column, Inserted},
         codes,
         entity::subscriptions,
         lanes::{self, Lane},
@@ -82,21 +82,31 @@ fn sqlite(rows: &str) -> String {
 /// The arrays are in the order of the ids, so that a row finds its place in them by halving. Joining them as rows reads better, but
 /// then the planner may go through all that is pending for each of them: it has no idea how few they are. For the same reason `state` is
 /// hidden from it, or it would take the index of what is pending.
-static POSTGRES: LazyLock<String> = LazyLock::new(|| {
+fn postgres() -> String {
     let attempts = ATTEMPTS.insertion(1);
     let [ids, numbers, held, values @ ..] = SETTLED.array_names(1 + 16);
     let counts = values[values.len() - 1];
     let values = values.map(|array| array.at("place")).join(", ");
     format!(
-        "WITH recorded AS ({attempts})
-         UPDATE deliveries SET (state, end_reason, due_at, ended_at, last_traceparent, attempt_count) = (
-             SELECT {values} FROM (SELECT width_bucket(id, {ids})) AS found (place)
-         )
-         WHERE id = ANY ({ids}) AND attempt_count = ({numbers})[width_bucket(id, {ids})] AND (state + 0) = 0
-             AND (({counts})[width_bucket(id, {ids})] = attempt_count OR due_at = ({held})[width_bucket(id, {ids})])
-         RETURNING id, state, subscription_uid, ordering_key, position"
+        "WITH recorded AS ({attempts}), moved AS (
+             UPDATE deliveries SET (state, end_reason, due_at, ended_at, last_traceparent, attempt_count) = (
+                 SELECT {values} FROM (SELECT width_bucket(id, {ids})) AS found (place)
+             )
+             WHERE id = ANY ({ids}) AND attempt_count = ({numbers})[width_bucket(id, {ids})] AND (state + 0) = 0
+                 AND (({counts})[width_bucket(id, {ids})] = attempt_count OR due_at = ({held})[width_bucket(id, {ids})])
+             RETURNING id, state, subscription_uid, ordering_key, position
+         )"
     )
+}
+
+/// Within a transaction that has more to do: with all that lanes need.
+static TOGETHER: LazyLock<String> = LazyLock::new(|| {
+    format!("{} SELECT id, state, subscription_uid, ordering_key, position FROM moved", postgres())
 });
+
+/// By itself: those that were still ours come back as one list.
+static ALONE: LazyLock<String> =
+    LazyLock::new(|| format!("{} SELECT array_agg(id) AS ids FROM moved", postgres()));
 
 impl Store {
     pub(super) async fn settle_batch(&self, batch: &[Settled]) -> Result<Settling, Error> {
@@ -107,7 +117,7 @@ impl Store {
         };
         if self.connections.backend() == DbBackend::Postgres && batch.iter().all(concerns_deliveries_alone) {
             // One statement: one round trip, and a transaction by itself.
-            let Moved { lost, .. } = record_and_move(&self.connections.engine, batch).await?;
+            let lost = record_and_move_alone(&self.connections.engine, batch).await?;
             return Ok(Settling { lost, ..Settling::default() });
         }
         let transaction = self.connections.begin_engine().await?;
@@ -155,28 +165,23 @@ async fn release(
 }
 
 /// Records the attempts and moves the deliveries on. The log is true also of attempts from which nothing follows any more.
-async fn record_and_move(connection: &impl ConnectionTrait, batch: &[Settled]) -> Result<Moved, DbErr> {
-    let attempt = |settled: &Settled| Some(rows::attempt_values(settled.delivery, settled.attempt.as_ref()?));
-    let attempts: Vec<_> = batch.iter().filter_map(attempt).collect();
+async fn record_and_move(connection: &DatabaseTransaction, batch: &[Settled]) -> Result<Moved, DbErr> {
     let updates = match connection.get_database_backend() {
         DbBackend::Sqlite => {
-            ATTEMPTS.insert(connection, attempts).await?;
-            SETTLED.runs(batch.iter().map(settlement_values).collect(), sqlite)
+            ATTEMPTS.insert(connection, attempts(batch)).await?;
+            SETTLED.runs(batch.iter().map(settlement).collect(), sqlite)
         }
         backend => {
-            let mut values = Vec::from(ATTEMPTS.rows.arrays(attempts));
-            let mut by_id: Vec<_> = batch.iter().collect();
-            // Of two attempts at one delivery the later one counts, and of two equal ids the last place is found.
-            by_id.sort_unstable_by_key(|settled| (settled.delivery.uuid(), settled.number));
-            values.extend(SETTLED.arrays(by_id.into_iter().map(settlement_values)));
-            vec![Statement::from_sql_and_values(backend, POSTGRES.as_str(), values)]
+            let mut values = Vec::from(ATTEMPTS.rows.arrays(attempts(batch)));
+            values.extend(SETTLED.arrays(settlements_by_id(batch)));
+            vec![Statement::from_sql_and_values(backend, TOGETHER.as_str(), values)]
         }
     };
-    let mut ours = HashSet::with_capacity(batch.len());
+    let mut ours = Vec::with_capacity(batch.len());
     let mut left = BTreeSet::new();
     for update in updates {
         for row in connection.query_all_raw(update).await? {
-            ours.insert(row.try_get::<Uuid>("", "id")?);
+            ours.push(row.try_get::<Uuid>("", "id")?);
             let position: Option<i64> = row.try_get("", "position")?;
             if position.is_some() && row.try_get::<i16>("", "state")? != codes::PENDING {
                 let subscription = row.try_get("", "subscription_uid")?;
@@ -184,12 +189,47 @@ async fn record_and_move(connection: &impl ConnectionTrait, batch: &[Settled]) -
             }
         }
     }
-    let deliveries = batch.iter().map(|settled| settled.delivery);
-    let lost = deliveries.filter(|delivery| !ours.contains(&delivery.uuid())).collect();
-    Ok(Moved { lost, left })
+    Ok(Moved { lost: lost(batch, ours), left })
 }
 
-fn settlement_values(settled: &Settled) -> [Value; 9] {
+/// The same for deliveries that stand in no lane, on PostgreSQL. Returns those that were no longer ours.
+async fn record_and_move_alone(
+    connection: &DatabaseConnection,
+    batch: &[Settled],
+) -> Result<Vec<DeliveryId>, DbErr> {
+    let statement = Arrays::of(&ALONE)
+        .with(&ATTEMPTS.rows, &attempts(batch))?
+        .with(&SETTLED, &settlements_by_id(batch))?;
+    let mut ours = Vec::new();
+    for row in statement.run(connection).await? {
+        ours = QueryResult::from(row).try_get::<Option<Vec<Uuid>>>("", "ids")?.unwrap_or_default();
+    }
+    Ok(lost(batch, ours))
+}
+
+/// Those of a batch that are not among `ours`.
+fn lost(batch: &[Settled], ours: Vec<Uuid>) -> Vec<DeliveryId> {
+    if ours.len() == batch.len() {
+        return Vec::new();
+    }
+    let ours: HashSet<_> = ours.into_iter().collect();
+    let deliveries = batch.iter().map(|settled| settled.delivery);
+    deliveries.filter(|delivery| !ours.contains(&delivery.uuid())).collect()
+}
+
+fn attempts(batch: &[Settled]) -> Vec<[Cell<'_>; 16]> {
+    let made = batch.iter().filter_map(|settled| Some((settled.delivery, settled.attempt.as_ref()?)));
+    made.map(|(delivery, attempt)| rows::attempt_values(delivery, attempt)).collect()
+}
+
+/// Of two attempts at one delivery the later one counts, and of two equal ids the last place is found.
+fn settlements_by_id(batch: &[Settled]) -> Vec<[Cell<'_>; 9]> {
+    let mut by_id: Vec<_> = batch.iter().collect();
+    by_id.sort_unstable_by_key(|settled| (settled.delivery.uuid(), settled.number));
+    by_id.into_iter().map(settlement).collect()
+}
+
+fn settlement(settled: &Settled) -> [Cell<'_>; 9] {
     let (state, end_reason, due_at, ended_at) = match settled.settlement {
         Settlement::RetryAt(due_at) => (codes::PENDING, None, due_at, None),
         Settlement::End(reason) => (
