@@ -50,6 +50,7 @@ mod failure;
 mod handshake;
 mod meter;
 mod phases;
+mod pool;
 mod proxy;
 mod request;
 mod resolver;
@@ -149,9 +150,8 @@ impl HttpSender {
                 }
             };
         let arrived = self.transmit(target, settings, prepared, now, deadline, phases).await;
-        // Until all is read, the connection may be read from.
-        let (answer, _under_way) = match arrived {
-            Ok(arrived) => arrived,
+        let answer = match arrived {
+            Ok(answer) => answer,
             Err((failure, message)) => return failed(failure, message).into(),
         };
         phases.head_arrived();

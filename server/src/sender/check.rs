@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, header::LOCATION};
 use tokio::time::{Instant, timeout_at};
 
-use super::{HttpSender, client, failure, meter, phases::Phases, request, response};
+use super::{HttpSender, failure, phases::Phases, pool, request, response};
 use crate::{
     dispatch,
     domain::{
@@ -103,9 +103,9 @@ impl HttpSender {
         let request = self.head(target, settings, now, timeout).await?;
         let client = sender.clients.watched(settings.tls.as_ref(), witness);
         let client = client.map_err(|cause| (Failure::Internal, cause.to_string()))?;
-        let exchange = phases.observe(witness.look_on(meter::exchange(&client, request)));
+        let exchange = phases.observe(witness.look_on(client.request(request)));
         match timeout_at(deadline, exchange).await {
-            Ok(Ok((answer, _under_way))) => {
+            Ok(Ok(answer)) => {
                 phases.head_arrived();
                 Ok(answered(answer.status(), answer.headers()))
             }
@@ -128,7 +128,7 @@ impl HttpSender {
         settings: &Settings,
         now: Timestamp,
         timeout: Duration,
-    ) -> Result<client::Request, Lack> {
+    ) -> Result<pool::Request, Lack> {
         let defect = |cause: String| (Failure::Internal, cause);
         let headers = request::headers(settings, &self.0.user_agent);
         let mut headers = headers.map_err(|cause| defect(cause.to_string()))?;
@@ -136,7 +136,7 @@ impl HttpSender {
             let (name, value) = self.0.credentials.fresh_header(own, now, timeout).await?;
             headers.insert(name, value);
         }
-        let mut request = client::Request::new(Bytes::new().into());
+        let mut request = pool::Request::new(Bytes::new().into());
         *request.method_mut() = Method::HEAD;
         *request.uri_mut() = Uri::try_from(target.url.as_str()).map_err(|cause| defect(cause.to_string()))?;
         *request.headers_mut() = headers;
@@ -181,7 +181,7 @@ mod tests {
         let witness = Arc::<Witness>::default();
         let client = sender.0.clients.watched(None, &witness).unwrap();
         // Past the first gate, which knows this name.
-        let error = witness.look_on(client.get(url.parse().unwrap())).await.unwrap_err();
+        let error = witness.look_on(client.get(&url)).await.unwrap_err();
         let (failure, message) = failure::explain(&error, super::super::phases::Stage::Dns);
         assert_eq!(failure, Failure::AddressRefused, "{message}");
         let (addresses, connection, tls) = witness.seen();

@@ -3,14 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http_body_util::Full;
+use hyper::client::conn::{http1, http2};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{Connect, HttpConnector},
-    },
+    client::legacy::connect::HttpConnector,
     rt::{TokioExecutor, TokioTimer},
 };
 
@@ -19,6 +15,7 @@ use super::{
     config::Config,
     meter::MeteredConnector,
     phases::Connector,
+    pool::{Pool, Protocol},
     proxy::{Exempt, Proxy},
     resolver::GuardedResolver,
     route::Route,
@@ -27,7 +24,7 @@ use crate::domain::{address::AddressPolicy, invalid::Invalid};
 
 /// As many idle connections as there may be attempts under way, as many subscriptions may have one host; or bursts would open new ones
 /// each time.
-const MAX_IDLE_PER_HOST: usize = 1024;
+const MAX_IDLE_PER_ORIGIN: usize = 1024;
 /// Shorter than the five seconds after which Node.js and Apache close idle connections, lest a request cross that.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// The most headers of an HTTP/1.1 response.
@@ -51,11 +48,9 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// What opens connections.
 type Https = HttpsConnector<MeteredConnector<Route>>;
 /// What makes requests. Cheap to clone.
-pub(super) type Client = legacy::Client<Connector<Https>, Full<Bytes>>;
+pub(super) type Client = Pool<Connector<Https>>;
 /// One whose connections are looked on at.
-pub(super) type WatchedClient = legacy::Client<Connector<Watched<Https>>, Full<Bytes>>;
-pub(super) type Request = http::Request<Full<Bytes>>;
-pub(super) type Answer = http::Response<hyper::body::Incoming>;
+pub(super) type WatchedClient = Pool<Connector<Watched<Https>>>;
 
 /// Makes clients. All of them look names up together, and count their connections together.
 #[derive(Debug)]
@@ -87,35 +82,31 @@ impl Maker {
 
     /// Makes a client.
     pub(super) fn client(&self, tls: rustls::ClientConfig) -> Client {
-        self.with(HttpsConnector::from((self.metered.clone(), tls)), MAX_IDLE_PER_HOST)
+        let https = HttpsConnector::from((self.metered.clone(), tls));
+        Pool::new(Connector::new(https, self.connect_timeout), self.protocol(MAX_IDLE_PER_ORIGIN))
     }
 
     /// Makes a client for one request, whose connection is not kept.
     pub(super) fn watched(&self, tls: rustls::ClientConfig, witness: Arc<Witness>) -> WatchedClient {
         let https = HttpsConnector::from((self.metered.clone(), tls));
-        self.with(Watched::new(https, witness), 0)
+        let watched = Watched::new(https, witness);
+        Pool::new(Connector::new(watched, self.connect_timeout), self.protocol(0))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the place")]
-    fn with<S>(&self, opener: S, max_idle_per_host: usize) -> legacy::Client<Connector<S>, Full<Bytes>>
-    where
-        Connector<S>: Connect + Clone,
-    {
+    fn protocol(&self, max_idle: usize) -> Protocol {
+        let mut http1 = http1::Builder::new();
+        http1.max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD_BYTES);
         // No more than we keep.
         let stream_window = u32::try_from(self.max_response_bytes).unwrap_or(u32::MAX);
-        legacy::Client::builder(TokioExecutor::new())
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
             .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(max_idle_per_host)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .http1_max_headers(MAX_HEADERS)
-            .http1_max_buf_size(MAX_HEAD_BYTES)
-            .http2_max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
-            .http2_initial_stream_window_size(stream_window.max(MIN_STREAM_WINDOW_BYTES))
-            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .build(Connector::new(opener, self.connect_timeout))
+            .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+            .initial_stream_window_size(stream_window.max(MIN_STREAM_WINDOW_BYTES))
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        Protocol { http1, http2, max_idle, idle_timeout: IDLE_TIMEOUT }
     }
 }
 
@@ -155,7 +146,7 @@ mod tests {
             let proxy = ProxyUrl::new(proxy);
             let config = Config { extra_ca_file: file.path().to_owned(), proxy, ..Config::default() };
             let clients = Clients::new(&config, Arc::default()).unwrap();
-            let error = clients.shared().get(url.parse().unwrap()).await.unwrap_err();
+            let error = clients.shared().get(&url).await.unwrap_err();
             let (failure, message) = failure::explain(&error, Stage::Dns);
             assert_eq!(failure, Failure::AddressRefused, "{message}");
             assert!(message.contains("loopback") && !message.contains("s3cret"), "{message}");

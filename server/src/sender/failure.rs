@@ -2,10 +2,9 @@
 
 use std::{error::Error, io, iter};
 
-use hyper_util::client::legacy;
-
 use super::{
     phases::{ConnectTimeout, Stage},
+    pool,
     resolver::LookupError,
     route::ProxyError,
 };
@@ -15,7 +14,7 @@ use crate::domain::{address::Refused, attempt::Failure};
 const MAX_MESSAGE: usize = 300;
 
 /// Which failure an error is, given how far the exchange had come, and the cause in words.
-pub(super) fn explain(error: &legacy::Error, stage: Stage) -> (Failure, String) {
+pub(super) fn explain(error: &pool::Error, stage: Stage) -> (Failure, String) {
     if let Some(refused) = find::<Refused>(error) {
         return (Failure::AddressRefused, refused.to_string());
     }
@@ -57,14 +56,14 @@ pub(super) fn timed_out(stage: Stage) -> String {
 }
 
 /// Whether somebody's patience was at an end: ours with the connection, the kernel's, or HTTP/2's with an unanswered ping.
-fn is_timeout(error: &legacy::Error) -> bool {
+fn is_timeout(error: &pool::Error) -> bool {
     find::<ConnectTimeout>(error).is_some()
         || find::<hyper::Error>(error).is_some_and(hyper::Error::is_timeout)
         || find::<io::Error>(error).is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 /// What failed and the innermost cause.
-fn message(failure: Failure, error: &legacy::Error) -> String {
+fn message(failure: Failure, error: &pool::Error) -> String {
     let what = match failure {
         Failure::Dns => "could not look up the host",
         Failure::Connect => "could not connect",

@@ -57,8 +57,7 @@ impl HttpSender {
         let prepared = prepared.map_err(|cause| cause.to_string())?;
         let phases = Phases::begin();
         let arrived = self.transmit(target, settings, prepared, now, deadline, &phases).await;
-        // Until all is read, the connection may be read from.
-        let (answer, _under_way) = arrived.map_err(|(_, message)| message)?;
+        let answer = arrived.map_err(|(_, message)| message)?;
         let (status, headers) = (answer.status().as_u16(), in_full(answer.headers()));
         let read = response::read_body(answer.into_body(), MAX_ANSWER, deadline).await;
         if read.timed_out {

@@ -5,9 +5,9 @@
 //! connection breaks, with everything on it.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -15,14 +15,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use http::{Extensions, Uri};
-use http_body_util::Full;
+use http::Uri;
 use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{Connect, Connected, Connection, capture_connection},
-    },
+    client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
 };
 use tokio::{
@@ -30,8 +25,6 @@ use tokio::{
     net::TcpStream,
 };
 use tower::Service;
-
-use super::client::{Answer, Request};
 
 /// How many connections are kept for further requests, over all receivers. Those that are opened while there are as many serve one
 /// request each: a node that sends to tens of thousands of receivers must not run out of file descriptors.
@@ -44,12 +37,14 @@ pub(super) struct TooMuch;
 
 /// What is left of a connection's allowance. Cheap to clone; the clones are one.
 #[derive(Debug, Clone)]
-struct Meter(Arc<Counts>);
+pub(super) struct Meter(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
     /// What one exchange may cost.
     allowance: i64,
+    /// Whether the connection is kept for further requests.
+    is_kept: bool,
     left: AtomicI64,
     under_way: AtomicUsize,
 }
@@ -59,18 +54,24 @@ struct Counts {
 pub(super) struct UnderWay(Meter);
 
 impl Meter {
-    fn new(allowance: i64) -> Self {
-        Self(Arc::new(Counts { allowance, left: AtomicI64::new(allowance), under_way: AtomicUsize::new(0) }))
+    fn new(allowance: i64, is_kept: bool) -> Self {
+        let (left, under_way) = (AtomicI64::new(allowance), AtomicUsize::new(0));
+        Self(Arc::new(Counts { allowance, is_kept, left, under_way }))
     }
 
     /// Allows for one more exchange. Those that are under way together share what they are allowed.
-    fn begin(&self) -> UnderWay {
+    pub(super) fn begin(&self) -> UnderWay {
         if self.0.under_way.fetch_add(1, Ordering::Relaxed) == 0 {
             self.0.left.store(self.0.allowance, Ordering::Relaxed);
         } else {
             self.0.left.fetch_add(self.0.allowance, Ordering::Relaxed);
         }
         UnderWay(self.clone())
+    }
+
+    /// Whether the connection is to serve further requests.
+    pub(super) fn is_kept(&self) -> bool {
+        self.0.is_kept
     }
 
     fn spend(&self, bytes: usize) {
@@ -90,32 +91,6 @@ impl Drop for UnderWay {
             counts.left.store(counts.allowance, Ordering::Relaxed);
         }
     }
-}
-
-/// Makes a request and lets the connection that serves it read what that may cost, for as long as the second value lives.
-pub(super) async fn exchange<C>(
-    client: &legacy::Client<C, Full<Bytes>>,
-    mut request: Request,
-) -> Result<(Answer, Option<UnderWay>), legacy::Error>
-where
-    C: Connect + Clone + Send + Sync + 'static,
-{
-    let chosen = capture_connection(&mut request);
-    let mut under_way = None;
-    let mut answer = pin!(client.request(request));
-    let answer = poll_fn(|context| {
-        let polled = answer.as_mut().poll(context);
-        if under_way.is_none()
-            && let Some(connected) = chosen.connection_metadata().as_ref()
-        {
-            let mut extras = Extensions::new();
-            connected.get_extras(&mut extras);
-            under_way = extras.get().map(Meter::begin);
-        }
-        polled
-    })
-    .await?;
-    Ok((answer, under_way))
 }
 
 /// A connector whose connections are metered.
@@ -148,11 +123,13 @@ where
     }
 
     fn call(&mut self, target: Uri) -> Self::Future {
-        let (connecting, meter) = (self.inner.call(target), Meter::new(self.allowance));
+        let (connecting, allowance) = (self.inner.call(target), self.allowance);
         let open = Arc::clone(&self.open);
-        Box::pin(
-            async move { Ok(TokioIo::new(Metered { stream: connecting.await?.into_inner(), meter, open })) },
-        )
+        Box::pin(async move {
+            let stream = connecting.await?.into_inner();
+            let meter = Meter::new(allowance, Arc::strong_count(&open) <= MAX_KEPT);
+            Ok(TokioIo::new(Metered { stream, meter, _open: open }))
+        })
     }
 }
 
@@ -161,16 +138,12 @@ where
 pub(super) struct Metered {
     stream: TcpStream,
     meter: Meter,
-    open: Arc<()>,
+    _open: Arc<()>,
 }
 
 impl Connection for Metered {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(self.meter.clone());
-        if Arc::strong_count(&self.open) > MAX_KEPT {
-            connected.poison();
-        }
-        connected
+        Connected::new().extra(self.meter.clone())
     }
 }
 
@@ -226,7 +199,7 @@ mod tests {
 
     #[test]
     fn each_exchange_has_an_allowance_and_those_under_way_together_share_theirs() {
-        let meter = Meter::new(10);
+        let meter = Meter::new(10, true);
         meter.spend(7);
         let first = meter.begin();
         meter.spend(9);
@@ -255,13 +228,13 @@ mod tests {
             let mut connector = MeteredConnector { inner, allowance: 1, open: Arc::clone(open) };
             let connection = connector.call(Uri::from_static("http://x/")).await.unwrap().into_inner();
             drop(connector);
-            format!("{:?}", connection.connected())
+            connection.meter.is_kept()
         };
         let open = Arc::new(());
-        assert!(connect(&open).await.contains("poisoned: false"));
+        assert!(connect(&open).await);
         let others: Vec<_> = (0..MAX_KEPT).map(|_| Arc::clone(&open)).collect();
-        assert!(connect(&open).await.contains("poisoned: true"));
+        assert!(!connect(&open).await);
         drop(others);
-        assert!(connect(&open).await.contains("poisoned: false"));
+        assert!(connect(&open).await);
     }
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
+use super::pool::AnswerBody;
 use crate::domain::{
     attempt::{Outcome, Wish},
     timestamp::Timestamp,
@@ -83,7 +84,7 @@ pub(super) struct Read {
 
 /// Reads at most `max` bytes before the deadline, then hangs up. A body that breaks off is truncated, no more: the head
 /// has said what the receiver thinks. One of exactly `max` bytes whose length was not announced counts as truncated.
-pub(super) async fn read_body(mut sent: Incoming, max: usize, deadline: Instant) -> Read {
+pub(super) async fn read_body(mut sent: AnswerBody, max: usize, deadline: Instant) -> Read {
     let announced = sent.size_hint().exact();
     let mut read = Read::default();
     let mut kept = BytesMut::new();

@@ -14,9 +14,10 @@ use url::form_urlencoded::{Serializer, byte_serialize};
 
 use super::{
     authentication,
-    client::{Client, Request},
-    failure, meter,
+    client::Client,
+    failure,
     phases::Phases,
+    pool::Request,
     response::{self, Read},
     tokens::Granted,
 };
@@ -60,8 +61,8 @@ impl TokenEndpoint {
             endpoint.policy.check_url(credentials.token_url.url()).map_err(|refused| refused.to_string())?;
             let request = endpoint.request(&credentials).map_err(|cause| cause.to_string())?;
             let phases = Phases::begin();
-            let exchange = phases.observe(meter::exchange(&endpoint.client, request));
-            let (answer, _under_way) = match timeout_at(deadline, exchange).await {
+            let exchange = phases.observe(endpoint.client.request(request));
+            let answer = match timeout_at(deadline, exchange).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(error)) => return Err(of_endpoint(&failure::explain(&error, phases.stage()).1)),
                 Err(_) => return Err(of_endpoint(&failure::timed_out(phases.stage()))),

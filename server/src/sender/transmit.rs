@@ -6,19 +6,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     HttpSender,
-    client::{self, Answer},
     failure,
-    meter::{self, UnderWay},
     phases::Phases,
+    pool::{self, Answer},
     request::Prepared,
 };
 use crate::{
     dispatch,
     domain::{attempt::Failure, claim::Target, settings::Settings, timestamp::Timestamp},
 };
-
-/// The head of a response, and what lets its body be read.
-pub(super) type Arrived = (Answer, Option<UnderWay>);
 
 impl HttpSender {
     /// Returns when the head has arrived. The target's address must have been checked.
@@ -30,7 +26,7 @@ impl HttpSender {
         now: Timestamp,
         deadline: Instant,
         phases: &Arc<Phases>,
-    ) -> Result<Arrived, (Failure, String)> {
+    ) -> Result<Answer, (Failure, String)> {
         let sender = &self.0;
         let client =
             sender.clients.of(target, settings).map_err(|cause| (Failure::Internal, cause.to_string()))?;
@@ -41,20 +37,20 @@ impl HttpSender {
             let (name, value) = header.await?;
             prepared.headers.insert(name, value);
         }
-        let mut request = client::Request::new(prepared.body.into());
+        let mut request = pool::Request::new(prepared.body.into());
         *request.method_mut() = prepared.method;
         *request.uri_mut() = prepared.uri;
         *request.headers_mut() = prepared.headers;
 
-        let exchange = phases.observe(meter::exchange(&client, request));
-        let (answer, under_way) = match timeout_at(deadline, exchange).await {
-            Ok(Ok(arrived)) => arrived,
+        let exchange = phases.observe(client.request(request));
+        let answer = match timeout_at(deadline, exchange).await {
+            Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(failure::explain(&error, phases.stage())),
             Err(_) => return Err((Failure::Timeout, failure::timed_out(phases.stage()))),
         };
         if answer.status().as_u16() == 401 && settings.authentication.is_some() {
             sender.credentials.refused(target, now);
         }
-        Ok((answer, under_way))
+        Ok(answer)
     }
 }

@@ -7,11 +7,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hyper_util::client::legacy;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::{
-    super::{failure, phases::Stage},
+    super::{failure, phases::Stage, pool},
     certificate, problem,
 };
 use crate::domain::{
@@ -95,7 +94,7 @@ impl Witness {
     }
 
     /// The exchange broke off.
-    pub(super) fn failed(&self, error: &legacy::Error, stage: Stage, failure: Failure, message: &str) {
+    pub(super) fn failed(&self, error: &pool::Error, stage: Stage, failure: Failure, message: &str) {
         let mut notes = self.notes();
         let cause = failure::find::<rustls::Error>(error);
         let found = match (notes.identity, cause) {
