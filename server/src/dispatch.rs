@@ -359,6 +359,12 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         self.0.permits.room().await;
     }
 
+    /// Returns when there is some room for attempts at a target for which there was none ([`NoRoom::Soon`]), or when it is no use to wait for
+    /// that any longer: in some milliseconds at most.
+    pub async fn room_for(&self, target: &Target) {
+        self.0.permits.room_for(target).await;
+    }
+
     /// Takes room for one attempt with so many bytes of data, if there is any.
     pub fn reserve(&self, target: &Arc<Target>, bytes: usize) -> Result<Permit, NoRoom> {
         self.0.permits.take(target, bytes, self.0.clock.now())

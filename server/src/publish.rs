@@ -8,8 +8,9 @@
 //!                                                                                       └─> start (Outlet)
 //! ```
 //!
-//! Where events come in faster than they go out, the writer waits some milliseconds for room before it takes the next batch: a delivery
-//! that has to be claimed costs more than one that goes out from memory, and so producers and receivers keep pace.
+//! Where a tenant's events come in faster than they go out to receivers that are quick, its line is held some milliseconds for room: a delivery
+//! that has to be claimed costs more than one that goes out from memory, and so its producers and the node keep pace. Other tenants'
+//! events are committed meanwhile.
 //!
 //! A delivery for which the [`Outlet`] has room is committed already leased to this node and started from memory as
 //! soon as the commit stands; nobody polls for it. The others are found by the dispatcher's poll: those that are put off, and those
@@ -278,6 +279,8 @@ impl Fate {
 /// Why there is no room for an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoom {
+    /// It will be there in a moment, and what goes out from memory costs less: the publish waits for it ([`Outlet::room_for`]).
+    Soon,
     /// It may be there at any moment: the delivery waits for it, and somebody has to look.
     Taken,
     /// The receiver is not to be sent to for a while. When that is over somebody looks by himself.
@@ -294,6 +297,10 @@ pub trait Outlet: Send + Sync + 'static {
 
     /// Returns when there is room for attempts, or when it is no use to wait for that any longer: in some milliseconds at most.
     fn room(&self) -> impl Future<Output = ()> + Send;
+
+    /// Returns when there is some room for attempts at this target for which there was none ([`NoRoom::Soon`]), or when it is no use to wait for
+    /// that any longer: in some milliseconds at most.
+    fn room_for(&self, target: &Target) -> impl Future<Output = ()> + Send;
 
     /// Takes room for an attempt at this target with so many bytes of data, if there is any.
     fn reserve(&self, target: &Arc<Target>, bytes: usize) -> Result<Self::Permit, NoRoom>;

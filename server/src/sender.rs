@@ -213,3 +213,31 @@ impl dispatch::Sender for HttpSender {
 fn failed(failure: Failure, message: String) -> Outcome {
     Outcome::Failed { failure, message }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        attempt::AttemptNumber,
+        fixtures::{NOW, event, target},
+        id::DeliveryId,
+    };
+
+    /// All of it is moved, more than once, for each attempt. What is waited for rarely is boxed.
+    #[test]
+    fn an_attempt_takes_few_bytes_whatever_it_may_have_to_wait_for() {
+        let sender = HttpSender::new(&Config::default()).unwrap();
+        let claim = Claim {
+            delivery: DeliveryId::new(NOW),
+            attempt: AttemptNumber::FIRST,
+            event: Arc::new(event(b"{}", "")),
+            target: Arc::new(target()),
+            leased_until: NOW,
+            previous_span: None,
+            probe: None,
+        };
+        let attempt = dispatch::Sender::send(&sender, &claim, None, NOW);
+        let bytes = size_of_val(&attempt);
+        assert!(bytes <= 4_096, "it takes {bytes} bytes");
+    }
+}

@@ -41,8 +41,13 @@ impl<Q: Queue, S: Sender> publish::Outlet for Outlet<Q, S> {
         self.0.room().await;
     }
 
+    async fn room_for(&self, target: &Target) {
+        self.0.room_for(target).await;
+    }
+
     fn reserve(&self, target: &Arc<Target>, bytes: usize) -> Result<Permit, publish::NoRoom> {
         self.0.reserve(target, bytes).map_err(|refused| match refused {
+            NoRoom::Soon => publish::NoRoom::Soon,
             NoRoom::Taken => publish::NoRoom::Taken,
             NoRoom::Held => publish::NoRoom::Held,
         })

@@ -6,7 +6,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -36,9 +38,15 @@ mod tests;
 /// some may get what they would if they were well.
 const MAX_WINDOWS: usize = 5_000;
 
-/// How long a publish may be kept waiting for room, and for how long none is after that was in vain.
-const WAIT_FOR_ROOM: Duration = Duration::from_millis(10);
+/// For how long no publish waits for room after that was in vain.
 const WITHOUT_HOPE: Duration = Duration::from_secs(1);
+/// How much room of a subscription is waited for: what two settlements give back.
+const SOME_ROOM: u32 = 256;
+/// What one processor sends in a second at the very least. A receiver that takes less than all of them send is itself what holds its deliveries
+/// up, and publishes are not to be slowed down by receivers.
+const SENT_PER_SECOND: u32 = 1_600;
+/// How often whoever waits for room looks for it.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// How much data there is room for in one place, in bytes.
 const PLACE_BYTES: usize = 64 << 10;
@@ -61,6 +69,8 @@ pub(super) struct Permits {
     queued: usize,
     queued_per_subscription: usize,
     taken: Mutex<Taken>,
+    /// How long a publish may be kept waiting for room.
+    patience: Duration,
     /// Until when nobody waits for room.
     hopeless_until: Mutex<Option<Instant>>,
     wakeup: Arc<Wakeup>,
@@ -78,6 +88,8 @@ struct Taken {
     missing: usize,
     /// Subscriptions that the database says are blocked, as it was last asked.
     blocked: HashSet<SubscriptionUid>,
+    /// Tenants whose publishes do not wait for room, and until when.
+    hopeless: HashMap<TenantId, Instant>,
     /// Rate-limited subscriptions that have used up their rate, and when to look again.
     throttled: HashMap<SubscriptionUid, Timestamp>,
     /// Changes when we learn of a block or its end by ourselves: an answer to a question asked before is out of date.
@@ -103,7 +115,9 @@ pub struct Permit {
 /// Why there is no room for an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoom {
-    /// Attempts that are under way take it; or the claim, which counts for all nodes, has to say.
+    /// Deliveries to receivers that are well and quick take it: it pays to wait for it ([`Dispatcher::room_for`](super::Dispatcher::room_for)).
+    Soon,
+    /// Deliveries that are under way take it; or the claim, which counts for all nodes, has to say.
     Taken,
     /// The subscription is blocked or throttled, and it is known until when: nobody needs to look before.
     Held,
@@ -137,7 +151,10 @@ pub(super) struct UnderWay {
 impl Permits {
     pub(super) fn new(config: &super::Config, wakeup: Arc<Wakeup>, metrics: Metrics) -> Arc<Self> {
         let total = u32::try_from(config.max_in_flight + config.max_queued).unwrap_or(u32::MAX);
+        let processors = available_parallelism().map_or(1, NonZeroUsize::get);
+        let processors = u32::try_from(processors).unwrap_or(u32::MAX);
         Arc::new(Self {
+            patience: Duration::from_secs(1) * SOME_ROOM / SENT_PER_SECOND.saturating_mul(processors),
             node: Arc::new(Semaphore::new(total as usize)),
             total,
             senders: Arc::new(Semaphore::new(config.max_in_flight)),
@@ -168,8 +185,8 @@ impl Permits {
             let is_throttled = taken.throttled.get(&target.uid).is_some_and(|until| now < *until);
             return Err(if is_throttled { NoRoom::Held } else { NoRoom::Taken });
         }
-        if taken.of_tenant(&target.tenant) >= self.per_tenant + self.queued {
-            return Err(NoRoom::Taken);
+        if taken.of_tenant(&target.tenant) >= self.most_of_tenant() {
+            return Err(self.why_full(&taken, target));
         }
         if let Some(vitals) = taken.by_subscription.get(&target.uid) {
             if vitals.opening {
@@ -178,15 +195,56 @@ impl Permits {
             if vitals.in_flight >= vitals.places(self.limit(target.pace), self.queued_for(target.pace))
                 || (vitals.slow && taken.slow >= self.most_slow())
             {
-                return Err(NoRoom::Taken);
+                return Err(self.why_full(&taken, target));
             }
         }
         let places = self.places(bytes);
         let wanted = u32::try_from(places).unwrap_or(u32::MAX);
-        let node = Arc::clone(&self.node).try_acquire_many_owned(wanted).map_err(|_| NoRoom::Taken)?;
+        let Ok(node) = Arc::clone(&self.node).try_acquire_many_owned(wanted) else {
+            return Err(self.why_full(&taken, target));
+        };
         taken.enter(target, places, self.per_tenant);
         drop(taken);
         Ok(self.permit(target, node, places))
+    }
+
+    /// Whether there will be room for a subscription soon that has none.
+    fn why_full(&self, taken: &Taken, target: &Target) -> NoRoom {
+        let is_hopeless = taken.hopeless.get(&target.tenant).is_some_and(|until| Instant::now() < *until);
+        if is_hopeless || !self.is_quick(taken, target) { NoRoom::Taken } else { NoRoom::Soon }
+    }
+
+    /// Whether what is held for a subscription goes out as fast as this node can send.
+    fn is_quick(&self, taken: &Taken, target: &Target) -> bool {
+        // Whoever asks for less than the server allows is sent no more than that.
+        target.pace.max_in_flight.is_none()
+            && taken.by_subscription.get(&target.uid).is_none_or(Vitals::is_quick)
+    }
+
+    /// Returns when a subscription has some room, or when it is no use to wait for it any longer.
+    pub(super) async fn room_for(&self, target: &Target) {
+        let there_is_some = async {
+            while !self.has_some_room(target) {
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            }
+        };
+        if tokio::time::timeout(self.patience, there_is_some).await.is_err() {
+            // It goes out more slowly than it comes in, by far.
+            self.taken().hopeless.insert(target.tenant.clone(), Instant::now() + WITHOUT_HOPE);
+        }
+    }
+
+    /// Whether there is enough room for publishes to go on, or none to wait for.
+    fn has_some_room(&self, target: &Target) -> bool {
+        let taken = self.taken();
+        let is_some = |free: usize, most: usize| free >= (SOME_ROOM as usize).min(most.div_ceil(4));
+        let most = self.limit(target.pace) + self.queued_for(target.pace);
+        let held = taken.by_subscription.get(&target.uid).map_or(0, |vitals| vitals.in_flight);
+        let of_tenant = self.most_of_tenant().saturating_sub(taken.of_tenant(&target.tenant));
+        !self.is_quick(&taken, target)
+            || is_some(most.saturating_sub(held), most)
+                && is_some(of_tenant, self.most_of_tenant())
+                && is_some(self.node.available_permits(), self.total as usize)
     }
 
     /// Returns when the node has room, or when it is no use to wait for it any longer.
@@ -199,7 +257,7 @@ impl Permits {
             return;
         }
         let some = (self.total / 16).max(1);
-        if tokio::time::timeout(WAIT_FOR_ROOM, self.node.acquire_many(some)).await.is_err() {
+        if tokio::time::timeout(self.patience, self.node.acquire_many(some)).await.is_err() {
             // Receivers that are slow have it all.
             let until = Instant::now() + WITHOUT_HOPE;
             *self.hopeless_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
@@ -222,7 +280,7 @@ impl Permits {
     pub(super) fn under_way(&self, now: Timestamp) -> UnderWay {
         let mut taken = self.taken();
         let Taken { by_subscription, by_tenant, slow, blocked, .. } = &mut *taken;
-        let most_of_tenant = self.per_tenant + self.queued;
+        let most_of_tenant = self.most_of_tenant();
         let mut under_way = UnderWay {
             in_flight: Vec::new(),
             windows: Vec::new(),
@@ -373,6 +431,7 @@ impl Permits {
         let mut taken = self.taken();
         taken.by_subscription.retain(|_, vitals| !vitals.is_stale(now));
         taken.throttled.retain(|_, until| now < *until);
+        taken.hopeless.retain(|_, until| Instant::now() < *until);
         if taken.generation != generation {
             return false;
         }
@@ -399,6 +458,11 @@ impl Permits {
     pub(super) async fn all_back(&self) {
         // The semaphore is never closed.
         let _ = self.node.acquire_many(self.total).await;
+    }
+
+    /// How many places may be taken for one tenant.
+    fn most_of_tenant(&self) -> usize {
+        self.per_tenant + self.queued
     }
 
     /// How many places may be taken for slow receivers together.

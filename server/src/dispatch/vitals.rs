@@ -48,8 +48,12 @@ pub(super) struct Vitals {
 impl Vitals {
     /// How many deliveries this node may hold: as many as can be sent at once, and where all is well `queued` more.
     pub(super) fn places(&self, limit: usize, queued: usize) -> usize {
-        let is_well = self.window.is_open() && !self.slow && self.crowded_at.is_none();
-        self.room(limit) + if is_well && !self.opening { queued } else { 0 }
+        self.room(limit) + if self.is_quick() { queued } else { 0 }
+    }
+
+    /// Whether its receiver keeps nobody waiting.
+    pub(super) fn is_quick(&self) -> bool {
+        self.window.is_open() && !self.slow && self.crowded_at.is_none() && !self.opening
     }
 
     /// How many attempts may be under way, where `limit` is the most.

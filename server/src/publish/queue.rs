@@ -24,6 +24,20 @@ pub(super) trait Waiting {
     fn size(&self) -> usize;
 }
 
+/// A line that is held. Released when this is dropped, whatever happens.
+pub(super) struct Held<T: Waiting> {
+    queue: Arc<Queue<T>>,
+    tenant: TenantId,
+    /// What is to be first in the line then.
+    pub(super) first: Vec<T>,
+}
+
+impl<T: Waiting> Drop for Held<T> {
+    fn drop(&mut self) {
+        self.queue.release(&self.tenant, std::mem::take(&mut self.first));
+    }
+}
+
 /// The queue is closed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Closed;
@@ -110,15 +124,17 @@ impl<T: Waiting> Queue<T> {
     }
 
     /// Takes nothing of a line until it is released.
-    pub(super) fn hold(&self, tenant: &TenantId) {
+    pub(super) fn hold(self: &Arc<Self>, tenant: TenantId) -> Held<T> {
         let mut state = self.state();
         state.held += 1;
-        state.turns.retain(|turn| turn != tenant);
+        state.turns.retain(|turn| *turn != tenant);
         state.lines.entry(tenant.clone()).or_default().held += 1;
+        drop(state);
+        Held { queue: Arc::clone(self), tenant, first: Vec::new() }
     }
 
     /// Gives items back that were first in a line that was held.
-    pub(super) fn release(&self, tenant: &TenantId, items: Vec<T>) {
+    fn release(&self, tenant: &TenantId, items: Vec<T>) {
         self.state().release(tenant, items);
         self.arrived.notify_one();
     }
@@ -349,14 +365,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_back_to_a_held_line_is_first_again_and_nothing_overtakes_it() {
-        let queue = Queue::default();
+        let queue = Arc::new(Queue::default());
         joined(&queue, "a", 0..2).await;
         let aside = queue.take(2, 1_000);
-        queue.hold(&aside[0].0);
+        let mut held = queue.hold(aside[0].0.clone());
+        held.first = aside;
         joined(&queue, "a", 2..LINE_LENGTH + 2).await;
         joined(&queue, "b", 0..1).await;
         assert_eq!(names(&queue.take(10, 1_000)), "b0", "the others go on");
-        queue.release(&item("a", 0).0, aside);
+        drop(held);
         assert_eq!(names(&queue.take(3, 1_000)), "a0 a1 a2");
         joined(&queue, "a", 0..1).await;
         let mut waiting = pin!(queue.join(item("a", 1)));
@@ -366,15 +383,16 @@ mod tests {
 
     #[tokio::test]
     async fn the_rest_waits_for_what_is_held() {
-        let queue = Queue::default();
+        let queue = Arc::new(Queue::default());
         joined(&queue, "a", 0..1).await;
         let aside = queue.take(1, 1_000);
-        queue.hold(&item("a", 0).0);
+        let mut held = queue.hold(aside[0].0.clone());
+        held.first = aside;
         queue.close();
         let mut rest = pin!(queue.rest(10, 1_000));
         let mut context = Context::from_waker(Waker::noop());
         assert!(rest.as_mut().poll(&mut context).is_pending());
-        queue.release(&item("a", 0).0, aside);
+        drop(held);
         let Poll::Ready(batch) = rest.as_mut().poll(&mut context) else { panic!("it was released") };
         assert_eq!(names(&batch), "a0");
         assert!(queue.rest(10, 1_000).await.is_empty());

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Checked, Error, Interest, Pending, Route, Rulebook, deep_stack::on_deep_stack, match_table::MatchTable,
-    queue::Queue,
+    queue::{Held, Queue},
 };
 use crate::{
     domain::{
@@ -97,8 +97,7 @@ impl Screen {
         pending: Vec<Pending>,
         now: Timestamp,
     ) {
-        queue.hold(&tenant);
-        let held = Held { queue: Arc::clone(queue), tenant, pending: Vec::with_capacity(pending.len()) };
+        let held = queue.hold(tenant);
         let judge = Judge {
             table: Arc::clone(table),
             rules: rules.current(),
@@ -109,20 +108,7 @@ impl Screen {
     }
 }
 
-/// A tenant's line that is held. Released when this is dropped, whatever happens, with the events that were judged.
-struct Held {
-    queue: Arc<Queue<Pending>>,
-    tenant: TenantId,
-    pending: Vec<Pending>,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.queue.release(&self.tenant, std::mem::take(&mut self.pending));
-    }
-}
-
-async fn judge_all(mut held: Held, pending: Vec<Pending>, judge: Arc<Judge>, turns: Arc<Semaphore>) {
+async fn judge_all(mut held: Held<Pending>, pending: Vec<Pending>, judge: Arc<Judge>, turns: Arc<Semaphore>) {
     let mut rest = pending.into_iter();
     while rest.len() > 0 {
         // Never closed.
@@ -143,7 +129,7 @@ async fn judge_all(mut held: Held, pending: Vec<Pending>, judge: Arc<Judge>, tur
             tracing::error!("events could not be judged");
             return;
         };
-        held.pending.extend(judged);
+        held.first.extend(judged);
         rest = left;
     }
 }

@@ -97,8 +97,12 @@ impl Journal for Shared {
     }
 }
 
-/// Has no room, ever.
-struct Full;
+/// Has no room, ever; for some tenant it seems to have some soon, until somebody has waited for it.
+#[derive(Default)]
+struct Full {
+    crowded: Option<TenantId>,
+    waits: Arc<Notify>,
+}
 
 impl Outlet for Full {
     type Permit = ();
@@ -109,8 +113,13 @@ impl Outlet for Full {
 
     async fn room(&self) {}
 
-    fn reserve(&self, _: &Arc<Target>, _: usize) -> Result<(), NoRoom> {
-        Err(NoRoom::Taken)
+    async fn room_for(&self, target: &Target) {
+        assert_eq!(Some(&target.tenant), self.crowded.as_ref());
+        self.waits.notified().await;
+    }
+
+    fn reserve(&self, target: &Arc<Target>, _: usize) -> Result<(), NoRoom> {
+        Err(if Some(&target.tenant) == self.crowded.as_ref() { NoRoom::Soon } else { NoRoom::Taken })
     }
 
     fn start(&self, (): (), _: Claim) {}
@@ -167,7 +176,7 @@ async fn publish(memory: &Arc<Memory>, events: Vec<NewEvent>) -> (Vec<u32>, bool
     let told = Arc::new(Notify::new());
     let clock = Arc::new(ManualClock::at(NOW));
     let (publisher, writer) =
-        Publisher::new(Shared(Arc::clone(memory)), Full, clock, Metrics::default(), Arc::clone(&told));
+        Publisher::new(Shared(Arc::clone(memory)), Full::default(), clock, Metrics::default(), Arc::clone(&told));
     let mut submitted = Vec::new();
     for event in events {
         submitted.push(publisher.submit(event, Route::Matching).await.unwrap());
@@ -205,7 +214,7 @@ async fn a_tenant_that_changes_all_the_time_holds_nobody_up() {
     let told = Arc::new(Notify::new());
     let clock = Arc::new(ManualClock::at(NOW));
     let (publisher, writer) =
-        Publisher::new(Shared(Arc::clone(&memory)), Full, clock, Metrics::default(), told);
+        Publisher::new(Shared(Arc::clone(&memory)), Full::default(), clock, Metrics::default(), told);
     let stop = tokio_util::sync::CancellationToken::new();
     let running = async {
         for _ in 0..10 {
@@ -241,6 +250,47 @@ async fn a_transaction_is_bounded_in_deliveries_and_the_rest_goes_into_the_next(
         names,
         [vec!["b0", "s0", "b1", "s1", "b2", "s2", "b3", "s3", "b4"], vec!["b5", "b6", "b7", "b8"],]
     );
+}
+
+fn names(memory: &Memory) -> Vec<Vec<String>> {
+    let names = |batch: Vec<Stored>| batch.into_iter().map(|stored| stored.data).collect();
+    commits(memory).into_iter().map(names).collect()
+}
+
+#[tokio::test]
+async fn a_tenant_whose_deliveries_find_no_room_waits_for_it_and_the_others_go_on() {
+    let (crowded, calm) = (tenant("crowded"), tenant("calm"));
+    let memory = Arc::new(memory(&[(&crowded, 1), (&calm, 1)]));
+    let waits = Arc::new(Notify::new());
+    let outlet = Full { crowded: Some(crowded.clone()), waits: Arc::clone(&waits) };
+    let clock = Arc::new(ManualClock::at(NOW));
+    let (publisher, writer) =
+        Publisher::new(Shared(Arc::clone(&memory)), outlet, clock, Metrics::default(), Arc::default());
+    let mut submitted = Vec::new();
+    for number in 0..3 {
+        let event = an_event(&crowded, &format!("a{number}"));
+        submitted.push(publisher.submit(event, Route::Matching).await.unwrap());
+    }
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = async {
+        for number in 0..3 {
+            let event = an_event(&calm, &format!("b{number}"));
+            publisher.publish(event, Route::Matching).await.unwrap();
+        }
+        assert_eq!(names(&memory), [["a0"], ["b0"], ["b1"], ["b2"]], "only the first goes on all the same");
+        waits.notify_one();
+        let mut submitted = submitted.into_iter();
+        for expected in ["a0", "a1"] {
+            submitted.next().unwrap().published().await.unwrap();
+            assert!(names(&memory).concat().contains(&expected.to_owned()));
+        }
+        assert_eq!(names(&memory).last().unwrap(), &["a1"], "it is crowded again");
+        // The last one is committed as the writer ends, whoever waits.
+        stop.cancel();
+        submitted.next().unwrap().published().await.unwrap();
+    };
+    tokio::join!(writer.run(stop.clone()), running);
+    assert_eq!(names(&memory).concat(), ["a0", "b0", "b1", "b2", "a1", "a2"]);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     clock::SharedClock,
     domain::{
+        claim::Target,
         event::Event,
         handling::OrderingKey,
         id::{DeliveryId, EventId, SubscriptionUid},
@@ -72,6 +74,8 @@ struct Draft<P> {
     reserved: Vec<Vec<Reserved<P>>>,
     /// How many subscriptions each entry was not matched with, as nobody can tell what they want.
     left_out: Vec<usize>,
+    /// A subscription that will have room soon, and has none now.
+    crowded: Option<Arc<Target>>,
 }
 
 /// The lanes in which a batch has a delivery already.
@@ -96,12 +100,15 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
     pub async fn run(&self, stop: CancellationToken) {
         let mut state = self.state.lock().await;
         let State { tables, last } = &mut *state;
+        // Tenants whose lines are held until there is room for their deliveries.
+        let mut held_up = FuturesUnordered::new();
         loop {
-            self.outlet.room().await;
             let pending = tokio::select! {
                 biased;
+                Some(()) = held_up.next() => continue,
                 pending = self.queue.next(MAX_EVENTS, MAX_BYTES) => pending,
                 () = stop.cancelled() => {
+                    held_up.clear();
                     self.queue.close();
                     self.queue.rest(MAX_EVENTS, MAX_BYTES).await
                 }
@@ -111,23 +118,33 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             }
             // Later than the batch before, so that ids are in the order of the queue whatever the clock does.
             *last = self.clock.now().max(*last + Duration::from_micros(1));
-            let left = self.publish(pending, tables, *last).await;
+            let mut crowded = None;
+            let left = self.publish(pending, tables, *last, &mut crowded).await;
             // Behind other tenants' events, if there are any: they had a turn.
             self.queue.give_back(left);
+            held_up.extend(crowded.map(|target| self.hold_up(target)));
         }
     }
 
-    /// Publishes the first of these, as many as a transaction takes; returns the others.
+    /// Holds the line of a tenant until there is some room for one of its subscriptions.
+    async fn hold_up(&self, crowded: Arc<Target>) {
+        let _held = self.queue.hold(crowded.tenant.clone());
+        self.outlet.room_for(&crowded).await;
+    }
+
+    /// Publishes the first of these, as many as a transaction takes and there is room for; returns the others. What will have room soon
+    /// goes to `crowded`.
     async fn publish(
         &self,
         mut pending: Vec<Pending>,
         tables: &mut MatchTables,
         now: Timestamp,
+        crowded: &mut Option<Arc<Target>>,
     ) -> Vec<Pending> {
         tables.age();
         // Rejected once, for tables that are out of date, and then made with fresh ones. (Twice if a tenant came into being between.)
         let answers = loop {
-            match self.try_publish(&pending, tables, now).await {
+            match self.try_publish(&pending, tables, now, crowded).await {
                 Ok(Tried::Done(answers)) => break Ok(answers),
                 Ok(Tried::Stale) => {}
                 Ok(Tried::Unjudged) => match self.set_aside(&mut pending, tables, now).await {
@@ -150,9 +167,9 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             Err(JournalError::Broken(_)) if pending.len() > 1 => {
                 // One of them spoils it for all: find it by halves.
                 let rest = pending.split_off(pending.len() / 2);
-                let mut left = Box::pin(self.publish(pending, tables, now)).await;
+                let mut left = Box::pin(self.publish(pending, tables, now, crowded)).await;
                 if left.is_empty() {
-                    return Box::pin(self.publish(rest, tables, now)).await;
+                    return Box::pin(self.publish(rest, tables, now, crowded)).await;
                 }
                 left.extend(rest);
                 left
@@ -202,9 +219,11 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         pending: &[Pending],
         tables: &mut MatchTables,
         now: Timestamp,
+        crowded: &mut Option<Arc<Target>>,
     ) -> Result<Tried, JournalError> {
         let Some(draft) = self.draft(pending, tables, now).await? else { return Ok(Tried::Unjudged) };
-        let Draft { batch, reserved, left_out } = draft;
+        let Draft { batch, reserved, left_out, crowded: soon } = draft;
+        *crowded = soon;
         match self.journal.commit(&batch).await? {
             Commit::Stale(tenants) => {
                 for tenant in &tenants {
@@ -237,6 +256,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         let mut reserved = Vec::with_capacity(pending.len());
         let mut left_out = Vec::with_capacity(pending.len());
         let mut made = 0;
+        let mut crowded = None;
         let mut lanes = Lanes::new();
         let arrived = self.clock.now();
         for (event_number, pending) in pending.iter().enumerate() {
@@ -261,11 +281,18 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                 }
                 if hand_over.deliveries.len() < AT_ONCE || in_order {
                     let room = self.reserve(pending, interest, arrived, &mut lanes);
+                    if matches!(room, Err(NoRoom::Soon)) {
+                        crowded.get_or_insert_with(|| Arc::clone(&interest.target));
+                    }
                     hand_over.add(DeliveryId::nth(now, made), &interest.target, room);
                     made += 1;
                 } else {
                     later.push(interest.target.uid);
                 }
+            }
+            if crowded.is_some() && !entries.is_empty() {
+                // It waits, and so do those behind it. Only the first goes on all the same, or nothing would.
+                break;
             }
             entries.push(Entry {
                 fingerprint: pending.event.request_id.as_ref().map(|_| pending.event.content.fingerprint()),
@@ -279,7 +306,8 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         let versions = versions.into_iter().collect();
         // By the clock itself, which may have been set back since the batch before.
         let Due { at: due_at, leased_until } = Due::from(self.clock.now(), &self.outlet);
-        Ok(Some(Draft { batch: Batch { versions, entries, due_at, leased_until }, reserved, left_out }))
+        let batch = Batch { versions, entries, due_at, leased_until };
+        Ok(Some(Draft { batch, reserved, left_out, crowded }))
     }
 
     /// Takes room for a delivery, if it may go out at once.

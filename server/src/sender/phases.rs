@@ -1,14 +1,13 @@
 //! How long the phases of an exchange took.
 //!
 //! The HTTP client does not tell. But the resolver, the connector and the TLS session store that we give it are all called while the
-//! request's own future is polled, so a task-local leads them to the record of that request. A connection that goes on in
-//! the background because a pooled one was free sooner is polled elsewhere and notes nothing.
+//! request's own future is polled, so a task-local leads them to the record of that request.
 //!
 //! A phase that was begun lasts until the next one begins, the connection stands or failed, or the attempt ends.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -154,11 +153,6 @@ impl Phases {
         }
     }
 
-    /// Another connection serves this request.
-    fn connection_left(&self) {
-        self.state().connection = None;
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,20 +233,10 @@ where
         }
         let connecting = tokio::time::timeout(self.timeout, self.inner.call(request));
         Box::pin(async move {
-            let mut connecting = pin!(connecting);
-            let connected = poll_fn(move |context| {
-                let here = CURRENT.try_with(|_| ()).is_ok();
-                let polled = connecting.as_mut().poll(context);
-                if let Some(phases) = &phases {
-                    match &polled {
-                        _ if !here => phases.connection_left(),
-                        Poll::Ready(end) => phases.connection_ended(matches!(end, Ok(Ok(_)))),
-                        Poll::Pending => {}
-                    }
-                }
-                polled
-            })
-            .await;
+            let connected = connecting.await;
+            if let Some(phases) = phases {
+                phases.connection_ended(matches!(connected, Ok(Ok(_))));
+            }
             match connected {
                 Ok(connected) => connected.map_err(Into::into),
                 Err(_) => Err(ConnectTimeout.into()),
@@ -294,26 +278,5 @@ mod tests {
         assert_eq!(lengths(&connection), (Stage::Tls, ms(10), ms(20), ms(69)));
         connection.stands = after(61);
         assert_eq!(lengths(&connection), (Stage::Exchange, ms(10), ms(20), ms(30)));
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_goes_on_in_the_background_does_not_count() {
-        let phases = Phases::begin();
-        let (done, wait) = tokio::sync::oneshot::channel::<()>();
-        let wait = Mutex::new(Some(wait));
-        let inner = tower::service_fn(move |(): ()| wait.lock().unwrap().take().unwrap());
-        let mut connector = Connector::new(inner, Duration::MAX);
-        let mut connecting = CURRENT.sync_scope(Arc::clone(&phases), || connector.call(()));
-        phases
-            .observe(poll_fn(|context| {
-                assert!(connecting.as_mut().poll(context).is_pending());
-                Poll::Ready(())
-            }))
-            .await;
-        assert_eq!(phases.stage(), Stage::Connect);
-        done.send(()).unwrap();
-        connecting.await.unwrap();
-        assert_eq!(phases.stage(), Stage::Exchange);
-        assert_eq!(phases.timings().connect, None);
     }
 }

@@ -38,6 +38,8 @@ use super::meter::Meter;
 
 mod alone;
 mod body;
+#[cfg(test)]
+mod tests;
 
 pub(super) type Request = http::Request<Full<Bytes>>;
 /// Its connection may be read from for as long as the body lives.
@@ -134,13 +136,16 @@ where
     pub(super) async fn request(&self, mut request: Request) -> Result<Answer, Error> {
         let origin = Origin::of(request.uri())?;
         loop {
-            let (answer, is_new) = match self.kept.take(&origin, self.protocol.idle_timeout) {
-                Some(Taken::Alone(alone)) => (self.send_alone(&origin, alone, request).await, false),
-                Some(Taken::Shared(shared)) => (shared.send(request).await, false),
-                None => match self.connect(&origin, request.uri()).await? {
-                    Taken::Alone(alone) => (self.send_alone(&origin, alone, request).await, true),
-                    Taken::Shared(shared) => (shared.send(request).await, true),
-                },
+            let kept = self.kept.take(&origin, self.protocol.idle_timeout);
+            let is_new = kept.is_none();
+            // Boxed, but for what most requests are: what one may have to wait for is part of the size of all.
+            let connection = match kept {
+                Some(connection) => connection,
+                None => Box::pin(self.connect(&origin, request.uri())).await?,
+            };
+            let answer = match connection {
+                Taken::Alone(alone) => self.send_alone(&origin, alone, request).await,
+                Taken::Shared(shared) => Box::pin(shared.send(request)).await,
             };
             match answer {
                 Ok(answer) => return Ok(answer),
