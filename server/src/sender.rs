@@ -1,7 +1,7 @@
 //! Makes the HTTP request of one attempt: signs the event, keeps to the deadline, and says what came of it.
 //!
 //! ```text
-//!   dispatch ── Claim ──> body, request (headers, signature) ──> client (hyper) ──> receiver
+//!   dispatch ── Claim ──> body, request (headers, signature) ──> client, pool (hyper) ──> receiver
 //!                         credentials (who we are)                 │  resolver: only allowed addresses
 //!                                                                  │  phases: what took how long
 //!                                                                  │  meter: what it may cost

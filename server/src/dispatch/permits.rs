@@ -6,9 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::available_parallelism,
     time::Duration,
 };
 
@@ -31,22 +29,17 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+mod permit;
 #[cfg(test)]
 mod tests;
+mod waiting;
+
+pub use permit::Permit;
+pub(super) use permit::Room;
 
 /// The most windows that a claim is told of: a statement takes only so many values. With more subscriptions in trouble than that,
 /// some may get what they would if they were well.
 const MAX_WINDOWS: usize = 5_000;
-
-/// For how long no publish waits for room after that was in vain.
-const WITHOUT_HOPE: Duration = Duration::from_secs(1);
-/// How much room of a subscription is waited for: what two settlements give back.
-const SOME_ROOM: u32 = 256;
-/// What one processor sends in a second at the very least. A receiver that takes less than all of them send is itself what holds its deliveries
-/// up, and publishes are not to be slowed down by receivers.
-const SENT_PER_SECOND: u32 = 1_600;
-/// How often whoever waits for room looks for it.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// How much data there is room for in one place, in bytes.
 const PLACE_BYTES: usize = 64 << 10;
@@ -103,15 +96,6 @@ struct Tenant {
     senders: Arc<Semaphore>,
 }
 
-/// Room for one delivery to one subscription; given back when dropped.
-pub struct Permit {
-    permits: Arc<Permits>,
-    target: Arc<Target>,
-    /// The places it has, and how many it should have.
-    node: OwnedSemaphorePermit,
-    places: usize,
-}
-
 /// Why there is no room for an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoom {
@@ -121,19 +105,6 @@ pub enum NoRoom {
     Taken,
     /// The subscription is blocked or throttled, and it is known until when: nobody needs to look before.
     Held,
-}
-
-/// Room on the node for some attempts, of which it is not known yet where they go and how large they are.
-pub(super) struct Room {
-    permits: Arc<Permits>,
-    node: OwnedSemaphorePermit,
-}
-
-/// Room on the node for one attempt.
-pub(super) struct Place {
-    permits: Arc<Permits>,
-    node: OwnedSemaphorePermit,
-    places: usize,
 }
 
 /// What is under way, and who may have less than the rest.
@@ -151,10 +122,8 @@ pub(super) struct UnderWay {
 impl Permits {
     pub(super) fn new(config: &super::Config, wakeup: Arc<Wakeup>, metrics: Metrics) -> Arc<Self> {
         let total = u32::try_from(config.max_in_flight + config.max_queued).unwrap_or(u32::MAX);
-        let processors = available_parallelism().map_or(1, NonZeroUsize::get);
-        let processors = u32::try_from(processors).unwrap_or(u32::MAX);
         Arc::new(Self {
-            patience: Duration::from_secs(1) * SOME_ROOM / SENT_PER_SECOND.saturating_mul(processors),
+            patience: waiting::patience(),
             node: Arc::new(Semaphore::new(total as usize)),
             total,
             senders: Arc::new(Semaphore::new(config.max_in_flight)),
@@ -186,7 +155,7 @@ impl Permits {
             return Err(if is_throttled { NoRoom::Held } else { NoRoom::Taken });
         }
         if taken.of_tenant(&target.tenant) >= self.most_of_tenant() {
-            return Err(self.why_full(&taken, target));
+            return Err(taken.why_full(target));
         }
         if let Some(vitals) = taken.by_subscription.get(&target.uid) {
             if vitals.opening {
@@ -195,73 +164,17 @@ impl Permits {
             if vitals.in_flight >= vitals.places(self.limit(target.pace), self.queued_for(target.pace))
                 || (vitals.slow && taken.slow >= self.most_slow())
             {
-                return Err(self.why_full(&taken, target));
+                return Err(taken.why_full(target));
             }
         }
         let places = self.places(bytes);
         let wanted = u32::try_from(places).unwrap_or(u32::MAX);
         let Ok(node) = Arc::clone(&self.node).try_acquire_many_owned(wanted) else {
-            return Err(self.why_full(&taken, target));
+            return Err(taken.why_full(target));
         };
         taken.enter(target, places, self.per_tenant);
         drop(taken);
         Ok(self.permit(target, node, places))
-    }
-
-    /// Whether there will be room for a subscription soon that has none.
-    fn why_full(&self, taken: &Taken, target: &Target) -> NoRoom {
-        let is_hopeless = taken.hopeless.get(&target.tenant).is_some_and(|until| Instant::now() < *until);
-        if is_hopeless || !self.is_quick(taken, target) { NoRoom::Taken } else { NoRoom::Soon }
-    }
-
-    /// Whether what is held for a subscription goes out as fast as this node can send.
-    fn is_quick(&self, taken: &Taken, target: &Target) -> bool {
-        // Whoever asks for less than the server allows is sent no more than that.
-        target.pace.max_in_flight.is_none()
-            && taken.by_subscription.get(&target.uid).is_none_or(Vitals::is_quick)
-    }
-
-    /// Returns when a subscription has some room, or when it is no use to wait for it any longer.
-    pub(super) async fn room_for(&self, target: &Target) {
-        let there_is_some = async {
-            while !self.has_some_room(target) {
-                tokio::time::sleep(BETWEEN_LOOKS).await;
-            }
-        };
-        if tokio::time::timeout(self.patience, there_is_some).await.is_err() {
-            // It goes out more slowly than it comes in, by far.
-            self.taken().hopeless.insert(target.tenant.clone(), Instant::now() + WITHOUT_HOPE);
-        }
-    }
-
-    /// Whether there is enough room for publishes to go on, or none to wait for.
-    fn has_some_room(&self, target: &Target) -> bool {
-        let taken = self.taken();
-        let is_some = |free: usize, most: usize| free >= (SOME_ROOM as usize).min(most.div_ceil(4));
-        let most = self.limit(target.pace) + self.queued_for(target.pace);
-        let held = taken.by_subscription.get(&target.uid).map_or(0, |vitals| vitals.in_flight);
-        let of_tenant = self.most_of_tenant().saturating_sub(taken.of_tenant(&target.tenant));
-        !self.is_quick(&taken, target)
-            || is_some(most.saturating_sub(held), most)
-                && is_some(of_tenant, self.most_of_tenant())
-                && is_some(self.node.available_permits(), self.total as usize)
-    }
-
-    /// Returns when the node has room, or when it is no use to wait for it any longer.
-    pub(super) async fn room(&self) {
-        if self.node.available_permits() > 0 {
-            return;
-        }
-        let hopeless_until = *self.hopeless_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if hopeless_until.is_some_and(|until| Instant::now() < until) {
-            return;
-        }
-        let some = (self.total / 16).max(1);
-        if tokio::time::timeout(self.patience, self.node.acquire_many(some)).await.is_err() {
-            // Receivers that are slow have it all.
-            let until = Instant::now() + WITHOUT_HOPE;
-            *self.hopeless_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
-        }
     }
 
     /// Takes half of the free room of the node for a claim, and leaves the other half to publishes.
@@ -528,64 +441,5 @@ impl Taken {
                 self.by_tenant.remove(&target.tenant);
             }
         }
-    }
-}
-
-impl Room {
-    /// How many places it is.
-    pub(super) fn size(&self) -> usize {
-        self.node.num_permits()
-    }
-
-    /// Hands out room for an attempt with so many bytes of data, as long as there is any beside one place for each of the others that are to
-    /// come. One that is too large gets all of that, and the rest as it comes back.
-    pub(super) fn place(&mut self, bytes: usize, others: usize) -> Option<Place> {
-        let spare = self.size().saturating_sub(others);
-        let places = self.permits.places(bytes);
-        let node = self.node.split(places.min(spare).max(1))?;
-        Some(Place { permits: Arc::clone(&self.permits), node, places })
-    }
-}
-
-impl Place {
-    /// Uses the place for an attempt at `target`. The claim was told what was free, so the limits of tenant and subscription can be
-    /// passed only by what was published during the claim.
-    pub(super) fn at(self, target: &Arc<Target>) -> Permit {
-        let mut taken = self.permits.taken();
-        taken.enter(target, self.places, self.permits.per_tenant);
-        let lacking = self.places - self.node.num_permits();
-        taken.missing += lacking - self.permits.node.forget_permits(lacking);
-        drop(taken);
-        self.permits.permit(target, self.node, self.places)
-    }
-}
-
-impl Permit {
-    pub(super) fn permits(&self) -> &Arc<Permits> {
-        &self.permits
-    }
-
-    pub(super) fn target(&self) -> &Arc<Target> {
-        &self.target
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut taken = self.permits.taken();
-        taken.leave(&self.target, self.places);
-        // What it lacked is no longer needed: some of it was still missing, the rest had been taken out of the room.
-        let lacked = self.places - self.node.num_permits();
-        let still_missing = lacked.min(taken.missing);
-        taken.missing -= still_missing;
-        self.permits.node.add_permits(lacked - still_missing);
-        let made_up = taken.missing.min(self.node.num_permits());
-        if let Some(places) = self.node.split(made_up) {
-            places.forget();
-            taken.missing -= made_up;
-        }
-        drop(taken);
-        self.permits.metrics.permit_returned();
-        self.permits.wakeup.room();
     }
 }

@@ -193,7 +193,10 @@ pub(super) async fn run<Q: Queue, S: Sender>(dispatcher: &Dispatcher<Q, S>, stop
 /// Beside the loop, which must not wait for it.
 async fn hint<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>) {
     if let Err(cause) = shared.queue.hint().await {
-        tracing::debug!(cause = &cause as &dyn std::error::Error, "other nodes could not be told; trying again");
+        tracing::debug!(
+            cause = &cause as &dyn std::error::Error,
+            "other nodes could not be told; trying again"
+        );
         tokio::time::sleep(AFTER_FAILURE).await;
         shared.wakeup.tell.store(true, Ordering::Relaxed);
         shared.wakeup.notify.notify_one();

@@ -28,7 +28,9 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Checked, Error, Interest, Pending, Route, Rulebook, deep_stack::on_deep_stack, match_table::MatchTable,
+    Checked, Error, Interest, Pending, Route, Rulebook,
+    deep_stack::on_deep_stack,
+    match_table::MatchTable,
     queue::{Held, Queue},
 };
 use crate::{

@@ -175,8 +175,13 @@ fn an_event(tenant: &TenantId, data: &str) -> NewEvent {
 async fn publish(memory: &Arc<Memory>, events: Vec<NewEvent>) -> (Vec<u32>, bool) {
     let told = Arc::new(Notify::new());
     let clock = Arc::new(ManualClock::at(NOW));
-    let (publisher, writer) =
-        Publisher::new(Shared(Arc::clone(memory)), Full::default(), clock, Metrics::default(), Arc::clone(&told));
+    let (publisher, writer) = Publisher::new(
+        Shared(Arc::clone(memory)),
+        Full::default(),
+        clock,
+        Metrics::default(),
+        Arc::clone(&told),
+    );
     let mut submitted = Vec::new();
     for event in events {
         submitted.push(publisher.submit(event, Route::Matching).await.unwrap());

@@ -167,7 +167,12 @@ where
         self.request(request).await
     }
 
-    async fn send_alone(&self, origin: &Origin, alone: Alone, request: Request) -> Result<Answer, Unanswered> {
+    async fn send_alone(
+        &self,
+        origin: &Origin,
+        alone: Alone,
+        request: Request,
+    ) -> Result<Answer, Unanswered> {
         let (alone, answer) = alone.send(request).await?;
         let keeper = Keeper {
             kept: Arc::clone(&self.kept),
@@ -307,7 +312,8 @@ impl Kept {
                 _ => entry.get_mut().shared = Some((shared.clone(), Instant::now())),
             },
             Entry::Vacant(entry) => {
-                entry.insert(Connections { idle: Vec::new(), shared: Some((shared.clone(), Instant::now())) });
+                entry
+                    .insert(Connections { idle: Vec::new(), shared: Some((shared.clone(), Instant::now())) });
             }
         }
         let unswept = !std::mem::replace(&mut state.swept, true);

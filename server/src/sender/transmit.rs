@@ -5,8 +5,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    HttpSender,
-    failure,
+    HttpSender, failure,
     phases::Phases,
     pool::{self, Answer},
     request::Prepared,

@@ -80,7 +80,11 @@ impl Column {
 
     /// A value that has travelled in an array of PostgreSQL.
     fn restored(self, value: &str) -> String {
-        if self.nullable { format!("NULLIF({value}, {})", self.kind.written_null()) } else { value.to_owned() }
+        if self.nullable {
+            format!("NULLIF({value}, {})", self.kind.written_null())
+        } else {
+            value.to_owned()
+        }
     }
 }
 

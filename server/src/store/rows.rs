@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use super::{
     Error,
     bulk::Cell,
@@ -34,6 +33,7 @@ use crate::domain::{
     timestamp::Timestamp,
     trace_context::TraceContext,
 };
+use bytes::Bytes;
 
 fn corrupt(table: &'static str, cause: &impl ToString) -> Error {
     Error::Corrupt { table, cause: cause.to_string() }

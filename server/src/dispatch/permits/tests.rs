@@ -4,7 +4,10 @@ use std::{num::NonZeroU32, time::Duration};
 
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::*;
+use super::{
+    waiting::{BETWEEN_LOOKS, WITHOUT_HOPE},
+    *,
+};
 use crate::{
     dispatch::{Config, tests::target, vitals::RECOVERY},
     domain::{attempt::Outcome, fixtures::attempt, rate_limit::RateLimit, subscription::Pace},

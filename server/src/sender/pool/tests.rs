@@ -79,7 +79,10 @@ impl Receiver {
             seen.extend(byte);
             if seen.ends_with(b"\r\n\r\n") {
                 let request = String::from_utf8(std::mem::take(&mut seen)).unwrap();
-                assert!(request.starts_with("GET /hook?a=b HTTP/1.1\r\nhost: example.com:8080\r\n"), "{request}");
+                assert!(
+                    request.starts_with("GET /hook?a=b HTTP/1.1\r\nhost: example.com:8080\r\n"),
+                    "{request}"
+                );
                 let Some(answer) = answers.next() else { break };
                 if wire.write_all(answer.as_bytes()).await.is_err() || answers.len() == 0 {
                     break;
@@ -93,9 +96,7 @@ impl Receiver {
 /// Makes requests of a receiver.
 fn pool(
     receiver: &Arc<Receiver>,
-) -> Pool<
-    impl Service<Uri, Response = Wire, Error = io::Error, Future: Send> + Clone + Send,
-> {
+) -> Pool<impl Service<Uri, Response = Wire, Error = io::Error, Future: Send> + Clone + Send> {
     let receiver = Arc::clone(receiver);
     let connector = tower::service_fn(move |_: Uri| {
         let receiver = Arc::clone(&receiver);

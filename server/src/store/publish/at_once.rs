@@ -39,7 +39,8 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
 
 /// Commits the batch; `None` if there is something unusual about it, and nothing was stored.
 pub(super) async fn commit(writer: &DatabaseConnection, batch: &Batch) -> Result<Option<Commit>, DbErr> {
-    let tables = batch.versions.iter().map(|(tenant, version)| Some([tenant.as_str().into(), (*version)?.into()]));
+    let tables =
+        batch.versions.iter().map(|(tenant, version)| Some([tenant.as_str().into(), (*version)?.into()]));
     let Some(tables) = tables.collect::<Option<Vec<_>>>() else {
         // A tenant comes into being.
         return Ok(None);
