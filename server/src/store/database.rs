@@ -32,9 +32,6 @@ const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 /// No statement of ours runs for so long that compiling it pays. Of one that has to read a whole table the planner thinks so, as it is
 /// made to avoid that: reading the only subscription there is, and its secret, took 0.3 s.
 const NEVER_COMPILED: (&str, &str) = ("jit", "off");
-/// A connection that was used so short a time ago is not asked again whether it still stands: each time that was a round trip, twice for every
-/// event that comes alone.
-const STANDS_FOR: Duration = Duration::from_secs(1);
 /// As many connections as publishing, claiming and settling use at a time: each has one lane.
 const ENGINE_CONNECTIONS: u32 = 3;
 /// Any number will do, as long as it is always this one: whoever prepares the database holds this advisory lock.
@@ -259,7 +256,6 @@ fn postgres(
     planner: &[(&'static str, &'static str)],
 ) -> ConnectOptions {
     let mut options = options(url, connections);
-    options.test_before_acquire_if_idle_for(STANDS_FOR);
     let planner = planner.to_vec();
     let lock_timeout = format!("{}ms", patience.as_millis());
     let statement_timeout = format!("{}ms", patience.as_millis() * 6);
