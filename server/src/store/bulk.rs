@@ -239,11 +239,11 @@ impl<const N: usize> Bulk<N> {
         for (length, cached) in RUNS.into_iter().zip(&self.texts) {
             while rows.len() >= length {
                 let sql = cached.get_or_init(|| text(&placeholders::<N>(length)));
-                let values = |row: [Cell<'_>; N]| {
+                let mut values = Vec::with_capacity(length * N);
+                for row in rows.by_ref().take(length) {
                     let cells = row.into_iter().zip(&self.columns);
-                    cells.map(|(cell, column)| column.kind.value(cell)).collect::<Vec<_>>()
-                };
-                let values: Vec<Value> = rows.by_ref().take(length).flat_map(values).collect();
+                    values.extend(cells.map(|(cell, column)| column.kind.value(cell)));
+                }
                 statements.push(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values));
             }
         }
