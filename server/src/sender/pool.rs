@@ -13,11 +13,7 @@
 //! A request that could not be written to a connection that had been kept goes out on another one. One that was written is never repeated: what
 //! follows from that is decided elsewhere.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -32,12 +28,16 @@ use hyper::{
 use hyper_util::{client::legacy::connect::Connection, rt::TokioExecutor};
 use tower::{BoxError, Service, ServiceExt};
 
-use self::alone::Alone;
 pub(super) use self::body::AnswerBody;
+use self::{
+    alone::Alone,
+    kept::{Keeper, Kept},
+};
 use super::meter::Meter;
 
 mod alone;
 mod body;
+mod kept;
 #[cfg(test)]
 mod tests;
 
@@ -93,24 +93,6 @@ enum Unanswered {
 struct Origin {
     scheme: Scheme,
     authority: Authority,
-}
-
-/// Connections that serve nothing at the moment, and those that serve many.
-#[derive(Debug, Default)]
-struct Kept(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    by_origin: HashMap<Origin, Connections>,
-    /// Whether a task looks after what nobody uses.
-    swept: bool,
-}
-
-#[derive(Debug, Default)]
-struct Connections {
-    /// The one that was used last is the last.
-    idle: Vec<(Alone, Instant)>,
-    shared: Option<(Shared, Instant)>,
 }
 
 /// A connection of HTTP/2.
@@ -243,126 +225,6 @@ impl Origin {
                 Ok(Self { scheme: scheme.clone(), authority: authority.clone() })
             }
             _ => Err(Error::Connect("the url is not absolute".into())),
-        }
-    }
-}
-
-/// Takes a connection back whose answer was read to its end.
-#[derive(Debug)]
-struct Keeper {
-    kept: Arc<Kept>,
-    origin: Origin,
-    protocol: Arc<Protocol>,
-}
-
-impl Keeper {
-    fn keep(self, alone: Alone) {
-        let Self { kept, origin, protocol } = self;
-        kept.put(origin, alone, &protocol);
-    }
-}
-
-impl Kept {
-    /// A connection that still stands.
-    fn take(&self, origin: &Origin, idle_timeout: Duration) -> Option<Taken> {
-        let now = Instant::now();
-        loop {
-            // Looking whether it stands, and closing it if it does not, is done without the lock.
-            let (mut alone, since) = {
-                let mut state = self.state();
-                let connections = state.by_origin.get_mut(origin)?;
-                if let Some((shared, used_at)) = &mut connections.shared {
-                    if shared.stands() {
-                        *used_at = now;
-                        return Some(Taken::Shared(shared.clone()));
-                    }
-                    connections.shared = None;
-                }
-                connections.idle.pop()?
-            };
-            if now.saturating_duration_since(since) < idle_timeout && alone.stands() {
-                return Some(Taken::Alone(alone));
-            }
-        }
-    }
-
-    fn put(self: Arc<Self>, origin: Origin, alone: Alone, protocol: &Protocol) {
-        let mut state = self.state();
-        let idle = &mut state.by_origin.entry(origin).or_default().idle;
-        if idle.len() >= protocol.max_idle {
-            return;
-        }
-        idle.push((alone, Instant::now()));
-        let unswept = !std::mem::replace(&mut state.swept, true);
-        drop(state);
-        if unswept {
-            TokioExecutor::new().execute(sweep(Arc::downgrade(&self), protocol.idle_timeout));
-        }
-    }
-
-    /// Has others use a connection as well; returns the one that is to be used, which somebody else may have opened meanwhile.
-    fn share(self: Arc<Self>, origin: &Origin, shared: Shared, idle_timeout: Duration) -> Shared {
-        if !shared.is_kept() {
-            return shared;
-        }
-        let mut state = self.state();
-        match state.by_origin.entry(origin.clone()) {
-            Entry::Occupied(mut entry) => match &entry.get().shared {
-                Some((other, _)) if other.stands() => return other.clone(),
-                _ => entry.get_mut().shared = Some((shared.clone(), Instant::now())),
-            },
-            Entry::Vacant(entry) => {
-                entry
-                    .insert(Connections { idle: Vec::new(), shared: Some((shared.clone(), Instant::now())) });
-            }
-        }
-        let unswept = !std::mem::replace(&mut state.swept, true);
-        drop(state);
-        if unswept {
-            TokioExecutor::new().execute(sweep(Arc::downgrade(&self), idle_timeout));
-        }
-        shared
-    }
-
-    /// Has nobody use a connection any more that takes no requests.
-    fn unshare(&self, origin: &Origin) {
-        if let Some(connections) = self.state().by_origin.get_mut(origin) {
-            connections.shared = None;
-        }
-    }
-
-    /// Closes what nobody has used for so long; returns whether anything is left.
-    fn close_unused(&self, idle_timeout: Duration) -> bool {
-        let now = Instant::now();
-        let is_used = |since: Instant| now.saturating_duration_since(since) < idle_timeout;
-        let mut closed = Vec::new();
-        let mut state = self.state();
-        state.by_origin.retain(|_, connections| {
-            let unused = connections.idle.partition_point(|(_, since)| !is_used(*since));
-            closed.extend(connections.idle.drain(..unused));
-            connections.shared.take_if(|(shared, used_at)| !shared.stands() || !is_used(*used_at));
-            !connections.idle.is_empty() || connections.shared.is_some()
-        });
-        let left = !state.by_origin.is_empty();
-        state.swept = left;
-        drop(state);
-        // Without the lock.
-        drop(closed);
-        left
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Closes what nobody uses, until nothing is left or the pool is gone.
-async fn sweep(kept: Weak<Kept>, idle_timeout: Duration) {
-    loop {
-        tokio::time::sleep(idle_timeout / 2).await;
-        let Some(kept) = kept.upgrade() else { return };
-        if !kept.close_unused(idle_timeout) {
-            return;
         }
     }
 }
