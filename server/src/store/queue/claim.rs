@@ -187,7 +187,6 @@ impl Store {
     }
 }
 
-/// A claim of what was taken over, which is not known to be a probe yet.
 /// How many to take over instead, if those that were taken need more than these places. One is always taken, or it would never be.
 fn room_for(taken: &[Taken], sizes: &HashMap<Uuid, usize>, places: usize) -> Option<usize> {
     let needed = |taken: &Taken| dispatch::places(sizes.get(&taken.event_id).copied().unwrap_or(0));
@@ -195,6 +194,7 @@ fn room_for(taken: &[Taken], sizes: &HashMap<Uuid, usize>, places: usize) -> Opt
     (taken.len() > 1 && sum > places).then(|| (places / most).max(1))
 }
 
+/// A claim of what was taken over, which is not known to be a probe yet.
 fn claim(taken: Taken, contents: &Contents, leased_until: Timestamp) -> Result<Claim, Unreadable> {
     let (event, target) = contents.of(taken.event_id, taken.subscription_uid)?;
     let attempt = rows::attempt_number(taken.attempt_count, "deliveries")?;
