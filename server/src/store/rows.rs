@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use super::{
     Error,
     bulk::Cell,
@@ -33,7 +35,6 @@ use crate::domain::{
     timestamp::Timestamp,
     trace_context::TraceContext,
 };
-use bytes::Bytes;
 
 fn corrupt(table: &'static str, cause: &impl ToString) -> Error {
     Error::Corrupt { table, cause: cause.to_string() }

@@ -1,7 +1,7 @@
 //! A statement of PostgreSQL whose parameters are columns of many rows, on its own, without a transaction around it.
 //!
 //! What every event costs goes this way: the columns are written into the driver's buffer from where they are. Through sea-orm each
-//! value would be made, copied and dropped by itself, which was a fifth of what a delivery costs.
+//! value would be made, copied and dropped by itself, which was a fifth of the server's instructions for a delivery.
 
 use std::iter;
 
