@@ -8,6 +8,9 @@
 //!                                                                                       └─> start (Outlet)
 //! ```
 //!
+//! Of one tenant there is never more than one batch under way, so its events are stored in their order. Where the journal can commit
+//! several at a time, what one tenant's flood is committed with is not what another's event has to wait for.
+//!
 //! Where a tenant's events come in faster than they go out to receivers that are quick, its line is held some milliseconds for room: a delivery
 //! that has to be claimed costs more than one that goes out from memory, and so its producers and the node keep pace. Other tenants'
 //! events are committed meanwhile.
@@ -16,11 +19,12 @@
 //! soon as the commit stands; nobody polls for it. The others are found by the dispatcher's poll: those that are put off, and those
 //! that have to wait for an earlier one with the same ordering key, which only the commit finds out.
 //!
-//! What subscriptions ask beyond the type is judged beside the writer ([`screen`]), so that it costs nobody else anything.
+//! What has to be read of a tenant first, and what its subscriptions ask beyond the type, is looked at beside the writer ([`screen`]), so
+//! that it costs nobody else anything.
 //!
 //! Whether the match tables are current is checked inside the transaction, by a version that every change of a
 //! tenant's subscriptions raises: an event published after a subscription was created finds it, on every node. A table that was read
-//! after the event had come in needs no check. So a batch is matched twice at most, however fast subscriptions change.
+//! after the event had come in needs no check. So an event is matched twice at most, however fast its tenant's subscriptions change.
 //!
 //! A transaction has a bound, also in deliveries, so that nobody waits for long behind somebody else's. What does not fit goes back to
 //! its line. An event that very many subscriptions want is committed with its first deliveries and the names of the other
@@ -50,19 +54,22 @@ mod deep_stack;
 mod explain;
 pub mod fan_out;
 mod hand_over;
+mod judge;
 mod match_table;
+mod pending;
 mod programs;
 mod queue;
 mod rulebook;
 mod screen;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod writer;
 
 pub use explain::{Explanation, explain};
+use pending::Pending;
 use queue::Queue;
 use rulebook::{Checked, Rulebook};
-use screen::Screened;
 pub use writer::Writer;
 
 /// The most deliveries of an event without an ordering key that are committed together with it, and the most of each part
@@ -136,6 +143,9 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Reads the catalogue of event types, with its version.
     fn catalogue(&self) -> impl Future<Output = Result<(i64, Vec<CataloguedType>), JournalError>> + Send;
+
+    /// How many commits are worth having under way at a time. Two of them never have a tenant in common.
+    fn commits_at_once(&self) -> usize;
 
     /// Stores a batch in one transaction, or nothing of it if its match tables are not current.
     fn commit(&self, batch: &Batch) -> impl Future<Output = Result<Commit, JournalError>> + Send;
@@ -315,33 +325,12 @@ pub trait Outlet: Send + Sync + 'static {
     fn wake_at(&self, due_at: Timestamp);
 }
 
-/// One publish on its way to the writer.
-struct Pending {
-    event: NewEvent,
-    route: Route,
-    answer: oneshot::Sender<Result<Published, Error>>,
-    /// Who does not want it, where there are conditions and they were looked at.
-    screened: Option<Screened>,
-    /// By which rules of the catalogue it was checked, if it goes by them.
-    checked: Option<Checked>,
-}
-
 /// The way in, for handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
     queue: Arc<Queue<Pending>>,
     rules: Arc<Rulebook>,
     unknown_types: UnknownTypes,
-}
-
-impl queue::Waiting for Pending {
-    fn tenant(&self) -> &TenantId {
-        &self.event.tenant
-    }
-
-    fn size(&self) -> usize {
-        self.event.content.payload.data.len()
-    }
 }
 
 impl Publisher {

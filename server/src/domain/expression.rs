@@ -24,6 +24,7 @@ use regex::Regex;
 
 use check::Checker;
 pub use facts::Facts;
+pub use meter::Pause;
 
 mod check;
 mod facts;
@@ -105,6 +106,7 @@ fn environment() -> &'static Arc<Env> {
         let _ = env.add_overload(meter::SPEND, "spend", vec![DYN_TYPE], meter::spend);
         let rounds = meter::spend_on_rounds;
         let _ = env.add_overload(meter::SPEND_ON_ROUNDS, "spend_on_rounds", vec![DYN_TYPE, DYN_TYPE], rounds);
+        let _ = env.add_overload(meter::ROUND, "round", vec![DYN_TYPE], meter::round);
         let _ = env.add_overload(meter::MATCHES, "matches", vec![DYN_TYPE, DYN_TYPE], meter::matches);
         Arc::new(env)
     });
@@ -134,7 +136,7 @@ impl Program {
     /// Evaluates it on an event, on a thread with a stack of [`EVALUATION_STACK`].
     pub fn evaluate(&self, facts: &Facts<'_>) -> Result<bool, Failure> {
         let allowed = facts.steps_left().min(MAX_STEPS);
-        let metered = meter::Metered::begin(allowed, Arc::clone(&self.patterns));
+        let metered = meter::Metered::begin(allowed, Arc::clone(&self.patterns), facts.pause());
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             meter::take(self.cost).and_then(|()| facts.context().resolve(&self.ast))
         }));

@@ -1,8 +1,9 @@
 //! Where publishes wait for the writer: a line for each tenant, and turns between the lines.
 //!
 //! A tenant that floods makes its own line long, and callers who find it full wait to get in; the others' next event is in the next
-//! batch all the same. A line can be held while its first items are looked at elsewhere ([`screen`](super::screen)). Within a line the order is that of arrival. While only one tenant publishes, which is usual, there are no turns to
-//! take, and an event costs no more than its place in a `VecDeque`.
+//! batch all the same. Within a line the order is that of arrival: the lines that a batch is taken from are held until it is committed,
+//! while batches of other lines are taken, and so is a line whose first items are looked at elsewhere ([`screen`](super::screen)).
+//! While only one tenant publishes, which is usual, there are no turns to take, and an event costs no more than its place in a `VecDeque`.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -24,17 +25,17 @@ pub(super) trait Waiting {
     fn size(&self) -> usize;
 }
 
-/// A line that is held. Released when this is dropped, whatever happens.
+/// Lines that are held: nothing is taken of them. Released when this is dropped, whatever happens.
 pub(super) struct Held<T: Waiting> {
     queue: Arc<Queue<T>>,
-    tenant: TenantId,
-    /// What is to be first in the line then.
-    pub(super) first: Vec<T>,
+    tenants: Vec<TenantId>,
+    /// What is in hand of them, and is to be first in its line if it is still here then.
+    pub(super) items: Vec<T>,
 }
 
 impl<T: Waiting> Drop for Held<T> {
     fn drop(&mut self) {
-        self.queue.release(&self.tenant, std::mem::take(&mut self.first));
+        self.queue.release(&self.tenants, std::mem::take(&mut self.items));
     }
 }
 
@@ -51,10 +52,10 @@ pub(super) struct Queue<T> {
 struct State<T> {
     /// Those with something in them, and those that somebody waits to get in.
     lines: HashMap<TenantId, Line<T>>,
-    /// Whose turn it is, for each line with something in it.
+    /// Whose turn it is, for each line with something in it that is not held.
     turns: VecDeque<TenantId>,
     closed: bool,
-    /// How many times items of lines are elsewhere.
+    /// How many times lines are held.
     held: usize,
 }
 
@@ -64,7 +65,7 @@ struct Line<T> {
     places: Arc<Semaphore>,
     /// How many of those in line were given back, and have no place of their own.
     given_back: usize,
-    /// How many times its first items are elsewhere; nothing is taken meanwhile.
+    /// How many times it is held; nothing is taken meanwhile.
     held: usize,
 }
 
@@ -89,53 +90,31 @@ impl<T: Waiting> Queue<T> {
     }
 
     /// Takes the next batch, as soon as there is one: one item of each tenant in turn, until there are `max` or their sizes reach `bytes`.
-    pub(super) async fn next(&self, max: usize, bytes: usize) -> Vec<T> {
+    /// None when the queue is closed, nothing is left and nothing comes back any more.
+    pub(super) async fn next(self: &Arc<Self>, max: usize, bytes: usize) -> Option<Held<T>> {
         loop {
-            let batch = self.take(max, bytes);
-            if !batch.is_empty() {
-                return batch;
-            }
-            self.arrived.notified().await;
-        }
-    }
-
-    /// Takes what there is of the next batch.
-    pub(super) fn take(&self, max: usize, bytes: usize) -> Vec<T> {
-        self.state().take(max, bytes)
-    }
-
-    /// Takes items back that were not needed, in the order in which they were taken: each is the next of its line again.
-    pub(super) fn give_back(&self, items: Vec<T>) {
-        self.state().give_back(items);
-    }
-
-    /// Takes what is left, after the queue was closed; nothing only when nothing comes back any more.
-    pub(super) async fn rest(&self, max: usize, bytes: usize) -> Vec<T> {
-        loop {
-            let (batch, held) = {
+            {
                 let mut state = self.state();
-                (state.take(max, bytes), state.held)
-            };
-            if !batch.is_empty() || held == 0 {
-                return batch;
+                let (items, tenants) = state.take(max, bytes);
+                if !items.is_empty() {
+                    return Some(Held { queue: Arc::clone(self), tenants, items });
+                }
+                if state.closed && state.held == 0 {
+                    return None;
+                }
             }
             self.arrived.notified().await;
         }
     }
 
-    /// Takes nothing of a line until it is released.
+    /// Holds a line that is held already once more: until both have released it.
     pub(super) fn hold(self: &Arc<Self>, tenant: TenantId) -> Held<T> {
-        let mut state = self.state();
-        state.held += 1;
-        state.turns.retain(|turn| *turn != tenant);
-        state.lines.entry(tenant.clone()).or_default().held += 1;
-        drop(state);
-        Held { queue: Arc::clone(self), tenant, first: Vec::new() }
+        self.state().hold(&tenant);
+        Held { queue: Arc::clone(self), tenants: vec![tenant], items: Vec::new() }
     }
 
-    /// Gives items back that were first in a line that was held.
-    fn release(&self, tenant: &TenantId, items: Vec<T>) {
-        self.state().release(tenant, items);
+    fn release(&self, tenants: &[TenantId], items: Vec<T>) {
+        self.state().release(tenants, items);
         self.arrived.notify_one();
     }
 
@@ -146,6 +125,12 @@ impl<T: Waiting> Queue<T> {
         for line in state.lines.values() {
             line.places.close();
         }
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
@@ -178,64 +163,67 @@ impl<T: Waiting> State<T> {
         Ok(())
     }
 
-    fn give_back(&mut self, items: Vec<T>) {
+    fn hold(&mut self, tenant: &TenantId) {
+        self.held += 1;
+        self.lines.entry(tenant.clone()).or_default().held += 1;
+    }
+
+    fn release(&mut self, tenants: &[TenantId], items: Vec<T>) {
         for item in items.into_iter().rev() {
             let line = self.lines.entry(item.tenant().clone()).or_default();
-            if line.waiting.is_empty() && line.held == 0 {
-                self.turns.push_front(item.tenant().clone());
-            }
             // Its place may be somebody else's by now.
             line.given_back += 1;
             line.waiting.push_front(item);
         }
-    }
-
-    fn release(&mut self, tenant: &TenantId, items: Vec<T>) {
-        self.held -= 1;
-        let line = self.lines.entry(tenant.clone()).or_default();
-        line.given_back += items.len();
-        for item in items.into_iter().rev() {
-            line.waiting.push_front(item);
-        }
-        line.held -= 1;
-        if line.held > 0 {
-            return;
-        }
-        if !line.waiting.is_empty() {
-            self.turns.push_back(tenant.clone());
-        } else if Arc::strong_count(&line.places) == 1 {
-            self.lines.remove(tenant);
+        self.held -= tenants.len();
+        for tenant in tenants {
+            let Some(line) = self.lines.get_mut(tenant) else { continue };
+            line.held -= 1;
+            if line.held > 0 {
+                continue;
+            }
+            if !line.waiting.is_empty() {
+                self.turns.push_back(tenant.clone());
+            } else if Arc::strong_count(&line.places) == 1 {
+                // Nobody waits to get in.
+                self.lines.remove(tenant);
+            }
         }
     }
 
-    fn take(&mut self, max: usize, bytes: usize) -> Vec<T> {
-        let mut batch = Vec::new();
+    /// Takes a batch, and holds the lines that it is of.
+    fn take(&mut self, max: usize, bytes: usize) -> (Vec<T>, Vec<TenantId>) {
+        let (mut items, mut tenants) = (Vec::new(), Vec::new());
         let mut size = 0;
-        while batch.len() < max && size < bytes {
-            let Some(tenant) = self.turns.pop_front() else { break };
+        // Those that have had a turn and have more.
+        let mut again = VecDeque::new();
+        while items.len() < max && size < bytes {
+            let Some(tenant) = self.turns.pop_front().or_else(|| again.pop_front()) else { break };
             let Some(line) = self.lines.get_mut(&tenant) else { continue };
-            let alone = self.turns.is_empty();
-            let before = batch.len();
-            while batch.len() < max && size < bytes {
+            let alone = self.turns.is_empty() && again.is_empty();
+            let before = items.len();
+            while items.len() < max && size < bytes {
                 let Some(item) = line.waiting.pop_front() else { break };
                 size += item.size();
-                batch.push(item);
+                items.push(item);
                 if !alone {
                     break;
                 }
             }
-            let taken = batch.len() - before;
+            let taken = items.len() - before;
             let without_place = line.given_back.min(taken);
             line.given_back -= without_place;
             line.places.add_permits(taken - without_place);
+            if line.held == 0 {
+                line.held = 1;
+                self.held += 1;
+                tenants.push(tenant.clone());
+            }
             if !line.waiting.is_empty() {
-                self.turns.push_back(tenant);
-            } else if Arc::strong_count(&line.places) == 1 {
-                // Nobody waits to get in.
-                self.lines.remove(&tenant);
+                again.push_back(tenant);
             }
         }
-        batch
+        (items, tenants)
     }
 }
 
@@ -284,36 +272,57 @@ mod tests {
         }
     }
 
-    fn names(batch: &[Item]) -> String {
-        let names: Vec<_> = batch.iter().map(|Item(tenant, number)| format!("{tenant}{number}")).collect();
+    /// What there is of the next batch.
+    fn take(queue: &Arc<Queue<Item>>, max: usize, bytes: usize) -> Held<Item> {
+        let mut next = pin!(queue.next(max, bytes));
+        let Poll::Ready(Some(batch)) = next.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("there is something")
+        };
+        batch
+    }
+
+    /// The same, committed at once.
+    fn names(queue: &Arc<Queue<Item>>, max: usize, bytes: usize) -> String {
+        let mut batch = take(queue, max, bytes);
+        names_of(&std::mem::take(&mut batch.items))
+    }
+
+    fn names_of(items: &[Item]) -> String {
+        let names: Vec<_> = items.iter().map(|Item(tenant, number)| format!("{tenant}{number}")).collect();
         names.join(" ")
+    }
+
+    fn is_idle(queue: &Queue<Item>) -> bool {
+        let state = queue.state();
+        state.lines.is_empty() && state.turns.is_empty() && state.held == 0
     }
 
     #[tokio::test]
     async fn a_tenant_that_floods_has_one_turn_like_the_others() {
-        let queue = Queue::default();
+        let queue = Arc::default();
         joined(&queue, "a", 0..6).await;
         joined(&queue, "b", 0..2).await;
         joined(&queue, "c", 0..1).await;
-        assert_eq!(names(&queue.next(5, 1_000).await), "a0 b0 c0 a1 b1");
+        assert_eq!(names(&queue, 5, 1_000), "a0 b0 c0 a1 b1");
         joined(&queue, "c", 1..2).await;
-        assert_eq!(names(&queue.next(2, 1_000).await), "a2 c1");
-        assert_eq!(names(&queue.next(9, 1_000).await), "a3 a4 a5");
-        assert!(queue.state().lines.is_empty() && queue.state().turns.is_empty());
+        assert_eq!(names(&queue, 2, 1_000), "a2 c1");
+        assert_eq!(names(&queue, 9, 1_000), "a3 a4 a5");
+        assert!(is_idle(&queue));
     }
 
     #[tokio::test]
     async fn a_batch_has_an_end_in_events_and_in_bytes() {
-        let queue = Queue::default();
+        let queue = Arc::default();
         joined(&queue, "a", 0..9).await;
-        assert_eq!(queue.next(4, 1_000).await.len(), 4);
-        assert_eq!(queue.next(4, 15).await.len(), 2, "the last one may go beyond");
-        assert_eq!(queue.next(4, 1_000).await.len(), 3);
+        assert_eq!(take(&queue, 4, 1_000).items.len(), 4);
+        assert_eq!(names(&queue, 4, 15), "a0 a1", "the last one may go beyond");
+        assert_eq!(names(&queue, 4, 1_000), "a2 a3 a4 a5");
+        assert_eq!(names(&queue, 4, 1_000), "a6 a7 a8");
     }
 
     #[tokio::test]
     async fn whoever_finds_the_line_full_waits_for_a_place_in_it_and_nobody_else_does() {
-        let queue = Queue::default();
+        let queue = Arc::default();
         joined(&queue, "a", 0..LINE_LENGTH).await;
         let mut first = pin!(queue.join(item("a", LINE_LENGTH)));
         let mut second = pin!(queue.join(item("a", LINE_LENGTH + 1)));
@@ -322,59 +331,75 @@ mod tests {
         assert!(second.as_mut().poll(&mut context).is_pending());
         joined(&queue, "b", 0..1).await;
 
-        assert_eq!(names(&queue.take(2, 1_000)), "a0 b0");
+        assert_eq!(names(&queue, 2, 1_000), "a0 b0");
         assert!(second.as_mut().poll(&mut context).is_pending(), "the first one waits longer");
         assert_eq!(first.as_mut().poll(&mut context), Poll::Ready(Ok(())));
-        assert_eq!(names(&queue.take(1, 1_000)), "a1");
+        assert_eq!(names(&queue, 1, 1_000), "a1");
         assert_eq!(second.as_mut().poll(&mut context), Poll::Ready(Ok(())));
-        let rest = queue.take(LINE_LENGTH * 2, usize::MAX);
         let expected: Vec<_> = (2..LINE_LENGTH + 2).map(|number| item("a", number)).collect();
-        assert_eq!(rest, expected);
+        assert_eq!(take(&queue, LINE_LENGTH * 2, usize::MAX).items, expected);
     }
 
     #[tokio::test]
-    async fn what_is_given_back_is_the_next_of_its_line_again() {
-        let queue = Queue::default();
+    async fn what_is_left_of_a_batch_is_the_next_of_its_line_again() {
+        let queue = Arc::default();
         joined(&queue, "a", 0..4).await;
         joined(&queue, "b", 0..2).await;
-        let mut batch = queue.take(5, 1_000);
-        assert_eq!(names(&batch), "a0 b0 a1 b1 a2");
-        queue.give_back(batch.split_off(2));
+        let mut batch = take(&queue, 5, 1_000);
+        assert_eq!(names_of(&batch.items), "a0 b0 a1 b1 a2");
+        batch.items.drain(..2);
         joined(&queue, "b", 2..3).await;
-        assert_eq!(names(&queue.take(9, 1_000)), "b1 a1 b2 a2 a3");
-        assert!(queue.state().lines.is_empty() && queue.state().turns.is_empty());
+        drop(batch);
+        assert_eq!(names(&queue, 9, 1_000), "a1 b1 a2 b2 a3");
+        assert!(is_idle(&queue));
+    }
+
+    #[tokio::test]
+    async fn lines_that_a_batch_is_of_are_held_until_it_ends_and_the_others_go_on() {
+        let queue = Arc::default();
+        joined(&queue, "a", 0..3).await;
+        joined(&queue, "b", 0..1).await;
+        let mut batch = take(&queue, 2, 1_000);
+        joined(&queue, "b", 1..2).await;
+        joined(&queue, "c", 0..1).await;
+        assert_eq!(names(&queue, 9, 1_000), "c0");
+        assert_eq!(names_of(&std::mem::take(&mut batch.items)), "a0 b0");
+        drop(batch);
+        assert_eq!(names(&queue, 9, 1_000), "a1 b1 a2");
+        assert!(is_idle(&queue));
     }
 
     #[tokio::test]
     async fn what_is_given_back_takes_nobodys_place() {
-        let queue = Queue::default();
+        let queue = Arc::default();
         joined(&queue, "a", 0..LINE_LENGTH).await;
         for _ in 0..3 {
-            queue.give_back(queue.take(100, usize::MAX));
+            drop(take(&queue, 100, usize::MAX));
         }
         joined(&queue, "a", LINE_LENGTH..LINE_LENGTH + 100).await;
         let mut waiting = pin!(queue.join(item("a", LINE_LENGTH + 100)));
         let mut context = Context::from_waker(Waker::noop());
         assert!(waiting.as_mut().poll(&mut context).is_pending(), "the line is full");
-        assert_eq!(queue.take(100, usize::MAX).len(), 100);
+        names(&queue, 100, usize::MAX);
         assert!(waiting.as_mut().poll(&mut context).is_pending(), "those had no place to leave");
-        assert_eq!(queue.take(1, usize::MAX).len(), 1);
+        names(&queue, 1, usize::MAX);
         assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Ok(())));
-        assert_eq!(queue.take(LINE_LENGTH * 2, usize::MAX).len(), LINE_LENGTH);
+        assert_eq!(take(&queue, LINE_LENGTH * 2, usize::MAX).items.len(), LINE_LENGTH);
     }
 
     #[tokio::test]
-    async fn what_comes_back_to_a_held_line_is_first_again_and_nothing_overtakes_it() {
-        let queue = Arc::new(Queue::default());
+    async fn what_comes_back_to_a_line_that_was_held_longer_is_first_again_and_nothing_overtakes_it() {
+        let queue = Arc::default();
         joined(&queue, "a", 0..2).await;
-        let aside = queue.take(2, 1_000);
-        let mut held = queue.hold(aside[0].0.clone());
-        held.first = aside;
+        let mut batch = take(&queue, 2, 1_000);
+        let mut held = queue.hold(batch.items[0].0.clone());
+        held.items = std::mem::take(&mut batch.items);
+        drop(batch);
         joined(&queue, "a", 2..LINE_LENGTH + 2).await;
         joined(&queue, "b", 0..1).await;
-        assert_eq!(names(&queue.take(10, 1_000)), "b0", "the others go on");
+        assert_eq!(names(&queue, 10, 1_000), "b0", "the others go on");
         drop(held);
-        assert_eq!(names(&queue.take(3, 1_000)), "a0 a1 a2");
+        assert_eq!(names(&queue, 3, 1_000), "a0 a1 a2");
         joined(&queue, "a", 0..1).await;
         let mut waiting = pin!(queue.join(item("a", 1)));
         let mut context = Context::from_waker(Waker::noop());
@@ -382,33 +407,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_rest_waits_for_what_is_held() {
-        let queue = Arc::new(Queue::default());
+    async fn the_end_comes_after_what_is_held() {
+        let queue = Arc::default();
         joined(&queue, "a", 0..1).await;
-        let aside = queue.take(1, 1_000);
-        let mut held = queue.hold(aside[0].0.clone());
-        held.first = aside;
+        let batch = take(&queue, 2, 1_000);
         queue.close();
-        let mut rest = pin!(queue.rest(10, 1_000));
+        let mut next = pin!(queue.next(10, 1_000));
         let mut context = Context::from_waker(Waker::noop());
-        assert!(rest.as_mut().poll(&mut context).is_pending());
-        drop(held);
-        let Poll::Ready(batch) = rest.as_mut().poll(&mut context) else { panic!("it was released") };
-        assert_eq!(names(&batch), "a0");
-        assert!(queue.rest(10, 1_000).await.is_empty());
-    }
-
-    #[tokio::test]
-    async fn once_closed_it_lets_nobody_in_and_the_rest_out() {
-        let queue = Queue::default();
-        joined(&queue, "a", 0..LINE_LENGTH).await;
-        let mut waiting = pin!(queue.join(item("a", LINE_LENGTH)));
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(waiting.as_mut().poll(&mut context).is_pending());
-        queue.close();
-        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Err(Closed)));
-        assert_eq!(queue.join(item("a", 0)).await, Err(Closed));
-        assert_eq!(queue.join(item("b", 0)).await, Err(Closed));
-        assert_eq!(queue.take(LINE_LENGTH * 2, usize::MAX).len(), LINE_LENGTH);
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        drop(batch);
+        let Poll::Ready(Some(mut batch)) = next.as_mut().poll(&mut context) else {
+            panic!("it was released")
+        };
+        assert_eq!(names_of(&std::mem::take(&mut batch.items)), "a0");
+        drop(batch);
+        assert!(queue.next(10, 1_000).await.is_none());
     }
 }

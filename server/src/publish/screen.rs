@@ -1,58 +1,61 @@
-//! Judges events by the conditions of subscriptions, beside the writer.
+//! Looks at events beside the writer: reads what is to be known of their tenant, and judges them by the conditions of its subscriptions.
 //!
-//! What an event is judged by belongs to strangers and may take a while, and the writer serves all tenants. So where a tenant has
-//! conditions the writer *sets its events aside*: their line is held, so that nothing overtakes them, they are judged on a thread of
-//! their own, and go back to the head of the line with what was found. Other tenants' events are committed meanwhile.
+//! Reading ten thousand subscriptions takes its time, and what an event is judged by belongs to strangers and may take a while, and the
+//! writer serves all tenants. So where there is something to find out first the writer *sets events aside*: their line is held, so that
+//! nothing overtakes them, they are looked at in a task of their own, and go back to the head of the line with what was found.
+//! Other tenants' events are committed meanwhile.
 //!
 //! ```text
-//!   Writer: take ─ plain tenant ───────────────────────────────> commit
-//!             └─ with conditions, not judged ─> hold the line ─> judge ─> release ─┐
-//!             └─ judged by the current table <─────────────────────────────────────┘ ─> commit
+//!   Writer: take ─ table at hand, no conditions ───────────────────────────────────> commit
+//!             └─ no table, or not judged ──> hold the line ─> read ─> judge ─> release ─┐
+//!             └─ looked at <────────────────────────────────────────────────────────────┘ ─> commit
 //! ```
 //!
-//! Only some events are judged at a time, in slices of some milliseconds and by turns, so that tenants with costly expressions
-//! share what there is of the processors and leave the rest alone. A tenant without conditions never comes by here.
+//! Only some tenants' tables are read at a time. Only one processor less than there are judges, by [`turns`](super::turns) that go to
+//! who has used it least, so that a tenant with costly expressions holds up its own events and nobody else's. What no subscription
+//! with conditions can want is not judged.
 //!
-//! Should the tenant's subscriptions have changed when the events come back, they are judged again.
+//! A table that is read here is good for the events it was read for, whatever becomes of the subscriptions meanwhile: they had come in before.
+//! Events that were judged by an older one are judged again if the tenant's subscriptions have changed when they come back.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
+    cell::RefCell,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
     thread::available_parallelism,
-    time::{Duration, Instant},
 };
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Checked, Error, Interest, Pending, Route, Rulebook,
+    Interest, Journal, JournalError, Rulebook,
     deep_stack::on_deep_stack,
-    match_table::MatchTable,
-    queue::{Held, Queue},
+    judge::{Failures, Judge},
+    match_table::{MatchTable, MatchTables},
+    pending::{Pending, refuse},
+    programs::Programs,
+    queue::Held,
+    turns::{Turn, Turns},
 };
 use crate::{
     domain::{
-        catalogue::Rules,
-        conditions::Judgement,
-        expression::Facts,
+        expression::Pause,
         id::{SubscriptionUid, TenantId},
         timestamp::Timestamp,
     },
     telemetry::metrics::Metrics,
 };
 
-/// How long one tenant's events are judged before it is another one's turn.
-const SLICE: Duration = Duration::from_millis(5);
-/// A failure is logged no more often than this.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// How many tenants' tables are read at a time.
+const READERS: usize = 4;
 
-/// What an event was judged by, and who does not want it. The rest of those whose patterns match do.
+/// What was found out about an event, and who does not want it. The rest of those whose patterns match do.
 pub(super) struct Screened {
-    table: Arc<MatchTable>,
-    refused: Vec<SubscriptionUid>,
+    pub(super) table: Arc<MatchTable>,
+    /// Whether the table was read after the event had come in. Then it holds every subscription that the event must find.
+    pub(super) is_fresh: bool,
+    pub(super) refused: Vec<SubscriptionUid>,
 }
 
 impl Screened {
@@ -67,146 +70,114 @@ impl Screened {
     }
 }
 
-/// Where events are judged.
-pub(super) struct Screen {
-    turns: Arc<Semaphore>,
+/// Where events are looked at.
+pub(super) struct Screen<J> {
+    shared: Arc<Shared<J>>,
     tasks: TaskTracker,
+}
+
+struct Shared<J> {
+    journal: Arc<J>,
+    tables: Arc<MatchTables>,
+    rules: Arc<Rulebook>,
+    programs: Arc<Mutex<Programs>>,
+    readers: Semaphore,
+    turns: Arc<Turns>,
     failures: Arc<Failures>,
 }
 
-impl Screen {
-    pub(super) fn new(metrics: Metrics) -> Self {
+impl<J: Journal> Screen<J> {
+    /// Reads `journal` and keeps the `tables`, and the `rules` where those have later ones.
+    pub(super) fn new(
+        journal: Arc<J>,
+        tables: Arc<MatchTables>,
+        rules: Arc<Rulebook>,
+        metrics: Metrics,
+    ) -> Self {
         // One processor is left to the writer and everything else, where there are several.
         let turns = available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1));
-        Self {
-            turns: Arc::new(Semaphore::new(turns)),
-            tasks: TaskTracker::new(),
-            failures: Arc::new(Failures {
-                metrics,
-                unlogged: AtomicU64::default(),
-                logged_at: AtomicI64::default(),
-            }),
-        }
+        let shared = Shared {
+            journal,
+            tables,
+            rules,
+            programs: Arc::default(),
+            readers: Semaphore::new(READERS),
+            turns: Turns::new(turns),
+            failures: Arc::new(Failures::new(metrics)),
+        };
+        Self { shared: Arc::new(shared), tasks: TaskTracker::new() }
     }
 
-    /// Sets events of one tenant aside until they are judged.
-    pub(super) fn set_aside(
-        &self,
-        queue: &Arc<Queue<Pending>>,
-        table: &Arc<MatchTable>,
-        rules: &Rulebook,
-        tenant: TenantId,
-        pending: Vec<Pending>,
-        now: Timestamp,
-    ) {
-        let held = queue.hold(tenant);
-        let judge = Judge {
-            table: Arc::clone(table),
-            rules: rules.current(),
-            failures: Arc::clone(&self.failures),
-            now,
-        };
-        self.tasks.spawn(judge_all(held, pending, Arc::new(judge), Arc::clone(&self.turns)));
+    /// Looks at the events of one tenant, whose line is held.
+    pub(super) fn look_at(&self, held: Held<Pending>, tenant: TenantId, now: Timestamp) {
+        self.tasks.spawn(Arc::clone(&self.shared).look_at(held, tenant, now));
     }
 }
 
-async fn judge_all(mut held: Held<Pending>, pending: Vec<Pending>, judge: Arc<Judge>, turns: Arc<Semaphore>) {
-    let mut rest = pending.into_iter();
-    while rest.len() > 0 {
+impl<J: Journal> Shared<J> {
+    async fn look_at(self: Arc<Self>, mut held: Held<Pending>, tenant: TenantId, now: Timestamp) {
+        let (table, is_fresh) = match self.known_of(&tenant).await {
+            Ok(known) => known,
+            Err(cause) => return refuse(std::mem::take(&mut held.items), cause),
+        };
+        let judge =
+            Judge { rules: self.rules.current(), failures: Arc::clone(&self.failures), table, is_fresh, now };
+        if judge.has_little_to_do(&held.items) {
+            held.items = judge.look_at_all(std::mem::take(&mut held.items), &no_pause());
+        } else {
+            let turn = self.turns.next(&tenant).await;
+            judge_all(held, judge, turn).await;
+        }
+    }
+
+    /// Returns a tenant's match table and whether it was read just now, and sees to it that the rules are as late as it.
+    async fn known_of(&self, tenant: &TenantId) -> Result<(Arc<MatchTable>, bool), JournalError> {
+        let at_hand = self.tables.at_hand().get(tenant).map(Arc::clone);
+        let is_fresh = at_hand.is_none();
+        let table = match at_hand {
+            Some(table) => table,
+            None => self.read(tenant).await?,
+        };
+        if table.catalogue_version > self.rules.current().version {
+            let (version, types) = self.journal.catalogue().await?;
+            self.rules.renew(version, types).await;
+        }
+        Ok((table, is_fresh))
+    }
+
+    async fn read(&self, tenant: &TenantId) -> Result<Arc<MatchTable>, JournalError> {
         // Never closed.
-        let Ok(_turn) = turns.acquire().await else { return };
-        let judge = Arc::clone(&judge);
-        let slice = on_deep_stack(move || {
-            let until = Instant::now() + SLICE;
-            let mut judged = Vec::new();
-            for pending in rest.by_ref() {
-                judged.extend(judge.look_at(pending));
-                if Instant::now() >= until {
-                    break;
-                }
-            }
-            (judged, rest)
-        });
-        let Some((judged, left)) = slice.await else {
-            tracing::error!("events could not be judged");
-            return;
-        };
-        held.first.extend(judged);
-        rest = left;
-    }
-}
-
-/// What events are judged by.
-struct Judge {
-    table: Arc<MatchTable>,
-    rules: Arc<Rules>,
-    failures: Arc<Failures>,
-    now: Timestamp,
-}
-
-impl Judge {
-    /// Checks an event again if the catalogue has changed, and judges it. One that is refused has its answer.
-    fn look_at(&self, mut pending: Pending) -> Option<Pending> {
-        if let Some(Checked { version, unknown }) = pending.checked
-            && version < self.rules.version
-        {
-            if let Err(reasons) = self.rules.check(&pending.event.content, unknown) {
-                // Nobody may be waiting any more.
-                let _ = pending.answer.send(Err(Error::Refused { event: Box::new(pending.event), reasons }));
-                return None;
-            }
-            pending.checked = Some(Checked { version: self.rules.version, unknown });
+        let _reader = self.readers.acquire().await.ok();
+        let mut table = MatchTable::new(self.journal.interests(tenant).await?);
+        if table.is_conditional {
+            // Compiling takes its time, of which the runtime's threads have none.
+            let programs = Arc::clone(&self.programs);
+            let compiled = tokio::task::spawn_blocking(move || {
+                table.compile(&mut programs.lock().unwrap_or_else(PoisonError::into_inner));
+                table
+            });
+            table = compiled.await.map_err(|cause| JournalError::Broken(cause.into()))?;
         }
-        let refused = if pending.route == Route::Matching { self.refused_by(&pending) } else { Vec::new() };
-        pending.screened = Some(Screened { table: Arc::clone(&self.table), refused });
-        Some(pending)
-    }
-
-    /// Who does not want an event.
-    fn refused_by(&self, pending: &Pending) -> Vec<SubscriptionUid> {
-        let facts = Facts::new(&pending.event.content, self.now);
-        let mut refused = Vec::new();
-        for interest in self.table.conditional(&pending.event.content.event_type) {
-            match interest.judge(&facts) {
-                Judgement::Wanted => continue,
-                Judgement::Attribute(_) | Judgement::False => {}
-                Judgement::Failed(_) => {
-                    self.failures.count(&pending.event.tenant, interest.target.uid, self.now);
-                }
-            }
-            refused.push(interest.target.uid);
-        }
-        refused
+        let table = Arc::new(table);
+        self.tables.keep(tenant.clone(), &table);
+        Ok(table)
     }
 }
 
-/// Makes failures visible, and no flood of them.
-struct Failures {
-    metrics: Metrics,
-    unlogged: AtomicU64,
-    logged_at: AtomicI64,
+async fn judge_all(mut held: Held<Pending>, judge: Judge, turn: Turn) {
+    let events = std::mem::take(&mut held.items);
+    let judged = on_deep_stack(move || {
+        let turn = RefCell::new(turn);
+        let pause: Pause = Rc::new(move || turn.borrow_mut().yield_to_others());
+        judge.look_at_all(events, &pause)
+    });
+    if let Some(judged) = judged.await {
+        held.items = judged;
+    } else {
+        tracing::error!("events could not be judged");
+    }
 }
 
-impl Failures {
-    fn count(&self, tenant: &TenantId, subscription: SubscriptionUid, now: Timestamp) {
-        self.metrics.filter_failed();
-        let unlogged = self.unlogged.fetch_add(1, Ordering::Relaxed) + 1;
-        let last = self.logged_at.load(Ordering::Relaxed);
-        let is_due = last == 0 || now.since(Timestamp::from_micros(last)) >= LOG_INTERVAL;
-        let mine = is_due
-            && self
-                .logged_at
-                .compare_exchange(last, now.as_micros(), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if mine {
-            self.unlogged.fetch_sub(unlogged, Ordering::Relaxed);
-            // Not how: that can hold parts of the event. ExplainEvent says it to the owner.
-            tracing::warn!(
-                tenant.id = %tenant,
-                subscription.uid = %subscription,
-                failures = unlogged,
-                "filters failed on events and count as not matching"
-            );
-        }
-    }
+fn no_pause() -> Pause {
+    Rc::new(|| ())
 }

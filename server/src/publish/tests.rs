@@ -16,6 +16,7 @@ use crate::{
     clock::ManualClock,
     domain::{
         catalogue::CataloguedType,
+        conditions::Conditions,
         event::{Attributes, EventContent, Payload},
         event_type::EventType,
         handling::{Handling, OrderingKey},
@@ -36,6 +37,10 @@ struct Memory {
     subscriptions: BTreeMap<TenantId, usize>,
     /// Somebody changes the subscriptions of this tenant whenever nobody looks.
     restless: Option<TenantId>,
+    /// Whose subscriptions take long to read.
+    slow_to_read: Option<Arc<Slow>>,
+    /// Whose batches take long to commit.
+    slow_to_commit: Option<Arc<Slow>>,
     version: AtomicI64,
     reads: AtomicUsize,
     commits: Mutex<Vec<Vec<Stored>>>,
@@ -44,6 +49,24 @@ struct Memory {
 impl Memory {
     fn version_of(&self, tenant: &TenantId) -> i64 {
         if self.restless.as_ref() == Some(tenant) { self.version.load(Ordering::SeqCst) } else { 0 }
+    }
+}
+
+/// Something of a tenant that has begun, and goes on when it is told to.
+struct Slow {
+    tenant: TenantId,
+    begun: Notify,
+    told: Notify,
+}
+
+impl Slow {
+    fn new(tenant: &TenantId) -> Arc<Self> {
+        Arc::new(Self { tenant: tenant.clone(), begun: Notify::new(), told: Notify::new() })
+    }
+
+    async fn wait(&self) {
+        self.begun.notify_one();
+        self.told.notified().await;
     }
 }
 
@@ -66,6 +89,9 @@ impl Journal for Shared {
     async fn interests(&self, tenant: &TenantId) -> Result<Interests, JournalError> {
         let memory = &self.0;
         memory.reads.fetch_add(1, Ordering::SeqCst);
+        if let Some(slow) = memory.slow_to_read.as_ref().filter(|slow| slow.tenant == *tenant) {
+            slow.wait().await;
+        }
         let version = memory.version_of(tenant);
         if memory.restless.as_ref() == Some(tenant) {
             memory.version.fetch_add(1, Ordering::SeqCst);
@@ -73,6 +99,10 @@ impl Journal for Shared {
         let count = memory.subscriptions.get(tenant).copied().unwrap_or_default();
         let subscriptions = (0..count).map(|number| interest(tenant, number)).collect();
         Ok(Interests { version: Some(version), catalogue_version: 0, subscriptions, unreadable: 0 })
+    }
+
+    fn commits_at_once(&self) -> usize {
+        2
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Commit, JournalError> {
@@ -92,6 +122,11 @@ impl Journal for Shared {
             deliveries: entry.deliveries.len(),
             parts: entry.later.iter().map(Vec::len).collect(),
         };
+        if let Some(slow) = &memory.slow_to_commit
+            && batch.entries.iter().any(|entry| entry.event.tenant == slow.tenant)
+        {
+            slow.wait().await;
+        }
         memory.commits.lock().unwrap().push(batch.entries.iter().map(stored).collect());
         Ok(Commit::Done { fates: vec![Fate::Stored; batch.entries.len()], parked: HashSet::new() })
     }
@@ -173,6 +208,15 @@ fn an_event(tenant: &TenantId, data: &str) -> NewEvent {
 /// Publishes events that are all in line before the writer looks. Returns how many deliveries each has, and whether there is something
 /// to fan out.
 async fn publish(memory: &Arc<Memory>, events: Vec<NewEvent>) -> (Vec<u32>, bool) {
+    publish_after(memory, Vec::new(), events).await
+}
+
+/// The same, after the writer has published others.
+async fn publish_after(
+    memory: &Arc<Memory>,
+    others: Vec<NewEvent>,
+    events: Vec<NewEvent>,
+) -> (Vec<u32>, bool) {
     let told = Arc::new(Notify::new());
     let clock = Arc::new(ManualClock::at(NOW));
     let (publisher, writer) = Publisher::new(
@@ -182,17 +226,23 @@ async fn publish(memory: &Arc<Memory>, events: Vec<NewEvent>) -> (Vec<u32>, bool
         Metrics::default(),
         Arc::clone(&told),
     );
-    let mut submitted = Vec::new();
-    for event in events {
-        submitted.push(publisher.submit(event, Route::Matching).await.unwrap());
-    }
     let stop = tokio_util::sync::CancellationToken::new();
-    stop.cancel();
-    writer.run(stop).await;
-    let mut counts = Vec::new();
-    for submitted in submitted {
-        counts.push(submitted.published().await.unwrap().delivery_count);
-    }
+    let publishing = async {
+        for event in others {
+            publisher.publish(event, Route::Matching).await.unwrap();
+        }
+        let mut submitted = Vec::new();
+        for event in events {
+            submitted.push(publisher.submit(event, Route::Matching).await.unwrap());
+        }
+        stop.cancel();
+        let mut counts = Vec::new();
+        for submitted in submitted {
+            counts.push(submitted.published().await.unwrap().delivery_count);
+        }
+        counts
+    };
+    let (counts, ()) = tokio::join!(publishing, writer.run(stop.clone()));
     let is_told = tokio::time::timeout(Duration::ZERO, told.notified()).await.is_ok();
     (counts, is_told)
 }
@@ -239,16 +289,131 @@ async fn a_tenant_that_changes_all_the_time_holds_nobody_up() {
     );
 }
 
+/// Runs a writer meanwhile.
+async fn with_writer(memory: Memory, work: impl AsyncFnOnce(&Publisher, &Memory)) {
+    let memory = Arc::new(memory);
+    let clock = Arc::new(ManualClock::at(NOW));
+    let journal = Shared(Arc::clone(&memory));
+    let (publisher, writer) =
+        Publisher::new(journal, Full::default(), clock, Metrics::default(), Arc::default());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = async {
+        work(&publisher, &memory).await;
+        stop.cancel();
+    };
+    tokio::join!(writer.run(stop.clone()), running);
+}
+
+async fn submit(publisher: &Publisher, tenant: &TenantId, data: &str) -> Submitted {
+    publisher.submit(an_event(tenant, data), Route::Matching).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_tenant_whose_subscriptions_take_long_to_read_holds_nobody_up() {
+    let (big, small) = (tenant("big"), tenant("small"));
+    let slow = Slow::new(&big);
+    let memory = Memory { slow_to_read: Some(slow.clone()), ..memory(&[(&big, 3), (&small, 1)]) };
+    with_writer(memory, async |publisher, memory| {
+        let first = submit(publisher, &big, "a").await;
+        let other = submit(publisher, &small, "b").await;
+        let second = submit(publisher, &big, "c").await;
+        other.published().await.unwrap();
+        submit(publisher, &small, "d").await.published().await.unwrap();
+        assert_eq!(names(memory), [["b"], ["d"]]);
+        slow.told.notify_one();
+        assert_eq!(first.published().await.unwrap().delivery_count, 3);
+        second.published().await.unwrap();
+        assert_eq!(names(memory), [vec!["b"], vec!["d"], vec!["a", "c"]]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_commit_that_takes_long_is_waited_for_by_its_tenants_only() {
+    let (big, small) = (tenant("big"), tenant("small"));
+    let slow = Slow::new(&big);
+    let memory = Memory { slow_to_commit: Some(slow.clone()), ..memory(&[(&big, 1), (&small, 1)]) };
+    with_writer(memory, async |publisher, memory| {
+        let first = submit(publisher, &big, "a").await;
+        slow.begun.notified().await;
+        let second = submit(publisher, &big, "b").await;
+        for data in ["c", "d"] {
+            submit(publisher, &small, data).await.published().await.unwrap();
+        }
+        assert_eq!(names(memory), [["c"], ["d"]]);
+        slow.told.notify_one();
+        first.published().await.unwrap();
+        slow.begun.notified().await;
+        assert_eq!(names(memory), [["c"], ["d"], ["a"]]);
+        slow.told.notify_one();
+        second.published().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_comes_in_while_a_table_is_read_does_not_make_it_be_read_for_ever() {
+    let restless = tenant("restless");
+    let slow = Slow::new(&restless);
+    let memory = Memory {
+        slow_to_read: Some(slow.clone()),
+        restless: Some(restless.clone()),
+        ..memory(&[(&restless, 1)])
+    };
+    with_writer(memory, async |publisher, memory| {
+        let mut before = submit(publisher, &restless, "0").await;
+        for number in 1..5 {
+            slow.begun.notified().await;
+            let next = submit(publisher, &restless, &number.to_string()).await;
+            slow.told.notify_one();
+            before.published().await.unwrap();
+            before = next;
+        }
+        slow.begun.notified().await;
+        slow.told.notify_one();
+        before.published().await.unwrap();
+        assert_eq!(names(memory), [["0"], ["1"], ["2"], ["3"], ["4"]]);
+        assert_eq!(memory.reads.load(Ordering::SeqCst), 5);
+    })
+    .await;
+}
+
+#[test]
+fn only_events_that_a_subscription_with_conditions_can_want_are_judged() {
+    let shop = tenant("shop");
+    let conditions = Conditions { attributes: Vec::new(), expression: Some("data.a".to_owned()) };
+    let mut conditional = interest(&shop, 0);
+    let settings = Settings { filter: Some(conditions), ..(*Settings::plain()).clone() };
+    Arc::get_mut(&mut conditional.target).unwrap().settings = Some(settings.into());
+    conditional.filter = Filter::parse(&["user.**"]).unwrap();
+    let table = match_table::MatchTable::new(Interests {
+        version: Some(1),
+        catalogue_version: 0,
+        subscriptions: vec![conditional, interest(&shop, 1)],
+        unreadable: 0,
+    });
+    let asks = |event_type: &str, route| {
+        let mut event = an_event(&shop, "e");
+        event.content.event_type = EventType::parse(event_type).unwrap();
+        let (answer, _) = oneshot::channel();
+        table.asks(&Pending { event, route, answer, screened: None, checked: None })
+    };
+    assert!(asks("user.created", Route::Matching));
+    assert!(!asks("order.created", Route::Matching));
+    assert!(!asks("user.created", Route::Only(SubscriptionUid::nth(NOW, 0))));
+}
+
 #[tokio::test]
 async fn a_transaction_is_bounded_in_deliveries_and_the_rest_goes_into_the_next() {
     let (big, small) = (tenant("big"), tenant("small"));
     let memory = Arc::new(memory(&[(&big, 450), (&small, 1)]));
     let mut events: Vec<_> = (0..9).map(|number| an_event(&big, &format!("b{number}"))).collect();
     events.extend((0..4).map(|number| an_event(&small, &format!("s{number}"))));
-    let (counts, is_told) = publish(&memory, events).await;
+    let others = vec![an_event(&big, "b"), an_event(&small, "s")];
+    let (counts, is_told) = publish_after(&memory, others, events).await;
     assert_eq!(counts, [[450; 9].as_slice(), &[1; 4]].concat());
     assert!(!is_told);
-    let commits = commits(&memory);
+    let commits = commits(&memory).split_off(2);
     let names: Vec<Vec<_>> =
         commits.iter().map(|batch| batch.iter().map(|stored| stored.data.as_str()).collect()).collect();
     assert_eq!(

@@ -1,21 +1,21 @@
-//! The one lane through which events are committed.
+//! Matches events with subscriptions and commits them, batch after batch.
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AT_ONCE, Batch, Commit, Entry, Error, Fate, Interest, Journal, JournalError, NoRoom, Outlet, Pending,
-    Published,
+    AT_ONCE, Batch, Commit, Entry, Fate, Interest, Journal, JournalError, NoRoom, Outlet, Published,
     hand_over::{self, Due, HandOver, Reserved},
     match_table::{MatchTable, MatchTables},
-    queue::Queue,
+    pending::{Pending, refuse},
+    queue::{Held, Queue},
     rulebook::Rulebook,
     screen::Screen,
 };
@@ -40,32 +40,23 @@ const MAX_DELIVERIES: usize = 2_000;
 
 /// Gathers publishes and commits them.
 pub struct Writer<J, O: Outlet> {
-    // A mutex, so that a supervisor can start the loop again after a defect ended it.
-    state: Mutex<State>,
+    /// When the last batch was made.
+    last: Mutex<Timestamp>,
     queue: Arc<Queue<Pending>>,
-    journal: J,
+    journal: Arc<J>,
     outlet: O,
     clock: SharedClock,
     metrics: Metrics,
     /// Told when there is something to fan out.
     fan_outs: Arc<Notify>,
-    screen: Screen,
-    rules: Arc<Rulebook>,
+    tables: Arc<MatchTables>,
+    screen: Screen<J>,
 }
 
-struct State {
-    tables: MatchTables,
-    last: Timestamp,
-}
-
-/// What became of a try.
-enum Tried {
-    /// It is committed, as far as there are answers.
-    Done(Vec<Result<Published, Error>>),
-    /// The match tables were out of date, and are no longer there.
-    Stale,
-    /// Something in it is to be judged first.
-    Unjudged,
+/// A subscription that will have room soon, and its tenant's line, which is held until then.
+struct Crowded {
+    target: Arc<Target>,
+    line: Held<Pending>,
 }
 
 /// A batch with the room for the deliveries of each entry.
@@ -91,166 +82,131 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         fan_outs: Arc<Notify>,
         rules: Arc<Rulebook>,
     ) -> Self {
-        let state = Mutex::new(State { tables: MatchTables::default(), last: Timestamp::default() });
-        let screen = Screen::new(metrics.clone());
-        Self { state, queue, journal, outlet, clock, metrics, fan_outs, screen, rules }
+        let (journal, tables) = (Arc::new(journal), Arc::new(MatchTables::default()));
+        let screen = Screen::new(Arc::clone(&journal), Arc::clone(&tables), rules, metrics.clone());
+        let last = Mutex::new(Timestamp::default());
+        Self { last, queue, journal, outlet, clock, metrics, fan_outs, tables, screen }
     }
 
     /// Commits batch after batch. After `stop` it takes no more, and returns when what it has is committed.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut state = self.state.lock().await;
-        let State { tables, last } = &mut *state;
+        let mut committing = FuturesUnordered::new();
         // Tenants whose lines are held until there is room for their deliveries.
         let mut held_up = FuturesUnordered::new();
         loop {
-            let pending = tokio::select! {
+            let has_turn = committing.len() < self.journal.commits_at_once();
+            let batch = tokio::select! {
                 biased;
+                Some(crowded) = committing.next() => {
+                    // In the end they go on without room.
+                    let waits = |crowded: Crowded| (!stop.is_cancelled()).then(|| self.room_for(crowded));
+                    held_up.extend(Option::and_then(crowded, waits));
+                    continue;
+                }
                 Some(()) = held_up.next() => continue,
-                pending = self.queue.next(MAX_EVENTS, MAX_BYTES) => pending,
-                () = stop.cancelled() => {
+                () = stop.cancelled(), if !self.queue.is_closed() => {
                     held_up.clear();
                     self.queue.close();
-                    self.queue.rest(MAX_EVENTS, MAX_BYTES).await
+                    continue;
                 }
+                batch = self.queue.next(MAX_EVENTS, MAX_BYTES), if has_turn => batch,
             };
+            let Some(batch) = batch else { break };
+            committing.push(self.publish(batch));
+        }
+    }
+
+    /// Waits for room, with its line held.
+    async fn room_for(&self, Crowded { target, line }: Crowded) {
+        let _held = line;
+        self.outlet.room_for(&target).await;
+    }
+
+    /// Publishes the first of these, as many as a transaction takes and there is room for. The others go back to their lines, behind other
+    /// tenants' events, if there are any: they had a turn.
+    async fn publish(&self, mut batch: Held<Pending>) -> Option<Crowded> {
+        let mut crowded = None;
+        batch.items = self.store(std::mem::take(&mut batch.items), &mut crowded).await;
+        crowded.map(|target: Arc<Target>| Crowded { line: self.queue.hold(target.tenant.clone()), target })
+    }
+
+    /// Stores the first of these; returns the others. What will have room soon goes to `crowded`.
+    async fn store(&self, mut pending: Vec<Pending>, crowded: &mut Option<Arc<Target>>) -> Vec<Pending> {
+        loop {
+            let tables = self.sort_out(&mut pending);
             if pending.is_empty() {
-                return;
+                return pending;
             }
-            // Later than the batch before, so that ids are in the order of the queue whatever the clock does.
-            *last = self.clock.now().max(*last + Duration::from_micros(1));
-            let mut crowded = None;
-            let left = self.publish(pending, tables, *last, &mut crowded).await;
-            // Behind other tenants' events, if there are any: they had a turn.
-            self.queue.give_back(left);
-            held_up.extend(crowded.map(|target| self.hold_up(target)));
-        }
-    }
-
-    /// Holds the line of a tenant until there is some room for one of its subscriptions.
-    async fn hold_up(&self, crowded: Arc<Target>) {
-        let _held = self.queue.hold(crowded.tenant.clone());
-        self.outlet.room_for(&crowded).await;
-    }
-
-    /// Publishes the first of these, as many as a transaction takes and there is room for; returns the others. What will have room soon
-    /// goes to `crowded`.
-    async fn publish(
-        &self,
-        mut pending: Vec<Pending>,
-        tables: &mut MatchTables,
-        now: Timestamp,
-        crowded: &mut Option<Arc<Target>>,
-    ) -> Vec<Pending> {
-        tables.age();
-        // Rejected once, for tables that are out of date, and then made with fresh ones. (Twice if a tenant came into being between.)
-        let answers = loop {
-            match self.try_publish(&pending, tables, now, crowded).await {
-                Ok(Tried::Done(answers)) => break Ok(answers),
-                Ok(Tried::Stale) => {}
-                Ok(Tried::Unjudged) => match self.set_aside(&mut pending, tables, now).await {
-                    Ok(()) if pending.is_empty() => return Vec::new(),
-                    Ok(()) => {}
-                    Err(cause) => break Err(cause),
-                },
-                Err(cause) => break Err(cause),
-            }
-        };
-        match answers {
-            Ok(answers) => {
-                let left = pending.split_off(answers.len());
-                for (pending, answer) in pending.into_iter().zip(answers) {
-                    // Nobody may be waiting any more; the event is stored all the same.
-                    let _ = pending.answer.send(answer);
+            let draft = self.draft(&pending, &tables);
+            match self.journal.commit(&draft.batch).await {
+                Ok(Commit::Done { fates, parked }) => {
+                    let left = pending.split_off(fates.len());
+                    crowded.clone_from(&draft.crowded);
+                    self.answer(pending, draft, fates, &parked);
+                    return left;
                 }
-                left
-            }
-            Err(JournalError::Broken(_)) if pending.len() > 1 => {
-                // One of them spoils it for all: find it by halves.
-                let rest = pending.split_off(pending.len() / 2);
-                let mut left = Box::pin(self.publish(pending, tables, now, crowded)).await;
-                if left.is_empty() {
-                    return Box::pin(self.publish(rest, tables, now, crowded)).await;
+                Ok(Commit::Stale(tenants)) => {
+                    // They are set aside, and come back with a table that is good for them.
+                    self.tables.forget(&tenants);
+                    for pending in
+                        pending.iter_mut().filter(|pending| tenants.contains(&pending.event.tenant))
+                    {
+                        pending.screened = None;
+                    }
                 }
-                left.extend(rest);
-                left
-            }
-            Err(cause) => {
-                refuse(pending, cause);
-                Vec::new()
+                Err(JournalError::Broken(_)) if pending.len() > 1 => {
+                    // One of them spoils it for all: find it by halves.
+                    let rest = pending.split_off(pending.len() / 2);
+                    let mut left = Box::pin(self.store(pending, crowded)).await;
+                    if left.is_empty() {
+                        return Box::pin(self.store(rest, crowded)).await;
+                    }
+                    left.extend(rest);
+                    return left;
+                }
+                Err(cause) => {
+                    refuse(pending, cause);
+                    return Vec::new();
+                }
             }
         }
     }
 
-    /// Takes those out of the batch that are to be judged first, with what the current match table asks.
-    async fn set_aside(
-        &self,
-        pending: &mut Vec<Pending>,
-        tables: &mut MatchTables,
-        now: Timestamp,
-    ) -> Result<(), JournalError> {
-        let mut unjudged = BTreeMap::new();
-        for pending in pending.iter() {
-            let table = tables.of(&pending.event.tenant, &self.journal).await?;
-            if !is_ready(pending, &table) {
-                unjudged.insert(pending.event.tenant.clone(), (table, Vec::new()));
+    /// Leaves those that can be matched, and returns their match tables. Tenants of which something has to be found out first are set aside.
+    fn sort_out(&self, pending: &mut Vec<Pending>) -> Vec<Arc<MatchTable>> {
+        let mut tables = Vec::with_capacity(pending.len());
+        let mut aside = BTreeMap::new();
+        {
+            let at_hand = self.tables.at_hand();
+            for pending in pending.iter() {
+                let tenant = &pending.event.tenant;
+                match table_for(pending, at_hand.get(tenant)) {
+                    Some(table) => tables.push(Arc::clone(table)),
+                    None => drop(aside.entry(tenant.clone()).or_insert_with(Vec::new)),
+                }
             }
         }
-        let tables = unjudged.values().map(|(table, _): &(Arc<MatchTable>, Vec<Pending>)| table);
-        if tables.map(|table| table.catalogue_version).max() > Some(self.rules.current().version) {
-            let (version, types) = self.journal.catalogue().await?;
-            self.rules.renew(version, types).await;
+        if aside.is_empty() {
+            return tables;
         }
         // All of such a tenant's, so that they stay in order.
         for item in std::mem::take(pending) {
-            match unjudged.get_mut(&item.event.tenant) {
-                Some((_, aside)) => aside.push(item),
+            match aside.get_mut(&item.event.tenant) {
+                Some(aside) => aside.push(item),
                 None => pending.push(item),
             }
         }
-        for (tenant, (table, aside)) in unjudged {
-            self.screen.set_aside(&self.queue, &table, &self.rules, tenant, aside, now);
+        for (tenant, items) in aside {
+            let mut held = self.queue.hold(tenant.clone());
+            held.items = items;
+            self.screen.look_at(held, tenant, self.clock.now());
         }
-        Ok(())
+        self.sort_out(pending)
     }
 
-    /// Commits the first of these and starts their deliveries, if they can be committed as they are.
-    async fn try_publish(
-        &self,
-        pending: &[Pending],
-        tables: &mut MatchTables,
-        now: Timestamp,
-        crowded: &mut Option<Arc<Target>>,
-    ) -> Result<Tried, JournalError> {
-        let Some(draft) = self.draft(pending, tables, now).await? else { return Ok(Tried::Unjudged) };
-        let Draft { batch, reserved, left_out, crowded: soon } = draft;
-        *crowded = soon;
-        match self.journal.commit(&batch).await? {
-            Commit::Stale(tenants) => {
-                for tenant in &tenants {
-                    tables.forget(tenant);
-                }
-                Ok(Tried::Stale)
-            }
-            Commit::Done { fates, parked } => {
-                let stored = left_out.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Stored);
-                self.metrics.left_out(stored.map(|(left_out, _)| left_out).sum());
-                let settled = batch.entries.iter().zip(reserved).zip(fates);
-                Ok(Tried::Done(
-                    settled
-                        .map(|((entry, reserved), fate)| self.answer(&batch, entry, reserved, fate, &parked))
-                        .collect(),
-                ))
-            }
-        }
-    }
-
-    /// Matches the first of these with subscriptions, as many as a transaction takes; `None` if one is to be judged first.
-    async fn draft(
-        &self,
-        pending: &[Pending],
-        tables: &mut MatchTables,
-        now: Timestamp,
-    ) -> Result<Option<Draft<O::Permit>>, JournalError> {
+    /// Matches the first of these with subscriptions, as many as a transaction takes.
+    fn draft(&self, pending: &[Pending], tables: &[Arc<MatchTable>]) -> Draft<O::Permit> {
+        let now = self.next_moment();
         let mut versions = BTreeMap::new();
         let mut entries = Vec::with_capacity(pending.len());
         let mut reserved = Vec::with_capacity(pending.len());
@@ -258,25 +214,29 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         let mut made = 0;
         let mut crowded = None;
         let mut lanes = Lanes::new();
+        let mut fresh = HashSet::new();
         let arrived = self.clock.now();
-        for (event_number, pending) in pending.iter().enumerate() {
+        for (event_number, (pending, table)) in pending.iter().zip(tables).enumerate() {
             if made >= MAX_DELIVERIES {
                 break;
             }
             let tenant = &pending.event.tenant;
-            let table = tables.of(tenant, &self.journal).await?;
-            if !is_ready(pending, &table) {
-                return Ok(None);
+            let is_fresh = pending.screened.as_ref().is_some_and(|screened| screened.is_fresh);
+            if is_fresh {
+                fresh.insert(tenant);
+            } else if fresh.contains(tenant) {
+                // It came in after the table was read, which may be out of date for it, and with it the batch, again and again.
+                break;
             }
             // A tenant that is new has to be made.
-            if table.version.is_none() || !tables.is_fresh(tenant) {
-                versions.entry(tenant.clone()).or_insert(table.version);
+            if (table.version.is_none() || !is_fresh) && !versions.contains_key(tenant) {
+                versions.insert(tenant.clone(), table.version);
             }
             let mut hand_over = HandOver::default();
             let mut later = Vec::new();
             let in_order = pending.event.content.handling.ordering_key.is_some();
             for interest in table.select(&pending.event.content.event_type, pending.route) {
-                if pending.screened.as_ref().is_some_and(|screened| screened.keeps_from(&table, interest)) {
+                if pending.screened.as_ref().is_some_and(|screened| screened.keeps_from(table, interest)) {
                     continue;
                 }
                 if hand_over.deliveries.len() < AT_ONCE || in_order {
@@ -307,7 +267,14 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         // By the clock itself, which may have been set back since the batch before.
         let Due { at: due_at, leased_until } = Due::from(self.clock.now(), &self.outlet);
         let batch = Batch { versions, entries, due_at, leased_until };
-        Ok(Some(Draft { batch, reserved, left_out, crowded }))
+        Draft { batch, reserved, left_out, crowded }
+    }
+
+    /// Now, but later than any batch before, so that ids are in the order of the queue whatever the clock does.
+    fn next_moment(&self) -> Timestamp {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = self.clock.now().max(*last + Duration::from_micros(1));
+        *last
     }
 
     /// Takes room for a delivery, if it may go out at once.
@@ -331,50 +298,51 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         }
     }
 
+    /// Answers those whose events are committed, and starts their deliveries.
     fn answer(
         &self,
-        batch: &Batch,
-        entry: &Entry,
-        reserved: Vec<Reserved<O::Permit>>,
-        fate: Fate,
+        pending: Vec<Pending>,
+        draft: Draft<O::Permit>,
+        fates: Vec<Fate>,
         parked: &HashSet<DeliveryId>,
-    ) -> Result<Published, Error> {
-        if let Some(answer) = fate.of_known() {
-            return answer;
-        }
+    ) {
+        let Draft { batch, reserved, left_out, crowded: _ } = draft;
+        let stored = left_out.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Stored);
+        self.metrics.left_out(stored.map(|(left_out, _)| left_out).sum());
         let due = Due { at: batch.due_at, leased_until: batch.leased_until };
-        hand_over::start(&self.outlet, entry, reserved, parked, due);
-        if !entry.later.is_empty() {
-            self.fan_outs.notify_one();
+        let settled = batch.entries.iter().zip(reserved).zip(fates);
+        for (pending, ((entry, reserved), fate)) in pending.into_iter().zip(settled) {
+            let answer = fate.of_known().unwrap_or_else(|| {
+                hand_over::start(&self.outlet, entry, reserved, parked, due);
+                if !entry.later.is_empty() {
+                    self.fan_outs.notify_one();
+                }
+                Ok(published(entry))
+            });
+            // Nobody may be waiting any more; the event is stored all the same.
+            let _ = pending.answer.send(answer);
         }
-        Ok(Published {
-            event: entry.event.id,
-            created_at: entry.event.created_at,
-            delivery_count: u32::try_from(entry.delivery_count()).unwrap_or(u32::MAX),
-            first_delivery: entry.deliveries.first().map(|delivery| delivery.id),
-            duplicate: false,
-        })
     }
 }
 
-/// Whether nothing is left to be looked at: it was checked by the rules that were in force when the table was read, or later ones, and
-/// judged by this very table if there is anything to judge.
-fn is_ready(pending: &Pending, table: &Arc<MatchTable>) -> bool {
+/// The table to match an event with; none if something has to be found out first. It was checked by the rules that were in force when the
+/// table was read, or later ones, and judged by this very table if there is anything to judge.
+fn table_for<'a>(pending: &'a Pending, at_hand: Option<&'a Arc<MatchTable>>) -> Option<&'a Arc<MatchTable>> {
+    let screened = pending.screened.as_ref();
+    let own = screened.filter(|screened| screened.is_fresh).map(|screened| &screened.table);
+    let table = own.or(at_hand)?;
     let is_checked = pending.checked.is_none_or(|checked| checked.version >= table.catalogue_version);
-    let is_judged = || pending.screened.as_ref().is_some_and(|screened| screened.is_by(table));
-    is_checked && (!table.is_conditional || is_judged())
+    let is_judged = || screened.is_some_and(|screened| screened.is_by(table));
+    (is_checked && (!table.asks(pending) || is_judged())).then_some(table)
 }
 
-/// Tells those who wait that their events were not stored.
-fn refuse(pending: Vec<Pending>, cause: JournalError) {
-    let events = pending.len();
-    tracing::error!(cause = &cause as &dyn std::error::Error, events, "events could not be stored");
-    let error = match cause {
-        JournalError::Unavailable(_) => Error::Unavailable(Arc::new(cause)),
-        JournalError::Broken(_) => Error::Broken(Arc::new(cause)),
-    };
-    for pending in pending {
-        let _ = pending.answer.send(Err(error.clone()));
+fn published(entry: &Entry) -> Published {
+    Published {
+        event: entry.event.id,
+        created_at: entry.event.created_at,
+        delivery_count: u32::try_from(entry.delivery_count()).unwrap_or(u32::MAX),
+        first_delivery: entry.deliveries.first().map(|delivery| delivery.id),
+        duplicate: false,
     }
 }
 

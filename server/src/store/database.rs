@@ -32,8 +32,10 @@ const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 /// No statement of ours runs for so long that compiling it pays. Of one that has to read a whole table the planner thinks so, as it is
 /// made to avoid that: reading the only subscription there is, and its secret, took 0.3 s.
 const NEVER_COMPILED: (&str, &str) = ("jit", "off");
-/// As many connections as publishing, claiming and settling use at a time: each has one lane.
-const ENGINE_CONNECTIONS: u32 = 3;
+/// How many batches of events are committed at a time, so that nobody's event waits for a commit that has no other of its tenant.
+pub(super) const PUBLISH_CONNECTIONS: u8 = 2;
+/// As many connections as publishing, claiming and settling use at a time; the latter two have one lane each.
+const ENGINE_CONNECTIONS: u32 = 2 + PUBLISH_CONNECTIONS as u32;
 /// Any number will do, as long as it is always this one: whoever prepares the database holds this advisory lock.
 const LOCK: i64 = 0x706f_7374_7269_6465;
 
@@ -43,7 +45,7 @@ const LOCK: i64 = 0x706f_7374_7269_6465;
 pub struct Config {
     /// `postgres://user:password@host/database` or `sqlite:///path/to/file`. Empty: SQLite in `data.dir`.
     pub url: String,
-    /// The most connections to PostgreSQL: 3 of them for publishing, claiming and settling, the others for calls and for housekeeping.
+    /// The most connections to PostgreSQL: 4 of them for publishing, claiming and settling, the others for calls and for housekeeping.
     pub max_connections: u32,
 }
 
@@ -112,6 +114,8 @@ pub(super) struct Connections {
     /// For claims, which look at much before they change anything. On SQLite it is none of the others: writing must not wait for it, nor it for
     /// listings.
     pub(super) looker: DatabaseConnection,
+    /// For reading what a tenant's events are matched with, which publishing waits for. On SQLite it is none of the others either.
+    matcher: DatabaseConnection,
 }
 
 impl Connections {
@@ -121,7 +125,8 @@ impl Connections {
             let writer = Database::connect(sqlite(&url, 1)).await?;
             let reader = Database::connect(sqlite(&url, SQLITE_READERS)).await?;
             let looker = Database::connect(sqlite(&url, 1)).await?;
-            Ok(Self { engine: writer.clone(), writer, reader, looker })
+            let matcher = Database::connect(sqlite(&url, 1)).await?;
+            Ok(Self { engine: writer.clone(), writer, reader, looker, matcher })
         } else {
             // Apart, so that slow listings cannot keep events from being taken in and delivered.
             let engines = ENGINE_CONNECTIONS.min(config.max_connections - 2);
@@ -131,8 +136,8 @@ impl Connections {
             let engine = Database::connect(postgres(&url, engines, PATIENCE, &steady)).await?;
             let writer = Database::connect(postgres(&url, writers, PATIENCE, &INDEX_WORK_ONLY)).await?;
             let reader = Database::connect(postgres(&url, readers, PATIENCE, &[])).await?;
-            let looker = engine.clone();
-            Ok(Self { writer, engine, reader, looker })
+            let (looker, matcher) = (engine.clone(), writer.clone());
+            Ok(Self { writer, engine, reader, looker, matcher })
         }
     }
 
@@ -146,15 +151,15 @@ impl Connections {
         begin(&self.engine).await
     }
 
-    /// Begins a transaction that reads and sees the database as it is at one moment. By the writers' connections: the readers' may all be
+    /// Begins a transaction that reads and sees the database as it is at one moment. Not by the readers' connections: they may all be
     /// busy with listings, and publishing must not wait for those.
     pub(super) async fn begin_snapshot(&self) -> Result<DatabaseTransaction, DbErr> {
         if self.backend() == DbBackend::Sqlite {
             // Every transaction does, from its first look on.
-            return self.writer.begin().await;
+            return self.matcher.begin().await;
         }
         let isolation = Some(IsolationLevel::RepeatableRead);
-        self.writer.begin_with_config(isolation, Some(AccessMode::ReadOnly)).await
+        self.matcher.begin_with_config(isolation, Some(AccessMode::ReadOnly)).await
     }
 
     pub(super) fn backend(&self) -> DbBackend {

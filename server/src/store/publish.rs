@@ -12,6 +12,7 @@ use sea_orm::{
 
 use super::{
     Error, ROWS_PER_STATEMENT, STEP_TIMEOUT, Store,
+    database::PUBLISH_CONNECTIONS,
     entity::{events, subscription_secrets, subscriptions},
     event_types,
     lanes::{self, Lane},
@@ -38,6 +39,14 @@ impl Journal for Store {
 
     async fn catalogue(&self) -> Result<(i64, Vec<CataloguedType>), JournalError> {
         Ok(within(STEP_TIMEOUT, self.whole_catalogue()).await?)
+    }
+
+    fn commits_at_once(&self) -> usize {
+        match self.connections.backend() {
+            // All its transactions are one behind the other, and the larger they are the better.
+            DbBackend::Sqlite => 1,
+            _ => PUBLISH_CONNECTIONS.into(),
+        }
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Commit, JournalError> {

@@ -140,6 +140,10 @@ impl Journal for Link {
         Ok(self.call(Call::Interests, |state| state.database.interests(tenant)).await?)
     }
 
+    fn commits_at_once(&self) -> usize {
+        2
+    }
+
     async fn commit(&self, batch: &Batch) -> Result<Commit, JournalError> {
         Ok(self.call(Call::Commit, |state| state.commit(self, batch)).await?)
     }

@@ -273,6 +273,8 @@ impl<'s> Checker<'s> {
         let range = std::mem::take(&mut loop_.iter_range);
         let cost = IdedExpr { id, expr: Expr::Literal(LiteralValue::Int(cost.into())) };
         loop_.iter_range = wrapped(meter::SPEND_ON_ROUNDS, range.id, vec![range, cost]);
+        let condition = std::mem::take(&mut loop_.loop_cond);
+        loop_.loop_cond = wrapped(meter::ROUND, condition.id, vec![condition]);
         Ok(result)
     }
 

@@ -9,7 +9,7 @@ use std::{
 use cel::{Context, Value, objects::Map};
 use chrono::DateTime;
 
-use super::{MAX_STEPS, environment};
+use super::{MAX_STEPS, Pause, environment};
 use crate::domain::{event::EventContent, timestamp::Timestamp};
 
 /// The steps that all expressions together may take on one event.
@@ -21,19 +21,31 @@ pub struct Facts<'a> {
     time: Timestamp,
     context: OnceCell<Context<'static, 'static>>,
     spent: Cell<u64>,
+    pause: Option<Pause>,
 }
 
 impl<'a> Facts<'a> {
     /// Of an event that happened at `time`, unless it says otherwise.
     #[must_use]
     pub fn new(event: &'a EventContent, time: Timestamp) -> Self {
-        Self { event, time: event.time.unwrap_or(time), context: OnceCell::new(), spent: Cell::new(0) }
+        let time = event.time.unwrap_or(time);
+        Self { event, time, context: OnceCell::new(), spent: Cell::new(0), pause: None }
+    }
+
+    /// With a pause now and then while it is evaluated.
+    #[must_use]
+    pub fn with_pause(self, pause: Pause) -> Self {
+        Self { pause: Some(pause), ..self }
     }
 
     /// The event.
     #[must_use]
     pub fn event(&self) -> &'a EventContent {
         self.event
+    }
+
+    pub(super) fn pause(&self) -> Option<Pause> {
+        self.pause.clone()
     }
 
     pub(super) fn steps_left(&self) -> u64 {

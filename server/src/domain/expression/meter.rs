@@ -5,8 +5,10 @@
 //! further payment fails as well, so that nothing is left that takes long.
 //!
 //! An evaluation runs on one thread from begin to end and functions of the library take no state, hence the thread's own.
+//!
+//! Counting is also where an evaluation that takes long can be made to wait for others, by its [`Pause`].
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use cel::{
     ExecutionError,
@@ -24,12 +26,23 @@ pub(super) const MATCHES: &str = "@matches";
 /// Pays for what a loop goes over, and for its rounds.
 pub(super) const SPEND_ON_ROUNDS: &str = "@spend_on_rounds";
 
+/// Begins a round, which is paid for.
+pub(super) const ROUND: &str = "@round";
+
 /// So many bytes of a text cost a step.
 const BYTES_PER_STEP: u64 = 16;
 /// The longest text that is searched by a pattern: matching is linear in it, but with a factor.
 const MAX_MATCHED: usize = 16 << 10;
 /// The steps that a byte searched by a pattern costs.
 const STEPS_PER_MATCHED_BYTE: u64 = 16;
+
+/// What a round counts for until the next pause, whatever was paid for it.
+const STEPS_PER_ROUND: u64 = 5;
+/// So many steps are taken between two pauses: about a millisecond.
+const STEPS_PER_PAUSE: u64 = 10_000;
+
+/// Is called now and then in the midst of an evaluation, and may block it.
+pub type Pause = Rc<dyn Fn()>;
 
 thread_local! {
     static CURRENT: RefCell<Current> = RefCell::default();
@@ -40,6 +53,19 @@ struct Current {
     left: u64,
     exhausted: bool,
     patterns: Arc<HashMap<String, Regex>>,
+    since_pause: u64,
+    pause: Option<Pause>,
+}
+
+impl Current {
+    fn due_pause(&mut self, steps: u64) -> Option<Pause> {
+        self.since_pause += steps;
+        if self.since_pause < STEPS_PER_PAUSE {
+            return None;
+        }
+        self.since_pause = 0;
+        self.pause.clone()
+    }
 }
 
 /// An evaluation that is counted.
@@ -48,8 +74,8 @@ pub(super) struct Metered {
 }
 
 impl Metered {
-    pub(super) fn begin(allowed: u64, patterns: Arc<HashMap<String, Regex>>) -> Self {
-        CURRENT.set(Current { left: allowed, exhausted: false, patterns });
+    pub(super) fn begin(allowed: u64, patterns: Arc<HashMap<String, Regex>>, pause: Option<Pause>) -> Self {
+        CURRENT.set(Current { left: allowed, exhausted: false, patterns, since_pause: 0, pause });
         Self { allowed }
     }
 
@@ -62,17 +88,21 @@ impl Metered {
 
 /// Takes steps from the budget.
 pub(super) fn take(steps: u64) -> Result<(), ExecutionError> {
-    CURRENT.with_borrow_mut(|current| match current.left.checked_sub(steps) {
+    let pause = CURRENT.with_borrow_mut(|current| match current.left.checked_sub(steps) {
         Some(left) if !current.exhausted => {
             current.left = left;
-            Ok(())
+            Ok(current.due_pause(steps))
         }
         _ => {
             current.exhausted = true;
             current.left = 0;
             Err(ExecutionError::function_error(SPEND, "too many steps"))
         }
-    })
+    });
+    if let Some(pause) = pause? {
+        pause();
+    }
+    Ok(())
 }
 
 fn left() -> u64 {
@@ -97,6 +127,14 @@ pub(super) fn spend_on_rounds<'b, 'v>(
     let rounds = range.as_sizer().map_or(0, |sizer| u64::try_from(*sizer.size().inner()).unwrap_or(0));
     take(size(&*range, left()).saturating_add(rounds.saturating_mul(each)))?;
     Ok(range)
+}
+
+/// `@round(condition)` is the condition of a loop.
+pub(super) fn round<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    if let Some(pause) = CURRENT.with_borrow_mut(|current| current.due_pause(STEPS_PER_ROUND)) {
+        pause();
+    }
+    args.pop().ok_or_else(ExecutionError::missing_argument_or_target)
 }
 
 /// `@matches(text, pattern)`.

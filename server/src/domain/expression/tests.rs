@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Instant};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Instant};
 
 use super::*;
 use crate::domain::{
@@ -219,4 +219,17 @@ fn many_expressions_on_one_event_share_a_budget() {
     assert_eq!(outcomes[59], Err(Failure::TooCostlyTogether));
     let cheap = Program::compile("type == 'order.created'").unwrap();
     assert_eq!(cheap.evaluate(&Facts::new(&event, Timestamp::default())), Ok(true));
+}
+
+#[test]
+fn an_evaluation_that_takes_long_pauses_now_and_then_wherever_it_is() {
+    let event = event(&format!("{{\"items\":[{}]}}", vec!["12345"; 20_000].join(",")));
+    for text in ["data.items.exists(x, x < 0)", "data.items.exists(x, [1, 2].exists(y, x + y < 0))"] {
+        let pauses = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&pauses);
+        let pause: Pause = Rc::new(move || counted.set(counted.get() + 1));
+        let facts = Facts::new(&event, Timestamp::default()).with_pause(pause);
+        assert_eq!(Program::compile(text).unwrap().evaluate(&facts), Ok(false));
+        assert!(pauses.get() > 10, "{text}: {}", pauses.get());
+    }
 }
