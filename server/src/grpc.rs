@@ -3,7 +3,7 @@
 //! [`convert`] is the only place that names both a message and a domain type, [`failure`] the only one that turns errors into statuses,
 //! [`name`] and [`page_token`] the only ones that read and write those texts. A handler is *decode, one call, encode*.
 //!
-//! Around all services, from the outside in: CORS for browsers, gRPC-Web, authentication, a bound on what arrives ([`budget`]), and a span for each call that continues
+//! Around all services, from the outside in: CORS and gRPC-Web for who needs them, authentication, a bound on what arrives ([`budget`]), and a span for each call that continues
 //! its caller's trace.
 
 use std::{
@@ -31,7 +31,6 @@ use tonic_reflection::server::{
     v1::{ServerReflection, ServerReflectionServer},
     v1alpha,
 };
-use tonic_web::GrpcWebLayer;
 
 pub use budget::Budget;
 pub use check_target::Check;
@@ -250,8 +249,7 @@ pub async fn serve(
     let api = Arc::new(parts);
     let limit = config.max_request_bytes;
     let router = server
-        .layer(web::cors(&config.web_origins))
-        .layer(GrpcWebLayer::new())
+        .layer(web::WebLayer::new(&config.web_origins))
         .layer(InterceptorLayer::new(keys.interceptor(config.web_origins.clone())))
         .layer(explain::layer())
         .layer(counted)

@@ -1,7 +1,23 @@
 //! gRPC-Web from pages of other origins (CORS, <https://fetch.spec.whatwg.org/#http-cors-protocol>).
 
-use http::{HeaderName, HeaderValue, Method};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use std::{
+    fmt,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_util::{
+    TryFutureExt,
+    future::{Either, MapOk},
+};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response,
+    header::{CONTENT_TYPE, ORIGIN},
+};
+use tonic::body::Body;
+use tonic_web::{GrpcWebLayer, GrpcWebService};
+use tower::{Layer, Service};
+use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
 use crate::domain::invalid::Invalid;
 
@@ -30,12 +46,89 @@ pub(super) fn check_origins(origins: &[String]) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Lets pages of these origins call, and no others: without any, a browser refuses on our behalf.
-pub(super) fn cors(origins: &[String]) -> CorsLayer {
-    let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([Method::POST])
-        .allow_headers(REQUEST_HEADERS.map(HeaderName::from_static))
-        .expose_headers(RESPONSE_HEADERS.map(HeaderName::from_static))
+/// Takes calls of pages and of others that speak gRPC-Web, beside those in plain gRPC, which all this would cost a twentieth of their time.
+#[derive(Debug, Clone)]
+pub(super) struct WebLayer(CorsLayer);
+
+impl WebLayer {
+    /// Lets pages of these origins call, and no others: without any, a browser refuses on our behalf.
+    pub(super) fn new(origins: &[String]) -> Self {
+        let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+        let cors = CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods([Method::POST])
+            .allow_headers(REQUEST_HEADERS.map(HeaderName::from_static))
+            .expose_headers(RESPONSE_HEADERS.map(HeaderName::from_static));
+        Self(cors)
+    }
+}
+
+impl<S: Clone> Layer<S> for WebLayer {
+    type Service = Web<S>;
+
+    fn layer(&self, inner: S) -> Web<S> {
+        Web { web: self.0.layer(GrpcWebLayer::new().layer(inner.clone())), plain: inner }
+    }
+}
+
+/// What [`WebLayer`] makes.
+#[derive(Debug, Clone)]
+pub(super) struct Web<S> {
+    web: Cors<GrpcWebService<S>>,
+    plain: S,
+}
+
+impl<S, B> Service<Request<Body>> for Web<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<tower::BoxError> + fmt::Display,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Either<
+        <Cors<GrpcWebService<S>> as Service<Request<Body>>>::Future,
+        MapOk<S::Future, fn(Response<B>) -> Response<Body>>,
+    >;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        ready!(Service::<Request<Body>>::poll_ready(&mut self.web, context))?;
+        self.plain.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if is_plain(request.headers()) {
+            Either::Right(self.plain.call(request).map_ok(|response| response.map(Body::new)))
+        } else {
+            Either::Left(self.web.call(request))
+        }
+    }
+}
+
+/// Whether a call is in gRPC itself and not a page's: those name their origin.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    matches!(content_type, b"application/grpc" | b"application/grpc+proto") && !headers.contains_key(ORIGIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_calls_in_grpc_itself_pass_by_what_pages_need() {
+        let headers = |headers: &[(&'static str, &'static str)]| {
+            headers
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect()
+        };
+        assert!(is_plain(&headers(&[("content-type", "application/grpc")])));
+        assert!(!is_plain(&headers(&[("content-type", "application/grpc-web+proto")])));
+        assert!(!is_plain(&headers(&[
+            ("content-type", "application/grpc"),
+            ("origin", "https://a.example")
+        ])));
+        assert!(!is_plain(&headers(&[])), "a preflight request has no content");
+    }
 }
