@@ -10,6 +10,17 @@ pub const MAX_LENGTH: usize = 255;
 /// Types below this are Postrider's own.
 pub const RESERVED_PREFIX: &str = "postrider.";
 
+/// Types of operational events: of subscriptions that fail, are disabled, recover, and of deliveries that are given up.
+pub const OPERATIONAL_TYPES: [&str; 4] = [FAILING_TYPE, DISABLED_TYPE, RECOVERED_TYPE, EXHAUSTED_TYPE];
+/// A subscription has nothing but failure.
+pub const FAILING_TYPE: &str = "postrider.subscription.failing";
+/// Policy has disabled a subscription.
+pub const DISABLED_TYPE: &str = "postrider.subscription.disabled";
+/// A subscription that had been announced as failing does so no longer.
+pub const RECOVERED_TYPE: &str = "postrider.subscription.recovered";
+/// A delivery has used up its schedule.
+pub const EXHAUSTED_TYPE: &str = "postrider.delivery.exhausted";
+
 /// The type of events that are sent to see whether a receiver is there.
 pub const TEST_TYPE: &str = "postrider.test";
 
@@ -65,14 +76,22 @@ impl TypePattern {
     /// Accepts what [`EventType::parse`] accepts, with `*` and `**` as segments.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         check_length(text)?;
-        if text.split('.').all(|segment| matches!(segment, "*" | "**") || is_segment(segment)) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Invalid::new(
+        if !text.split('.').all(|segment| matches!(segment, "*" | "**") || is_segment(segment)) {
+            return Err(Invalid::new(
                 "",
                 "must be segments of letters, digits, `_` and `-`, or `*` or `**`, separated by dots, like `order.*`",
-            ))
+            ));
         }
+        let pattern = Self(text.to_owned());
+        let is_operational = |name: &&str| pattern.matches(&EventType::from_stored(name));
+        if text.starts_with(RESERVED_PREFIX) && !OPERATIONAL_TYPES.iter().any(is_operational) {
+            let reason = format!(
+                "matches no operational event; there are `{}`, and `postrider.**` matches all",
+                OPERATIONAL_TYPES.join("`, `")
+            );
+            return Err(Invalid::new("", reason));
+        }
+        Ok(pattern)
     }
 
     /// From what the database stores.
@@ -90,30 +109,21 @@ impl TypePattern {
         }
         // As with wildcards in file names: on a mismatch only the latest `**` may take one more segment, so
         // the work is at most the product of the two lengths, whatever the pattern.
-        let pattern: Vec<&str> = self.0.split('.').collect();
-        let segments: Vec<&str> = event_type.0.split('.').collect();
-        let (mut at, mut next) = (0, 0);
+        let (mut pattern, mut segments) = (self.0.split('.'), event_type.0.split('.'));
         let mut retry = None;
-        while next < segments.len() {
-            match pattern.get(at) {
-                Some(&"**") => {
-                    retry = Some((at + 1, next));
-                    at += 1;
+        loop {
+            let mut left = segments.clone();
+            let Some(segment) = left.next() else { return pattern.all(|rest| rest == "**") };
+            match (pattern.next(), &mut retry) {
+                (Some("**"), _) => retry = Some((pattern.clone(), segments.clone())),
+                (Some(wanted), _) if wanted == "*" || wanted == segment => segments = left,
+                (_, Some((after, untaken))) => {
+                    untaken.next();
+                    (pattern, segments) = (after.clone(), untaken.clone());
                 }
-                Some(wanted) if *wanted == "*" || *wanted == segments[next] => {
-                    at += 1;
-                    next += 1;
-                }
-                _ => match retry {
-                    Some((after, taken)) => {
-                        retry = Some((after, taken + 1));
-                        (at, next) = (after, taken + 1);
-                    }
-                    None => return false,
-                },
+                (_, None) => return false,
             }
         }
-        pattern[at..].iter().all(|rest| *rest == "**")
     }
 
     /// The text.
@@ -184,6 +194,20 @@ mod tests {
             ("**", "postrider_lite.order", true),
         ] {
             assert_eq!(matches(pattern, event_type), expected, "{pattern} on {event_type}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_for_operational_events_that_matches_none_is_refused() {
+        for pattern in
+            ["postrider.*", "postrider.subscription", "postrider.subscription.failed", "postrider.test"]
+        {
+            let refused = TypePattern::parse(pattern).unwrap_err().reason;
+            assert!(refused.contains("`postrider.delivery.exhausted`"), "{pattern}: {refused}");
+        }
+        for pattern in ["postrider.**", "postrider.*.*", "postrider.delivery.*", "postriders.*", "postrider"]
+        {
+            TypePattern::parse(pattern).unwrap();
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     attempt::{Attempt, AttemptNumber},
     delivery::{EndReason, Settlement},
     event::{Attributes, Event, EventContent, Payload},
-    event_type::{EventType, TEST_TYPE},
+    event_type::{DISABLED_TYPE, EXHAUSTED_TYPE, EventType, FAILING_TYPE, RECOVERED_TYPE, TEST_TYPE},
     failing::Failing,
     handling::Handling,
     id::{DeliveryId, EventId, SubscriptionId, SubscriptionUid, TenantId},
@@ -90,7 +90,7 @@ impl About<'_> {
             "disable_time": text(failing.disable_at),
             "last_failure": last_failure(failing),
         });
-        self.notice("postrider.subscription.failing", self.name(), data, at)
+        self.notice(FAILING_TYPE, self.name(), data, at)
     }
 
     /// Policy has disabled it.
@@ -108,7 +108,7 @@ impl About<'_> {
             "last_failure": failing.map(last_failure),
             "next_probe_time": text(failing.and_then(|failing| failing.look_at)),
         });
-        self.notice("postrider.subscription.disabled", self.name(), data, at)
+        self.notice(DISABLED_TYPE, self.name(), data, at)
     }
 
     /// An attempt has succeeded after it had been announced that it fails, or a probe after it had been disabled for that.
@@ -119,7 +119,7 @@ impl About<'_> {
             "recover_time": text(Some(at)),
             "enabled_by_probe": enabled_by_probe,
         });
-        self.notice("postrider.subscription.recovered", self.name(), data, at)
+        self.notice(RECOVERED_TYPE, self.name(), data, at)
     }
 
     /// A delivery to it has used up its schedule.
@@ -140,7 +140,7 @@ impl About<'_> {
             "end_time": text(Some(at)),
             "last_failure": { "time": text(Some(at)), "message": exhausted.last_failure },
         });
-        self.notice("postrider.delivery.exhausted", delivery, data, at)
+        self.notice(EXHAUSTED_TYPE, delivery, data, at)
     }
 }
 
