@@ -122,6 +122,10 @@ impl Journal for Shared {
             deliveries: entry.deliveries.len(),
             parts: entry.later.iter().map(Vec::len).collect(),
         };
+        let is_broken = |entry: &Entry| entry.event.content.payload.data == "broken";
+        if batch.entries.iter().any(is_broken) {
+            return Err(JournalError::Broken("it cannot be stored".into()));
+        }
         if let Some(slow) = &memory.slow_to_commit
             && batch.entries.iter().any(|entry| entry.event.tenant == slow.tenant)
         {
@@ -376,6 +380,30 @@ async fn what_comes_in_while_a_table_is_read_does_not_make_it_be_read_for_ever()
         assert_eq!(memory.reads.load(Ordering::SeqCst), 5);
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_stored_is_refused_and_the_others_are_stored_in_their_order() {
+    let (one, other) = (tenant("one"), tenant("other"));
+    for place in 0..5 {
+        with_writer(memory(&[(&one, 1), (&other, 1)]), async |publisher, memory| {
+            let mut submitted = Vec::new();
+            for number in 0..5 {
+                let data = if number == place { "broken".to_owned() } else { number.to_string() };
+                submitted.push(submit(publisher, &one, &data).await);
+            }
+            let beside = submit(publisher, &other, "x").await;
+            for (number, submitted) in submitted.into_iter().enumerate() {
+                let result = submitted.published().await;
+                assert_eq!(matches!(result, Err(Error::Broken(_))), number == place, "{number}: {result:?}");
+            }
+            beside.published().await.unwrap();
+            let mut stored = names(memory).concat();
+            stored.retain(|data| data != "x");
+            assert!(stored.is_sorted() && stored.len() == 4, "{stored:?}");
+        })
+        .await;
+    }
 }
 
 #[test]

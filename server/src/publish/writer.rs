@@ -155,12 +155,9 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                     }
                 }
                 Err(JournalError::Broken(_)) if pending.len() > 1 => {
-                    // One of them spoils it for all: find it by halves.
+                    // One of them spoils it for all: find it by halves, of which the second waits, as something of the first may do.
                     let rest = pending.split_off(pending.len() / 2);
                     let mut left = Box::pin(self.store(pending, crowded)).await;
-                    if left.is_empty() {
-                        return Box::pin(self.store(rest, crowded)).await;
-                    }
                     left.extend(rest);
                     return left;
                 }
@@ -182,7 +179,9 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                 let tenant = &pending.event.tenant;
                 match table_for(pending, at_hand.get(tenant)) {
                     Some(table) => tables.push(Arc::clone(table)),
-                    None => drop(aside.entry(tenant.clone()).or_insert_with(Vec::new)),
+                    None => {
+                        aside.entry(tenant.clone()).or_insert_with(Vec::new);
+                    }
                 }
             }
         }
