@@ -3856,7 +3856,7 @@ pub struct ExponentialBackoff {
 /// `webhook-id` and `webhook-timestamp` are part of every callback, whatever signs it.
 ///
 /// One secret serves all profiles that are HMACs. Standard Webhooks and Svix decode the base64 behind its `whsec_`; for all others its
-/// whole text is the key, `whsec_` included.
+/// whole text is the key, `whsec_` included. An Ed25519 key is another thing, beside it.
 ///
 /// Every attempt is signed anew, at its own time. While two secrets are in force after a rotation, `webhook-signature`,
 /// `svix-signature` and `Stripe-Signature` carry a signature by each of them; all other headers carry one signature, by the one
@@ -3922,7 +3922,7 @@ pub mod signature_profile {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StandardWebhooksSignature {}
 /// `webhook-signature: v1a,…`: Ed25519 over `{id}.{timestamp}.{body}` in base64. The server makes a pair of keys for the subscription,
-/// and with each rotation another one. `GetSubscriptionSecret` returns the public key (`whpk_…`); the public keys that are in force are
+/// and with each rotation another one, unless `CreateSubscription` or the rotation brings one (`whsk_…`). `GetSubscriptionSecret` returns the public key (`whpk_…`); the public keys that are in force are
 /// also served as a JWKS on the HTTP port, at `/.well-known/postrider/{tenant}/{subscription}/jwks.json`, so that receivers need no
 /// secret at all.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4508,9 +4508,13 @@ pub struct CreateSubscriptionRequest {
     /// The server chooses one (`sub_…`) if empty.
     #[prost(string, tag = "3")]
     pub subscription_id: ::prost::alloc::string::String,
-    /// Optional. The first signing secret, if it comes from another system; the server makes one if empty. For Standard Webhooks and Svix
-    /// (also if `signing` is unset): `whsec_` and the padded base64 of 24 to 64 bytes. For other profiles: that, or 16 to 256 printable ASCII
-    /// characters without spaces at the ends.
+    /// Optional. The first signing secret or Ed25519 key, if it comes from another system; the server makes what is not given.
+    ///
+    /// - `whsk_` and the padded base64 of an Ed25519 private key, its seed (32 bytes) or its seed and its public key (64 bytes): the key of
+    ///    the profile `standard_webhooks_ed25519`, without which it is refused. The server makes the secret of the other profiles.
+    /// - Anything else is the secret of all other profiles; it is refused where there are none. For Standard Webhooks and Svix (also if
+    ///    `signing` is unset): `whsec_` and the padded base64 of 24 to 64 bytes. For other profiles alone: that, or 1 to 256 printable ASCII
+    ///    characters without spaces at the ends; less than 16 are easily guessed. The server makes the Ed25519 key, if one is needed.
     #[prost(string, tag = "4")]
     pub secret: ::prost::alloc::string::String,
 }
@@ -4520,7 +4524,8 @@ pub struct CreateSubscriptionResponse {
     /// The subscription.
     #[prost(message, optional, tag = "1")]
     pub subscription: ::core::option::Option<Subscription>,
-    /// Its signing secret (`whsec_…`, or as it was given), to be handed to the receiver.
+    /// Its signing secret (`whsec_…`, or as it was given), to be handed to the receiver. With the profile `standard_webhooks_ed25519` alone it
+    /// signs nothing: receivers need the public key, which `GetSubscriptionSecret` returns. An Ed25519 private key is never returned.
     #[prost(string, tag = "2")]
     pub secret: ::prost::alloc::string::String,
 }
@@ -4654,7 +4659,8 @@ pub struct RotateSubscriptionSecretRequest {
     /// Required. `tenants/{tenant}/subscriptions/{subscription}`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Optional. The new secret, if it comes from another system, as in `CreateSubscription`; the server makes one if empty.
+    /// Optional. The new secret or Ed25519 key, if it comes from another system, as in `CreateSubscription`; the server makes what is not
+    /// given, so that both are new in any case. One that was replaced and is still in force can be gone back to.
     #[prost(string, tag = "2")]
     pub secret: ::prost::alloc::string::String,
     /// Optional. When headers that hold one signature only change over from the previous secret to the new one; at most 30 days ahead. At
@@ -4666,7 +4672,7 @@ pub struct RotateSubscriptionSecretRequest {
 /// The response of `RotateSubscriptionSecret`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateSubscriptionSecretResponse {
-    /// The new secret (`whsec_…`, or as it was given), to be handed to the receiver.
+    /// The new secret (`whsec_…`, or as it was given), to be handed to the receiver, as in `CreateSubscriptionResponse`.
     #[prost(string, tag = "1")]
     pub secret: ::prost::alloc::string::String,
     /// Until when the previous secret is in force: headers that hold several signatures carry one by it too. Not before
@@ -5263,8 +5269,8 @@ pub mod subscription_service_client {
         /// the previous one until the request's `effective_time` and with the new one from then on. A subscription with a `hook_secret` handshake
         /// waits until the receiver has been handed the new one by it.
         ///
-        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT` also if the subscription's profiles cannot sign with the secret; `FAILED_PRECONDITION` if
-        /// five secrets are in force already.
+        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT` also if the subscription's profiles do not sign with the secret, or it is the current one;
+        /// `FAILED_PRECONDITION` if five secrets are in force already, not counting those that no header has room for any more.
         pub async fn rotate_subscription_secret(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateSubscriptionSecretRequest>,
@@ -5535,8 +5541,8 @@ pub mod subscription_service_server {
         /// the previous one until the request's `effective_time` and with the new one from then on. A subscription with a `hook_secret` handshake
         /// waits until the receiver has been handed the new one by it.
         ///
-        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT` also if the subscription's profiles cannot sign with the secret; `FAILED_PRECONDITION` if
-        /// five secrets are in force already.
+        /// Errors: `NOT_FOUND`; `INVALID_ARGUMENT` also if the subscription's profiles do not sign with the secret, or it is the current one;
+        /// `FAILED_PRECONDITION` if five secrets are in force already, not counting those that no header has room for any more.
         async fn rotate_subscription_secret(
             &self,
             request: tonic::Request<super::RotateSubscriptionSecretRequest>,
