@@ -49,6 +49,7 @@ mod credentials;
 mod failure;
 mod handshake;
 mod meter;
+mod overheard;
 mod phases;
 mod pool;
 mod proxy;
@@ -64,7 +65,6 @@ mod tokens;
 mod transmit;
 
 pub use build_error::BuildError;
-pub use check::TooManyChecks;
 pub use config::Config;
 use credentials::Credentials;
 use phases::Phases;
