@@ -119,7 +119,7 @@ impl Handshakes {
             let now = shared.clock.now();
             let mut taken = 0;
             for (subscription, tenant) in shared.store.due_handshakes(&crowded, now, room).await? {
-                let Some(place) = shared.places.take(&tenant) else { continue };
+                let Ok(place) = shared.places.take(&tenant) else { continue };
                 let until = now + shared.lease;
                 let mut under_way = shared.under_way.lock().await;
                 if let Take::Taken(turn) = shared.store.take_handshake(subscription, now, until).await? {
@@ -141,7 +141,7 @@ impl Handshakes {
         let mut end = if let Some(end) = under_way.get(&(tenant.clone(), id.clone())) {
             end.clone()
         } else {
-            let Some(place) = shared.places.take(tenant) else { return Ok(Made::TooMany) };
+            let Ok(place) = shared.places.take(tenant) else { return Ok(Made::TooMany) };
             let now = shared.clock.now();
             let taking = shared.store.take_handshake_now(tenant, id, now, now + shared.lease);
             let Take::Taken(turn) = taking.await? else { return Ok(Made::No) };

@@ -20,6 +20,15 @@ struct Inner {
     taken: Mutex<HashMap<TenantId, usize>>,
 }
 
+/// There is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// For nobody.
+    Everywhere,
+    /// For this tenant, which has as many as it may.
+    OfTenant,
+}
+
 /// One that is under way; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -42,15 +51,18 @@ impl Places {
     }
 
     /// One for this tenant, if there may be one more.
-    pub(crate) fn take(&self, tenant: &TenantId) -> Option<Place> {
+    pub(crate) fn take(&self, tenant: &TenantId) -> Result<Place, Full> {
         let Inner { most, most_of_tenant, taken } = &*self.0;
         let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_tenant = taken.get(tenant).copied().unwrap_or_default();
-        if taken.values().sum::<usize>() >= *most || of_tenant >= *most_of_tenant {
-            return None;
+        if of_tenant >= *most_of_tenant {
+            return Err(Full::OfTenant);
+        }
+        if taken.values().sum::<usize>() >= *most {
+            return Err(Full::Everywhere);
         }
         taken.insert(tenant.clone(), of_tenant + 1);
-        Some(Place { places: self.clone(), tenant: tenant.clone() })
+        Ok(Place { places: self.clone(), tenant: tenant.clone() })
     }
 }
 
@@ -74,12 +86,15 @@ mod tests {
     fn one_tenant_leaves_places_for_others() {
         let tenant = |name| TenantId::parse(name).unwrap();
         let places = Places::new(7, 2);
-        let mut held: Vec<_> = (0..7).map_while(|_| places.take(&tenant("a"))).collect();
+        let mut held: Vec<_> = (0..7).map_while(|_| places.take(&tenant("a")).ok()).collect();
         assert_eq!(held.len(), 2);
+        assert_eq!(places.take(&tenant("a")).err(), Some(Full::OfTenant));
         assert_eq!(places.standing(), (5, vec![tenant("a")]));
-        held.extend(["b", "c", "d"].iter().flat_map(|name| (0..7).map_while(|_| places.take(&tenant(name)))));
+        held.extend(
+            ["b", "c", "d"].iter().flat_map(|name| (0..7).map_while(|_| places.take(&tenant(name)).ok())),
+        );
         assert_eq!((held.len(), places.standing().0), (7, 0));
-        assert!(places.take(&tenant("e")).is_none());
+        assert_eq!(places.take(&tenant("e")).err(), Some(Full::Everywhere));
         held.clear();
         assert_eq!(places.standing(), (7, vec![]));
     }

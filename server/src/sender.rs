@@ -49,6 +49,7 @@ mod credentials;
 mod failure;
 mod handshake;
 mod meter;
+mod overheard;
 mod phases;
 mod pool;
 mod proxy;
@@ -64,7 +65,6 @@ mod tokens;
 mod transmit;
 
 pub use build_error::BuildError;
-pub use check::TooManyChecks;
 pub use config::Config;
 use credentials::Credentials;
 use phases::Phases;
@@ -101,7 +101,7 @@ impl HttpSender {
     }
 
     /// Makes the request of an attempt that would begin at `now`, and sends nothing. What the receiver is shown as `authentication` is
-    /// not in it.
+    /// masked in it, so that no token is asked for.
     pub async fn preview(
         &self,
         event: &Arc<Event>,
@@ -109,7 +109,13 @@ impl HttpSender {
         now: Timestamp,
     ) -> Result<Prepared, Unprepared> {
         let settings = target.settings.as_ref().ok_or(Unprepared::Settings)?;
-        self.prepare(event, target, settings, event.trace.as_ref(), now).await
+        let mut prepared = self.prepare(event, target, settings, event.trace.as_ref(), now).await?;
+        if let Some(own) = &settings.authentication {
+            let masked = authentication::masked(own);
+            let (name, value) = masked.map_err(|cause| Unprepared::Defect(cause.to_string()))?;
+            prepared.headers.insert(name, value);
+        }
+        Ok(prepared)
     }
 
     async fn prepare(

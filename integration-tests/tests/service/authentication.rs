@@ -207,6 +207,15 @@ on_both_databases! {
         assert_eq!(sent_header(&app, &receiver, "authorization").await, "Bearer token-4");
         let form = String::from_utf8(endpoint.requests().pop().unwrap().body.into()).unwrap();
         assert!(form.ends_with(&format!("&client_id=me&client_secret={SECRET}")), "{form}");
+
+        // Nor is it sent anywhere else by one who does not know it.
+        let elsewhere = token_endpoint(1).await;
+        let moved = |secret| Authentication::client_credentials(ClientCredentials::new(elsewhere.url(), "me", secret));
+        let subscriptions = app.client.subscriptions();
+        let refused = format!("{:?}", subscriptions.update("own").authentication(moved(MASK)).await.unwrap_err());
+        assert!(refused.contains("subscription.authentication.client_credentials.client_secret"), "{refused}");
+        subscriptions.update("own").authentication(moved(SECRET)).await.unwrap();
+        assert_eq!(sent_header(&app, &receiver, "authorization").await, "Bearer token-1");
         app.stop().await;
     }
 

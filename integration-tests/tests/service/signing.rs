@@ -22,6 +22,9 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use time::OffsetDateTime;
 
 const IMPORTED: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Svix's example.
+const IMPORTED_KEY: &str =
+    "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
 
 /// Libraries judge timestamps by the real time.
 async fn app_of_today(kind: Kind) -> TestApp {
@@ -203,6 +206,59 @@ on_both_databases! {
         assert_eq!(subscriptions.secret("sub").await.unwrap().expose(), text);
         let error = refused(subscriptions.update("sub").signing([SignatureProfile::Svix]).await.unwrap_err());
         assert!(error.contains("subscription.signing: ") && error.contains("rotate the secret first"), "{error}");
+        app.stop().await;
+    }
+
+    async fn a_key_of_another_system_signs_where_ed25519_is_asked_for(kind: Kind) {
+        let app = app_of_today(kind).await;
+        let receiver = Receiver::start().await;
+        let public = STANDARD.decode("1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=").unwrap();
+        let new = |profiles: &[SignatureProfile]| {
+            Subscription::to(receiver.url()).event_types(["**"]).signing(profiles.iter().cloned())
+        };
+        let (ed25519, slack) = (SignatureProfile::StandardWebhooksEd25519, SignatureProfile::Slack);
+        let subscriptions = app.client.subscriptions();
+        for (profiles, secret, reason) in [
+            (vec![ed25519.clone()], "a text of another system", "`whsk_` and the padded base64"),
+            (vec![ed25519.clone()], IMPORTED, "`whsk_` and the padded base64"),
+            (vec![ed25519.clone()], "whsk_c2hvcnQ=", "32 bytes"),
+            (vec![slack.clone()], IMPORTED_KEY, "`standard_webhooks_ed25519`"),
+        ] {
+            let error = subscriptions.create(new(&profiles).secret(secret)).await.unwrap_err().to_string();
+            assert!(error.contains("secret: ") && error.contains(reason), "{error}");
+        }
+        let created = subscriptions.create(new(&[ed25519.clone(), slack]).id("sub").secret(IMPORTED_KEY)).await.unwrap();
+        assert!(created.secret.expose().starts_with("whsec_"), "of the other profile");
+        assert_eq!(jwks(&app, "sub").await, (200, vec![public.clone()]));
+        let request = send(&app, &receiver).await;
+        assert!(verifies_v1a(&public, &request));
+
+        subscriptions.rotate_secret("sub").await.unwrap();
+        let (_, made) = jwks(&app, "sub").await;
+        assert_ne!(made[0], public);
+        subscriptions.update("sub").signing([ed25519]).await.unwrap();
+        let error = subscriptions.rotate_secret("sub").to(IMPORTED).await.unwrap_err().to_string();
+        assert!(error.contains("secret: does not fit"), "{error}");
+        subscriptions.rotate_secret("sub").to(IMPORTED_KEY).await.unwrap();
+        let error = subscriptions.rotate_secret("sub").to(IMPORTED_KEY).await.unwrap_err().to_string();
+        assert!(error.contains("secret: is the current one"), "{error}");
+        let request = send(&app, &receiver).await;
+        assert_eq!(request.header("webhook-signature").matches("v1a,").count(), 2, "gone back to, it signs once");
+        assert_eq!(jwks(&app, "sub").await, (200, vec![public, made[0].clone()]));
+        app.stop().await;
+    }
+
+    async fn a_short_secret_signs_where_its_vendor_lets_it(kind: Kind) {
+        let app = app_of_today(kind).await;
+        let receiver = Receiver::start().await;
+        let new = || Subscription::to(receiver.url()).event_types(["**"]).id("sub").secret("short");
+        let error = app.client.subscriptions().create(new()).await.unwrap_err().to_string();
+        assert!(error.contains("24 to 64 bytes"), "{error}");
+        let created = app.client.subscriptions().create(new().signing([SignatureProfile::Stripe])).await.unwrap();
+        assert_eq!(created.secret.expose(), "short");
+        let error = app.client.subscriptions().rotate_secret("sub").to("short").await.unwrap_err().to_string();
+        assert!(error.contains("secret: is the current one"), "{error}");
+        assert_eq!(send(&app, &receiver).await.header("stripe-signature").matches(",v1=").count(), 1);
         app.stop().await;
     }
 

@@ -6,8 +6,8 @@ use postrider_integration_tests::{Receiver, TestApp, an_event, on_both_databases
 use postrider_sdk::{
     Event, Subscription,
     model::{
-        AttemptFailure, AttemptOutcome, DeliveryState, Format, Header, Health, Method, NewSubscription,
-        TemplateError,
+        AttemptFailure, AttemptOutcome, Authentication, ClientCredentials, DeliveryState, Format, Header,
+        Health, Method, NewSubscription, TemplateError,
     },
     verify::Verifier,
 };
@@ -115,6 +115,34 @@ on_both_databases! {
         // It is no receiver's fault.
         let doubling = app.client.subscriptions().get("doubling").await.unwrap();
         assert_eq!(doubling.health, Health::Healthy);
+        app.stop().await;
+    }
+
+    async fn authentication_is_rendered_masked(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        let endpoint = Receiver::start().await;
+        let subscriptions = app.client.subscriptions();
+        let client = ClientCredentials::new(endpoint.url(), "me", "s3cret");
+        for (authentication, name, value) in [
+            (Authentication::basic("me", "s3cret"), "authorization", "Basic ********"),
+            (Authentication::bearer("s3cret"), "authorization", "Bearer ********"),
+            (Authentication::client_credentials(client), "authorization", "Bearer ********"),
+            (Authentication::api_key("X-K", "s3cret"), "x-k", "********"),
+        ] {
+            let new = || Subscription::to(receiver.url()).event_types(["**"]);
+            let created = subscriptions.create(new().authentication(authentication.clone())).await.unwrap().subscription;
+            let masked = created.authentication.unwrap();
+            for rendered in [
+                subscriptions.render_event(&created.name).await.unwrap(),
+                subscriptions.render_event_for(new().authentication(authentication)).await.unwrap(),
+                subscriptions.render_event_for(new().authentication(masked)).await.unwrap(),
+            ] {
+                let header = rendered.headers.iter().find(|header| header.name == name);
+                assert_eq!(header.map(|header| header.value.as_str()), Some(value));
+            }
+        }
+        assert!(endpoint.requests().is_empty(), "no token is asked for");
         app.stop().await;
     }
 

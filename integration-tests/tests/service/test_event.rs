@@ -7,7 +7,10 @@ use postrider_integration_tests::{Receiver, Refusal, Refused, TestApp, an_event,
 use postrider_proto::v1 as pb;
 use postrider_sdk::{
     Subscription,
-    model::{AttemptFailure, AttemptOutcome, DeliveryState, TargetOutcome, TestEventStanding, TlsProblem},
+    model::{
+        AttemptFailure, AttemptOutcome, DeliveryState, RateLimit, TargetOutcome, TestEventStanding,
+        TlsProblem,
+    },
 };
 
 /// Less than a call would wait.
@@ -166,6 +169,17 @@ on_both_databases! {
         for sent in [none, little, deadline] {
             assert_eq!(app.client.deliveries().get(&sent.delivery).await.unwrap().state, DeliveryState::Succeeded);
         }
+        app.stop().await;
+    }
+
+    async fn one_that_may_wait_for_a_rate_limit_is_told_of_it(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        let new = Subscription::to(receiver.url()).event_types(["**"]).id("slow").rate_limit(RateLimit::per_second(0.01).burst(1));
+        app.client.subscriptions().create(new).await.unwrap();
+        let sent = app.client.subscriptions().send_test_event("slow").wait(Duration::ZERO).await.unwrap();
+        assert_eq!(sent.standing, TestEventStanding::Pending);
+        assert!(sent.summary.contains("no more than 0.01 deliveries a second"), "{}", sent.summary);
         app.stop().await;
     }
 

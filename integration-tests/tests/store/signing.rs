@@ -126,6 +126,42 @@ on_both_databases! {
         assert_eq!(single(&*target(&node).await, NOW + SECOND * 2), 4);
     }
 
+    async fn what_signs_nothing_any_more_does_not_keep_another_secret_out(kind: Kind) {
+        let node = Node::new(kind).await;
+        create(&node, Profile::Github { legacy_sha1: false }, &a_secret(1)).await;
+        for byte in 2..=9 {
+            let now = NOW + SECOND * u32::from(byte);
+            let rotation = rotate(&node, &a_secret(byte), over(DAY), now).await;
+            assert!(matches!(rotation, Rotation::Done(_)), "{byte}: {rotation:?}");
+            assert_eq!(single(&*target(&node).await, now), byte);
+        }
+        assert!(node.count("subscription_secrets").await <= 5, "they do not heap up");
+
+        // Those whose turn is to come are not to be forgotten, nor is the one that signs until then.
+        let start = NOW + DAY * 2;
+        let later = Takeover { overlap: DAY, starts_at: Some(start) };
+        for byte in 10..=13 {
+            let now = NOW + SECOND * u32::from(byte);
+            let rotation = rotate(&node, &a_secret(byte), later, now).await;
+            assert!(matches!(rotation, Rotation::Done(_)), "{byte}: {rotation:?}");
+        }
+        let now = NOW + SECOND * 14;
+        assert!(matches!(rotate(&node, &a_secret(14), later, now).await, Rotation::TooMany));
+        let target = target(&node).await;
+        assert_eq!((single(&target, now), single(&target, start)), (9, 13));
+    }
+
+    async fn a_current_secret_is_not_rotated_to(kind: Kind) {
+        let node = Node::new(kind).await;
+        create(&node, Profile::Stripe, &a_secret(1)).await;
+        assert!(matches!(rotate(&node, &a_secret(1), over(DAY), NOW).await, Rotation::Same));
+        assert!(matches!(rotate(&node, &a_secret(2), over(DAY), NOW).await, Rotation::Done(_)));
+        assert!(matches!(rotate(&node, &a_secret(1), over(DAY), NOW + SECOND).await, Rotation::Done(_)));
+        let target = target(&node).await;
+        let signing: Vec<_> = target.secrets.in_force(NOW + SECOND).map(|secret| secret.expose()[0]).collect();
+        assert_eq!(signing, [1, 2], "what is gone back to signs once");
+    }
+
     async fn a_pair_of_keys_is_made_when_it_is_wanted_and_with_each_rotation(kind: Kind) {
         let node = Node::new(kind).await;
         let (tenant, id) = (default_tenant(), name("sub"));

@@ -287,8 +287,9 @@ impl NewSubscription {
         self
     }
 
-    /// The first secret, if it comes from another system: `whsec_…`, or, for signatures other than Standard Webhooks, 16 to 256 printable
-    /// ASCII characters.
+    /// The first secret, if it comes from another system: `whsec_…`, or, for signatures other than Standard Webhooks and Svix, 1 to 256
+    /// printable ASCII characters. `whsk_…` is the private key for [`SignatureProfile::StandardWebhooksEd25519`], beside which the server
+    /// makes the secret.
     pub fn secret(mut self, secret: impl Into<String>) -> Self {
         self.secret = secret.into();
         self

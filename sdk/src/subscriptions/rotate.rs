@@ -48,7 +48,7 @@ impl RotateSecret {
         Self { client, request }
     }
 
-    /// To this secret, which comes from another system, instead of one that the server makes.
+    /// To this secret, which comes from another system, instead of one that the server makes; or to this Ed25519 key (`whsk_…`).
     pub fn to(mut self, secret: impl Into<String>) -> Self {
         self.request.secret = secret.into();
         self

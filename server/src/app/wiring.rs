@@ -17,7 +17,7 @@ use crate::{
         event::Event,
         id::{DeliveryId, SubscriptionId, TenantId},
         secret::KeyPair,
-        target_check::TargetCheck,
+        target_check::{TargetCheck, TooManyChecks},
         timestamp::Timestamp,
     },
     grpc,
@@ -103,8 +103,8 @@ impl grpc::Check for Check {
         target: &'a Target,
         now: Timestamp,
         patience: Duration,
-    ) -> BoxFuture<'a, Option<TargetCheck>> {
-        Box::pin(async move { self.0.check(target, now, patience).await.ok() })
+    ) -> BoxFuture<'a, Result<TargetCheck, TooManyChecks>> {
+        Box::pin(self.0.check(target, now, patience))
     }
 
     fn timeout(&self, target: &Target) -> Duration {

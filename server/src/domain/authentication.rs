@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{client_credentials::ClientCredentials, hidden::Hidden, invalid::Invalid};
+use super::{
+    client_credentials::ClientCredentials, form::is_of_signatures, hidden::Hidden, invalid::Invalid,
+};
 
 /// The longest user name and password, in bytes.
 const MAX_BASIC: usize = 1_024;
@@ -112,6 +114,11 @@ impl Authentication {
                 format!("is `{header}`, which the server sets or must not send"),
             ));
         }
+        if is_of_signatures(&header) {
+            let reason =
+                format!("is `{header}`, which could be taken for a signature; set `signing` instead");
+            return Err(Invalid::new("header", reason));
+        }
         let visible = value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if value.is_empty() || value.len() > MAX_TOKEN || !visible || value.trim() != value {
             let reason =
@@ -127,9 +134,7 @@ impl Authentication {
             (Self::Basic { password: new, .. }, Some(Self::Basic { password: old, .. }))
             | (Self::Bearer { token: new }, Some(Self::Bearer { token: old }))
             | (Self::ApiKey { value: new, .. }, Some(Self::ApiKey { value: old, .. })) => new.keep(old),
-            (Self::ClientCredentials(new), Some(Self::ClientCredentials(old))) => {
-                new.client_secret.keep(&old.client_secret);
-            }
+            (Self::ClientCredentials(new), Some(Self::ClientCredentials(old))) => new.keep_secret(old),
             (
                 Self::Basic { .. } | Self::Bearer { .. } | Self::ApiKey { .. } | Self::ClientCredentials(_),
                 _,
@@ -144,7 +149,7 @@ impl Authentication {
             Self::Bearer { token } => token.check("bearer.token"),
             Self::ApiKey { value, .. } => value.check("api_key.value"),
             Self::ClientCredentials(credentials) => {
-                credentials.client_secret.check("client_credentials.client_secret")
+                credentials.check().map_err(|invalid| invalid.within("client_credentials"))
             }
         }
     }
@@ -181,6 +186,9 @@ mod tests {
             assert_eq!(refused(Authentication::bearer(token)), "token", "{token}");
         }
         for header in ["", "x y", "x:", "ä", "Host", "content-length", "Webhook-Id", "ce-id", "TE", &long] {
+            assert_eq!(refused(Authentication::api_key(header, "k")), "header", "{header}");
+        }
+        for header in ["X-Hub-Signature-256", "stripe-signature", "X-Shopify-Hmac-Sha256", "X-Slack-Any"] {
             assert_eq!(refused(Authentication::api_key(header, "k")), "header", "{header}");
         }
         for value in ["", " a", "a ", "a\nb", "ä", &long] {

@@ -84,6 +84,26 @@ impl ClientCredentials {
     }
 }
 
+impl ClientCredentials {
+    /// Where the secret is masked, puts back that of credentials for the same origin: whoever may change where tokens are asked for need not
+    /// know the secret, and must not get it sent to them.
+    pub fn keep_secret(&mut self, before: &Self) {
+        if self.token_url.is_of_origin(&before.token_url) {
+            self.client_secret.keep(&before.client_secret);
+        }
+    }
+
+    /// Refuses a secret that is still masked.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.client_secret.is_mask() {
+            let reason = "is the mask that keeps what is stored for the scheme, host and port of `token_url`, for which nothing is stored; say \
+                          it in full";
+            return Err(Invalid::new("client_secret", reason));
+        }
+        Ok(())
+    }
+}
+
 /// Where tokens are asked for: a URL like a target's.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -97,6 +117,11 @@ impl TokenUrl {
         }
         let url = TargetUrl::parse(text);
         url.map(Self).map_err(|invalid| Invalid { field: "token_url".to_owned(), ..invalid })
+    }
+
+    /// Whether it is asked at the same place: scheme, host and port.
+    fn is_of_origin(&self, other: &Self) -> bool {
+        self.0.url().origin() == other.0.url().origin()
     }
 
     /// The URL, to be asked whether it may be sent to.
@@ -129,6 +154,7 @@ impl fmt::Debug for TokenUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::hidden::MASK;
 
     fn credentials() -> ClientCredentials {
         ClientCredentials {
@@ -164,6 +190,24 @@ mod tests {
         let many = (0..21).map(|nth| (format!("p{nth}"), String::new())).collect();
         let invalid = ClientCredentials::parse(ClientCredentials { extra: many, ..credentials() });
         assert_eq!(invalid.unwrap_err().field, "extra_parameters");
+    }
+
+    #[test]
+    fn a_masked_secret_is_kept_for_the_same_origin_alone() {
+        let masked = |url: &str| {
+            let token_url = TokenUrl::parse(url).unwrap();
+            let mut new = ClientCredentials { token_url, client_secret: Hidden::new(MASK), ..credentials() };
+            new.keep_secret(&credentials());
+            new.check().map(|()| new.client_secret)
+        };
+        assert_eq!(masked("https://ID.example.com:443/other"), Ok(Hidden::new("s3cret")));
+        for elsewhere in [
+            "https://id.example.org/token",
+            "http://id.example.com/token",
+            "https://id.example.com:8443/token",
+        ] {
+            assert_eq!(masked(elsewhere).unwrap_err().field, "client_secret", "{elsewhere}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use header::{Headers, MASK, SecretText, StaticHeader, Value};
+pub use header::{Headers, MASK, SecretText, StaticHeader, Value, is_of_signatures};
 
 mod header;
 

@@ -1,7 +1,7 @@
 //! With what certificates a receiver is spoken to: the one that we show it, and those that may have issued its own.
 //!
 //! What is kept is the PEM text as it was given, checked to be of use; the sender makes a TLS client of it. Of the authorities nothing
-//! but that they can be read is checked: one that has expired issues nothing that would be accepted.
+//! but that they can be read and can issue certificates is checked: one that has expired issues nothing that would be accepted.
 
 use rustls::{
     RootCertStore,
@@ -10,7 +10,11 @@ use rustls::{
     sign::CertifiedKey,
 };
 use serde::{Deserialize, Serialize};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+use x509_parser::{
+    certificate::X509Certificate,
+    prelude::FromDer,
+    x509::{X509Name, X509Version},
+};
 
 use super::{hidden::Hidden, invalid::Invalid, timestamp::Timestamp};
 
@@ -20,6 +24,8 @@ const MAX_PEM: usize = 64 * 1024;
 const MAX_CHAIN: usize = 10;
 /// The most authorities.
 const MAX_AUTHORITIES: usize = 50;
+/// How much of a certificate's name an error repeats, in characters.
+const MAX_NAME: usize = 200;
 
 /// What is set; at least one of the two.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -105,6 +111,10 @@ impl Identity {
 impl Authorities {
     /// Accepts certificates that can be trusted as authorities.
     pub fn parse(pem: &str) -> Result<Self, Invalid> {
+        for (nth, certificate) in (1..).zip(certificates("ca_certificates", pem, MAX_AUTHORITIES)?) {
+            check_authority(&certificate)
+                .map_err(|reason| Invalid::new("ca_certificates", format!("certificate {nth} {reason}")))?;
+        }
         let authorities = Self(pem.to_owned());
         authorities.roots().map(|_| authorities)
     }
@@ -125,6 +135,30 @@ impl Authorities {
         }
         Ok(roots)
     }
+}
+
+/// Checks that something can be trusted because of this certificate: others that it has issued (RFC 5280, 4.2.1.9), or the receiver's own if
+/// that is this one, issued by itself.
+fn check_authority(der: &CertificateDer<'_>) -> Result<(), String> {
+    let (_, read) = X509Certificate::from_der(der).map_err(|_| "is not an X.509 certificate".to_owned())?;
+    let is_authority = match read.basic_constraints() {
+        Ok(Some(constraints)) => constraints.value.ca,
+        // Version 1 has no way to say so.
+        Ok(None) => read.version() == X509Version::V1,
+        Err(_) => return Err("says twice or illegibly whether it is an authority's".to_owned()),
+    };
+    if is_authority || read.subject() == read.issuer() {
+        return Ok(());
+    }
+    let name = |name: &X509Name<'_>| {
+        let text = name.to_string();
+        text.chars().filter(|letter| !letter.is_control()).take(MAX_NAME).collect::<String>()
+    };
+    Err(format!(
+        "(`{}`) is not an authority's, so it can have issued nothing; give the certificate of its issuer, `{}`",
+        name(read.subject()),
+        name(read.issuer())
+    ))
 }
 
 /// Reads PEM that holds from one to so many certificates.
@@ -148,7 +182,7 @@ fn certificates(field: &str, pem: &str, most: usize) -> Result<Vec<CertificateDe
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
     use super::*;
     use crate::domain::hidden::MASK;
@@ -210,6 +244,32 @@ mod tests {
         for pem in ["", "hello", &key, garbage, &certificate.repeat(51), &"x".repeat(70_000)] {
             assert_eq!(Authorities::parse(pem).unwrap_err().field, "ca_certificates");
         }
+    }
+
+    #[test]
+    fn what_can_have_issued_nothing_is_no_authority() {
+        let made = |name: &str, is_ca| {
+            let mut params = CertificateParams::new([format!("{name}.example")]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = is_ca;
+            params
+        };
+        let key = KeyPair::generate().unwrap();
+        let root_params = made("Root", IsCa::Ca(BasicConstraints::Unconstrained));
+        let root = root_params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(root_params, &key);
+        for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa] {
+            let leaf = made("Leaf", is_ca).signed_by(&key, &issuer).unwrap().pem();
+            let invalid = Authorities::parse(&format!("{root}{leaf}")).unwrap_err();
+            assert_eq!(invalid.field, "ca_certificates");
+            for part in ["certificate 2 ", "CN=Leaf", "CN=Root", "issuer"] {
+                assert!(invalid.reason.contains(part), "{invalid}");
+            }
+            let own = made("Own", is_ca).self_signed(&key).unwrap().pem();
+            assert!(Authorities::parse(&own).is_ok(), "a receiver's own that it has issued itself");
+        }
+        let between = made("Between", IsCa::Ca(BasicConstraints::Constrained(0)));
+        assert!(Authorities::parse(&between.signed_by(&key, &issuer).unwrap().pem()).is_ok());
     }
 
     #[test]

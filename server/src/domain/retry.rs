@@ -24,6 +24,8 @@ pub const DEFAULT_SCHEDULE: [Duration; 9] = [
 const MAX_PAUSES: usize = 100;
 /// The most attempts: one more.
 const MAX_ATTEMPTS: u32 = 101;
+/// The shortest pause: less is no pause, and a receiver that fails would be sent to without end.
+const MIN_PAUSE: Duration = Duration::from_millis(1);
 /// The longest pause: as long as payloads are kept.
 const MAX_PAUSE: Duration = Duration::from_hours(30 * 24);
 /// The most that a pause can grow by.
@@ -78,23 +80,23 @@ pub struct Growth {
 }
 
 impl Pauses {
-    /// Accepts up to 100 pauses of up to 30 days.
+    /// Accepts up to 100 pauses of 1 millisecond to 30 days.
     pub fn listed(pauses: Vec<Duration>) -> Result<Self, Invalid> {
         if pauses.len() > MAX_PAUSES {
             let reason = format!("holds {} pauses; at most {MAX_PAUSES} are allowed", pauses.len());
             return Err(Invalid::new("pauses", reason));
         }
-        if let Some(index) = pauses.iter().position(|pause| *pause > MAX_PAUSE) {
-            return Err(Invalid::new(format!("pauses[{index}]"), "must be at most 30 days"));
+        if let Some(index) = pauses.iter().position(|pause| !(MIN_PAUSE..=MAX_PAUSE).contains(pause)) {
+            return Err(Invalid::new(format!("pauses[{index}]"), "must be from 1 millisecond to 30 days"));
         }
         Ok(Self::Listed(pauses))
     }
 
-    /// Accepts a first pause that is longer than none, a factor from 1 to 100, a longest pause of up to 30 days, and 1 to 101 attempts.
+    /// Accepts a first pause of at least 1 millisecond, a factor from 1 to 100, a longest pause of up to 30 days, and 1 to 101 attempts.
     pub fn growing(growth: Growth) -> Result<Self, Invalid> {
         let Growth { first, factor, longest, attempts } = growth;
-        if first.is_zero() || first > MAX_PAUSE {
-            return Err(Invalid::new("initial_pause", "must be more than 0s and at most 30 days"));
+        if !(MIN_PAUSE..=MAX_PAUSE).contains(&first) {
+            return Err(Invalid::new("initial_pause", "must be from 1 millisecond to 30 days"));
         }
         if !(1.0..=MAX_FACTOR).contains(&factor) {
             return Err(Invalid::new("multiplier", format!("must be from 1 to {MAX_FACTOR}")));
@@ -254,6 +256,7 @@ mod tests {
         let refused = |growth| Pauses::growing(growth).unwrap_err().field;
         assert!(Pauses::growing(fine).is_ok());
         assert_eq!(refused(Growth { first: Duration::ZERO, ..fine }), "initial_pause");
+        assert_eq!(refused(Growth { first: Duration::from_nanos(1), ..fine }), "initial_pause");
         assert_eq!(refused(Growth { factor: 0.9, ..fine }), "multiplier");
         assert_eq!(refused(Growth { factor: f64::NAN, ..fine }), "multiplier");
         assert_eq!(refused(Growth { longest: Duration::ZERO, ..fine }), "max_pause");
@@ -263,6 +266,12 @@ mod tests {
         assert_eq!(Pauses::listed(vec![MAX_PAUSE; 101]).unwrap_err().field, "pauses");
         let long = vec![MIN_AGE, MAX_PAUSE + MIN_AGE];
         assert_eq!(Pauses::listed(long).unwrap_err().field, "pauses[1]");
+        assert!(Pauses::listed(vec![MIN_PAUSE]).is_ok());
+        for short in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(999)] {
+            let invalid = Pauses::listed(vec![MIN_AGE, short]).unwrap_err();
+            assert_eq!(invalid.field, "pauses[1]", "{short:?}");
+            assert!(invalid.reason.contains("1 millisecond"), "{invalid}");
+        }
         assert_eq!(OwnRetry::parse_max_age(Duration::ZERO).unwrap_err().field, "max_age");
     }
 

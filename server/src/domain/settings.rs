@@ -152,6 +152,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         form::{Headers, StaticHeader},
+        hidden::Hidden,
         signing::{CustomHmac, Profile, SignatureHeader, Template},
     };
 
@@ -187,7 +188,11 @@ mod tests {
         let handshake = Some(Handshake::HookSecret);
         let both = Settings {
             handshake: handshake.clone(),
-            authentication: key("x-hook-secret"),
+            // As it may be stored; nobody can set it any more.
+            authentication: Some(Authentication::ApiKey {
+                header: "x-hook-secret".to_owned(),
+                value: Hidden::new("s3cret"),
+            }),
             ..Settings::default()
         };
         assert_eq!(refused(both), "authentication.api_key.header");

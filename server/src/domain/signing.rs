@@ -5,7 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{invalid::Invalid, secret::SecretKind, target_url::TargetUrl};
+use super::{
+    invalid::Invalid,
+    secret::{NewKeys, SecretKind},
+    target_url::TargetUrl,
+};
 
 mod custom;
 mod header;
@@ -74,6 +78,18 @@ impl Signing {
         self.0.contains(&Profile::StandardWebhooksEd25519)
     }
 
+    /// Whether the secret signs.
+    #[must_use]
+    pub fn needs_secret(&self) -> bool {
+        self.0.iter().any(|profile| *profile != Profile::StandardWebhooksEd25519)
+    }
+
+    /// Whether a header holds signatures by all secrets in force, and not only by the one whose turn it is.
+    #[must_use]
+    pub fn has_lists(&self) -> bool {
+        self.0.iter().any(Profile::is_list)
+    }
+
     /// Checks that requests to this URL can be signed.
     pub fn check_target(&self, target: &TargetUrl) -> Result<(), Invalid> {
         let hashes = |profile: &Profile| *profile == Profile::Twilio;
@@ -100,9 +116,29 @@ pub fn check_secret(signing: Option<&Signing>, secret: SecretKind) -> Result<(),
     }
 }
 
+/// Checks that a subscription that is signed like this can be signed with these keys, and is signed with what was brought.
+pub fn check_keys(signing: Option<&Signing>, keys: &NewKeys) -> Result<(), &'static str> {
+    match keys {
+        NewKeys::Secret(_) if signing.is_some_and(|signing| !signing.needs_secret()) => {
+            return Err(
+                "`standard_webhooks_ed25519` alone signs with no secret, but with an Ed25519 key: `whsk_` and the padded base64 of its \
+                 seed (32 bytes), or of its seed and its public key (64 bytes)",
+            );
+        }
+        NewKeys::KeyPair(..) if !signing.is_some_and(Signing::needs_key_pair) => {
+            return Err(
+                "`whsk_…` is an Ed25519 key, with which `standard_webhooks_ed25519` alone signs, and that is not among its profiles",
+            );
+        }
+        NewKeys::Drawn(_) | NewKeys::Secret(_) | NewKeys::KeyPair(..) => {}
+    }
+    check_secret(signing, keys.secret().kind())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::secret::{KeyPair, SigningSecret};
 
     fn custom(header: &str, timestamp_header: &str) -> Profile {
         let hmac = CustomHmac {
@@ -170,6 +206,24 @@ mod tests {
         ] {
             assert_eq!(check_secret(signing.as_ref(), SecretKind::Text).is_ok(), fits, "{signing:?}");
             assert_eq!(check_secret(signing.as_ref(), SecretKind::Bytes), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_is_brought_must_sign() {
+        let secret = || SigningSecret::from_bytes(vec![7; 32]);
+        let pair = KeyPair::from_seed(&[7; 32]).unwrap();
+        let keys = [NewKeys::Drawn(secret()), NewKeys::Secret(secret()), NewKeys::KeyPair(pair, secret())];
+        let signing = |profiles| Some(Signing::new(profiles).unwrap());
+        let ed25519 = Profile::StandardWebhooksEd25519;
+        for (signing, fits) in [
+            (None, [true, true, false]),
+            (signing(vec![Profile::Stripe]), [true, true, false]),
+            (signing(vec![ed25519.clone()]), [true, false, true]),
+            (signing(vec![ed25519, Profile::Slack]), [true, true, true]),
+        ] {
+            let found = keys.each_ref().map(|keys| check_keys(signing.as_ref(), keys).is_ok());
+            assert_eq!(found, fits, "{signing:?}");
         }
     }
 

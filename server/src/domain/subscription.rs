@@ -43,6 +43,10 @@ impl SubscriptionSpec {
         if let Some(signing) = &self.settings.signing {
             signing.check_target(&self.target_url)?;
         }
+        if self.settings.tls.is_some() && self.target_url.url().scheme() != "https" {
+            let reason = "must be unset for a target that is spoken to without TLS: `target_url` begins with `http://`";
+            return Err(Invalid::new("tls", reason));
+        }
         self.settings.check()
     }
 }

@@ -49,6 +49,21 @@ pub struct TargetConnection {
     pub through_proxy: bool,
 }
 
+/// There are as many checks under way as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooManyChecks {
+    /// Of the tenant.
+    #[error(
+        "the tenant has {0} checks under way on this node, as many as it may have at a time; repeat the call when one has ended"
+    )]
+    OfTenant(usize),
+    /// Of all tenants together.
+    #[error(
+        "there are {0} checks under way on this node, as many as it makes at a time; repeat the call later"
+    )]
+    OfNode(usize),
+}
+
 /// What came of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetOutcome {
@@ -58,6 +73,8 @@ pub enum TargetOutcome {
         status: u16,
         /// Where a redirect leads to.
         redirect: Option<String>,
+        /// Why that cannot be made the target, if it cannot.
+        redirect_refused: Option<String>,
         /// The headers in their order, names in lower case, up to a limit.
         headers: Vec<(String, String)>,
     },

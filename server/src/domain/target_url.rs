@@ -22,6 +22,11 @@ impl TargetUrl {
         if text.is_empty() {
             return refuse("must not be empty: it is where events are sent".to_owned());
         }
+        // The standard drops or encodes them, and it would be another URL than the one that was meant.
+        if text.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
+            let reason = "must not hold spaces, line breaks or control characters; where they are meant, write them like `%20`";
+            return refuse(reason.to_owned());
+        }
         let url = match Url::parse(text) {
             Ok(url) => url,
             Err(url::ParseError::RelativeUrlWithoutBase) => {
@@ -31,6 +36,12 @@ impl TargetUrl {
         };
         if !matches!(url.scheme(), "http" | "https") {
             return refuse(format!("has the scheme `{}`; it must be `https`", url.scheme()));
+        }
+        if !names_host(text) {
+            return refuse(format!("must have the host right behind `{}://`", url.scheme()));
+        }
+        if url.port() == Some(0) {
+            return refuse("must not have the port 0, which nobody can be connected to at".to_owned());
         }
         if !url.username().is_empty() || url.password().is_some() {
             return refuse("must not carry a user name or a password".to_owned());
@@ -74,6 +85,13 @@ impl TargetUrl {
     }
 }
 
+/// Whether the text has a host where one belongs. The standard finds one behind any number of slashes of either kind.
+fn names_host(text: &str) -> bool {
+    let behind = text.split_once(':').and_then(|(_, behind)| behind.strip_prefix("//")).unwrap_or_default();
+    let authority = behind.split(['/', '?', '#']).next().unwrap_or_default();
+    !authority.is_empty() && !authority.contains('\\')
+}
+
 impl fmt::Debug for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.without_query())
@@ -94,6 +112,17 @@ mod tests {
             ("example.com/hook", "not absolute"),
             ("ftp://example.com/", "the scheme `ftp`"),
             ("https://", "is not a URL"),
+            ("https:///x.example", "the host right behind `https://`"),
+            ("http:/127.0.0.1/", "the host right behind `http://`"),
+            ("https:x.example", "the host right behind"),
+            ("https:x.example/?a=b://c", "the host right behind"),
+            ("https:\\\\x.example/", "the host right behind"),
+            ("https://\\x.example/", "the host right behind"),
+            ("https://x.exa\nmple/", "line breaks"),
+            (" https://x.example/", "spaces"),
+            ("https://x.example/\t", "control characters"),
+            ("https://x.example/a b", "`%20`"),
+            ("https://x.example:0/", "port 0"),
             ("https://user@example.com/", "user name"),
             ("https://:secret@example.com/", "password"),
             ("https://example.com/#part", "fragment"),

@@ -7,7 +7,11 @@ use postrider_proto::v1 as pb;
 
 use super::{Parts, convert, failure::Failure, name, tried_target};
 use crate::domain::{
-    address::AddressPolicy, claim::Target, id::TenantId, invalid::Invalid, target_check::TargetCheck,
+    address::AddressPolicy,
+    claim::Target,
+    id::TenantId,
+    invalid::Invalid,
+    target_check::{TargetCheck, TooManyChecks},
     timestamp::Timestamp,
 };
 
@@ -16,13 +20,13 @@ const EVERYTHING: &str = "**";
 
 /// Sees whether targets can be reached.
 pub trait Check: Send + Sync + 'static {
-    /// Tries `target` for as long as an attempt may take, and no longer than `patience`; `None` if too many are being tried.
+    /// Tries `target` for as long as an attempt may take, and no longer than `patience`.
     fn check<'a>(
         &'a self,
         target: &'a Target,
         now: Timestamp,
         patience: Duration,
-    ) -> BoxFuture<'a, Option<TargetCheck>>;
+    ) -> BoxFuture<'a, Result<TargetCheck, TooManyChecks>>;
 
     /// How long an attempt at `target` may take.
     fn timeout(&self, target: &Target) -> Duration;
@@ -45,7 +49,7 @@ pub(super) async fn check(
         Some(Receiver::Subscription(subscription)) => new_target(api, tenant, subscription, now)?,
     };
     let check = tokio::select! {
-        check = api.check.check(&target, now, patience) => check.ok_or(Failure::Busy)?,
+        check = api.check.check(&target, now, patience) => check.map_err(Failure::TooManyChecks)?,
         () = api.stop.cancelled() => return Err(Failure::Stopping),
     };
     Ok(pb::CheckTargetResponse { check: Some(convert::target_check::to_check(check)) })

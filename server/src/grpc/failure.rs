@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    domain::invalid::Invalid,
+    domain::{invalid::Invalid, target_check::TooManyChecks},
     publish,
     store::{self, deliveries::Refusal},
 };
@@ -46,6 +46,8 @@ pub(super) enum Failure {
     Stopping,
     /// The server has as much in hand as it may have.
     Busy,
+    /// So many targets are being checked already.
+    TooManyChecks(TooManyChecks),
     /// We are broken. The log says how.
     Internal,
 }
@@ -60,7 +62,7 @@ impl Failure {
             Self::WrongState(_) | Self::DataExpired => Code::FailedPrecondition,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Unavailable | Self::Stopping => Code::Unavailable,
-            Self::Busy => Code::ResourceExhausted,
+            Self::Busy | Self::TooManyChecks(_) => Code::ResourceExhausted,
             Self::Internal => Code::Internal,
         }
     }
@@ -76,7 +78,7 @@ impl Failure {
             Self::DataExpired => ErrorReason::DataExpired,
             Self::Unauthenticated(_) => ErrorReason::Unauthenticated,
             Self::Unavailable => ErrorReason::StoreUnavailable,
-            Self::Stopping | Self::Busy => ErrorReason::ServerBusy,
+            Self::Stopping | Self::Busy | Self::TooManyChecks(_) => ErrorReason::ServerBusy,
             Self::Internal => ErrorReason::Internal,
         }
     }
@@ -102,6 +104,7 @@ impl Failure {
             }
             Self::Stopping => "the server is stopping; repeat the call".to_owned(),
             Self::Busy => "the server has as much in hand as it may have; repeat the call later".to_owned(),
+            Self::TooManyChecks(cause) => cause.to_string(),
             Self::Internal => "the server has a defect; its log says more".to_owned(),
         }
     }

@@ -108,16 +108,27 @@ fn new_target(
 ) -> Result<Target, Failure> {
     let id = tried_target::new_id(&tenant, &subscription.name)?;
     // They are not shown, and one that was read has nothing but masks.
-    for header in subscription.format.iter_mut().flat_map(|format| &mut format.headers) {
-        if header.secret && header.value == MASK {
-            tried_target::NAMELESS.clone_into(&mut header.value);
-        }
+    let headers = subscription.format.iter_mut().flat_map(|format| &mut format.headers);
+    let headers = headers.filter(|header| header.secret).map(|header| &mut header.value);
+    let authentication = subscription.authentication.iter_mut().filter_map(|own| own.method.as_mut());
+    for secret in headers.chain(authentication.map(secret_of)).filter(|secret| *secret == MASK) {
+        tried_target::NAMELESS.clone_into(secret);
     }
-    // Nor do these change what is shown.
-    (subscription.authentication, subscription.tls) = (None, None);
+    // Nor does this change what is shown.
+    subscription.tls = None;
     subscription.handshake = subscription.handshake.filter(is_told);
     let spec = convert::subscription::spec(&subscription, &api.limits)?;
     Ok(tried_target::new(tenant, id, spec, now))
+}
+
+fn secret_of(method: &mut pb::authentication::Method) -> &mut String {
+    use pb::authentication::Method;
+    match method {
+        Method::Basic(basic) => &mut basic.password,
+        Method::Bearer(bearer) => &mut bearer.token,
+        Method::ApiKey(api_key) => &mut api_key.value,
+        Method::ClientCredentials(client) => &mut client.client_secret,
+    }
 }
 
 /// Whether callbacks tell of a handshake.

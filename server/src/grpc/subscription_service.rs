@@ -12,7 +12,6 @@ use super::{
 use crate::{
     domain::{id::SubscriptionId, invalid::Invalid, secret::MAX_IN_FORCE, subscription::Subscription},
     store::{
-        keyring::draw_signing_secret,
         secrets::{Rotation, Takeover},
         subscriptions::Change,
     },
@@ -66,11 +65,10 @@ impl SubscriptionService for Subscriptions {
         let subscription =
             request.subscription.ok_or_else(|| Failure::from(Invalid::new("subscription", "is missing")))?;
         let spec = convert::subscription::spec(&subscription, &self.0.limits).map_err(Failure::from)?;
-        let imported = convert::signing::imported(&request.secret).map_err(Failure::from)?;
-        let secret = imported.unwrap_or_else(draw_signing_secret);
-        convert::signing::check_first(spec.settings.signing.as_ref(), &secret).map_err(Failure::from)?;
-        let now = self.0.clock.now();
-        let created = self.0.store.create_subscription(&tenant, id, &spec, &secret, now).await;
+        let keys = convert::signing::new_keys(&request.secret).map_err(Failure::from)?;
+        convert::signing::check_first(spec.settings.signing.as_ref(), &keys).map_err(Failure::from)?;
+        let (secret, now) = (keys.secret().text(), self.0.clock.now());
+        let created = self.0.store.create_subscription(&tenant, id, &spec, keys, now).await;
         let taken = || Failure::IdTaken {
             field: "subscription_id",
             name: format!("{}/subscriptions/{}", request.parent, request.subscription_id),
@@ -79,7 +77,7 @@ impl SubscriptionService for Subscriptions {
         self.0.handshakes.due();
         Ok(Response::new(pb::CreateSubscriptionResponse {
             subscription: Some(convert::subscription::to_subscription(&created)),
-            secret: secret.text(),
+            secret,
         }))
     }
 
@@ -195,18 +193,17 @@ impl SubscriptionService for Subscriptions {
     ) -> Result<Response<pb::RotateSubscriptionSecretResponse>, Status> {
         let request = request.into_inner();
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
-        let imported = convert::signing::imported(&request.secret).map_err(Failure::from)?;
-        let secret = imported.unwrap_or_else(draw_signing_secret);
-        let now = self.0.clock.now();
+        let keys = convert::signing::new_keys(&request.secret).map_err(Failure::from)?;
+        let (secret, now) = (keys.secret().text(), self.0.clock.now());
         let starts_at =
             convert::signing::effective_time(request.effective_time, now).map_err(Failure::from)?;
         let takeover = Takeover { overlap: self.0.secret_overlap, starts_at };
-        let rotation = self.0.store.rotate_secret(&tenant, &id, &secret, takeover, now).await;
+        let rotation = self.0.store.rotate_secret(&tenant, &id, keys, takeover, now).await;
         match rotation.map_err(Failure::from)? {
             Rotation::Done(previous_expires_at) => {
                 self.0.handshakes.due();
                 Ok(Response::new(pb::RotateSubscriptionSecretResponse {
-                    secret: secret.text(),
+                    secret,
                     previous_expire_time: convert::to_timestamp(previous_expires_at),
                 }))
             }
@@ -216,6 +213,10 @@ impl SubscriptionService for Subscriptions {
             }
             Rotation::NotFound => Err(Failure::NotFound { field: "name", name: request.name }.into()),
             Rotation::Unfit(reason) => Err(Failure::from(convert::signing::unfit(reason)).into()),
+            Rotation::Same => {
+                let reason = "is the current one already; leave it empty for a new one";
+                Err(Failure::from(Invalid::new("secret", reason)).into())
+            }
             Rotation::TooMany => {
                 let message = format!(
                     "{MAX_IN_FORCE} secrets are in force already; wait until one of them has expired"

@@ -17,6 +17,7 @@ use crate::{
         claim::Target,
         delivery::DeliveryState,
         id::{DeliveryId, SubscriptionId, TenantId},
+        rate_limit::RateLimit,
         subscription::{Subscription, SubscriptionState},
         target_check::TargetCheck,
         timestamp::Timestamp,
@@ -73,7 +74,7 @@ pub(super) async fn send(
     // Without a delivery it was deleted or disabled in the meantime.
     let delivery = published.first_delivery.ok_or_else(not_found)?;
 
-    let held = held(&subscription);
+    let (held, rate) = (held(&subscription), rate(&subscription));
     let target = tried_target::of(subscription);
     let wait = wait.unwrap_or_else(|| api.check.timeout(&target) + MARGIN);
     let deadline = Instant::now() + wait.min(convert::test_event::MAX_WAIT).min(patience);
@@ -91,7 +92,7 @@ pub(super) async fn send(
         event: name::of_event(&tenant, published.event),
         delivery: name::of_delivery(&tenant, delivery),
         check: check.map(convert::target_check::to_check),
-        ..convert::test_event::to_response(standing)
+        ..convert::test_event::to_response(standing, rate)
     })
 }
 
@@ -110,6 +111,13 @@ fn held(subscription: &Subscription) -> Option<Standing> {
             }
         }
     }
+}
+
+/// How fast its receiver is sent to at most: as its owner or the receiver wants it, whichever is less.
+fn rate(subscription: &Subscription) -> Option<RateLimit> {
+    let allowed = subscription.handshake.as_ref().and_then(|handshake| handshake.allowed_rate);
+    let limits = subscription.spec.pace.rate.into_iter().chain(allowed.map(RateLimit::per_minute));
+    limits.min_by(|one, other| one.per_second().total_cmp(&other.per_second()))
 }
 
 /// Waits for the first attempt.
@@ -188,7 +196,7 @@ async fn check(
         return None;
     }
     tokio::select! {
-        check = api.check.check(target, api.clock.now(), left) => check,
+        check = api.check.check(target, api.clock.now(), left) => check.ok(),
         () = api.stop.cancelled() => None,
     }
 }

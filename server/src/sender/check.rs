@@ -26,9 +26,11 @@ use crate::{
         attempt::{Failure, redirect},
         claim::Target,
         settings::Settings,
-        target_check::{TargetCheck, TargetOutcome},
+        target_check::{TargetCheck, TargetOutcome, TooManyChecks},
+        target_url::TargetUrl,
         timestamp::Timestamp,
     },
+    places::Full,
 };
 
 mod certificate;
@@ -45,11 +47,6 @@ pub(super) use witness::{Witness, connected, looked_up};
 pub(super) const MAX_CHECKS: usize = 32;
 pub(super) const MAX_CHECKS_OF_TENANT: usize = 8;
 
-/// There are as many checks under way as there may be, or as many of one tenant.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("there are as many checks under way as there may be")]
-pub struct TooManyChecks;
-
 /// Why there was no answer.
 type Lack = (Failure, String);
 
@@ -61,7 +58,10 @@ impl HttpSender {
         now: Timestamp,
         patience: Duration,
     ) -> Result<TargetCheck, TooManyChecks> {
-        let _one_of_few = self.0.checks.take(&target.tenant).ok_or(TooManyChecks)?;
+        let _one_of_few = self.0.checks.take(&target.tenant).map_err(|full| match full {
+            Full::OfTenant => TooManyChecks::OfTenant(MAX_CHECKS_OF_TENANT),
+            Full::Everywhere => TooManyChecks::OfNode(MAX_CHECKS),
+        })?;
         let timeout = dispatch::Sender::timeout(self, target).min(patience);
         let (phases, witness) = (Phases::begin(), Arc::<Witness>::default());
         let outcome = match self.knock(target, now, timeout, &phases, &witness).await {
@@ -107,7 +107,7 @@ impl HttpSender {
         match timeout_at(deadline, exchange).await {
             Ok(Ok(answer)) => {
                 phases.head_arrived();
-                Ok(answered(answer.status(), answer.headers()))
+                Ok(self.answered(target, answer.status(), answer.headers()))
             }
             Ok(Err(error)) => {
                 let (failure, message) = failure::explain(&error, phases.stage());
@@ -119,6 +119,25 @@ impl HttpSender {
                 Err((Failure::Timeout, failure::timed_out(stage)))
             }
         }
+    }
+
+    fn answered(&self, target: &Target, status: StatusCode, headers: &HeaderMap) -> TargetOutcome {
+        let location = headers.get(LOCATION).map(|location| String::from_utf8_lossy(location.as_bytes()));
+        let location = location.as_deref().unwrap_or_default();
+        let redirect = redirect(status.as_u16(), location);
+        TargetOutcome::Answered {
+            status: status.as_u16(),
+            redirect_refused: redirect.as_ref().and_then(|_| self.judge(target, location).err()),
+            redirect,
+            headers: response::recorded_headers(headers),
+        }
+    }
+
+    /// Whether a subscription could have as its target what an answer points to, as far as that can be told without looking it up.
+    fn judge(&self, target: &Target, location: &str) -> Result<(), String> {
+        let url = target.url.url().join(location).map_err(|cause| cause.to_string())?;
+        let url = TargetUrl::parse(url.as_str()).map_err(|invalid| format!("it {}", invalid.reason))?;
+        self.0.policy.check_url(&url).map_err(|refused| refused.to_string())
     }
 
     /// The request: what a delivery carries beside its event.
@@ -150,15 +169,6 @@ fn literal_address(target: &Target) -> Option<IpAddr> {
         url::Host::Ipv4(address) => Some(address.into()),
         url::Host::Ipv6(address) => Some(address.into()),
         url::Host::Domain(_) => None,
-    }
-}
-
-fn answered(status: StatusCode, headers: &HeaderMap) -> TargetOutcome {
-    let location = headers.get(LOCATION).map(|location| String::from_utf8_lossy(location.as_bytes()));
-    TargetOutcome::Answered {
-        status: status.as_u16(),
-        redirect: location.and_then(|location| redirect(status.as_u16(), &location)),
-        headers: response::recorded_headers(headers),
     }
 }
 

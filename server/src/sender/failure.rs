@@ -2,6 +2,8 @@
 
 use std::{error::Error, io, iter};
 
+use rustls::{CertificateError, OtherError};
+
 use super::{
     phases::{ConnectTimeout, Stage},
     pool,
@@ -71,6 +73,9 @@ fn message(failure: Failure, error: &pool::Error) -> String {
         Failure::Timeout | Failure::AddressRefused | Failure::Protocol => "the exchange broke off",
         Failure::Authentication | Failure::Template | Failure::Internal => "could not make the request",
     };
+    if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(cause)))) = find(error) {
+        return format!("{what}: invalid peer certificate: {}", tidy(&cause.to_string()));
+    }
     match innermost(error) {
         Some(cause) => format!("{what}: {}", tidy(&cause.to_string())),
         None => what.to_owned(),

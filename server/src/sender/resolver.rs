@@ -12,7 +12,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use hickory_resolver::net::NetError;
+use hickory_resolver::{
+    net::{DnsError, NetError},
+    proto::op::ResponseCode,
+};
 use hyper_util::client::legacy::connect::dns::Name;
 use tower::Service;
 
@@ -29,9 +32,26 @@ pub(super) enum LookupError {
     /// There was no answer.
     #[error("the lookup failed")]
     Failed(#[source] NetError),
+    /// The name servers know no such name.
+    #[error("the name `{0}` does not exist")]
+    Unknown(String),
     /// There was one without an address.
-    #[error("the name has no address")]
-    Empty,
+    #[error("the name `{0}` has no address")]
+    Empty(String),
+}
+
+impl LookupError {
+    /// What it means that a name was not found.
+    fn of(name: &str, cause: NetError) -> Self {
+        match cause {
+            NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+                ResponseCode::NXDomain => Self::Unknown(name.to_owned()),
+                ResponseCode::NoError => Self::Empty(name.to_owned()),
+                _ => Self::Failed(NetError::Dns(DnsError::ResponseCode(none.response_code))),
+            },
+            cause => Self::Failed(cause),
+        }
+    }
 }
 
 /// The name servers of the system behind the address policy. Cheap to clone; the clones share what they remember.
@@ -60,9 +80,11 @@ impl Service<Name> for GuardedResolver {
         let Self { policy, dns } = self.clone();
         phases::note(Mark::Resolving);
         Box::pin(async move {
-            let found = dns.look_up(name.as_str()).await.map_err(LookupError::Failed)?;
+            let found = dns.look_up(name.as_str()).await;
+            let found = found.map_err(|cause| LookupError::of(name.as_str(), cause))?;
             check::looked_up(&found, &policy);
-            let allowed = keep_allowed(&policy, found.into_iter().map(|ip| SocketAddr::new(ip, 0)))?;
+            let addresses = found.into_iter().map(|ip| SocketAddr::new(ip, 0));
+            let allowed = keep_allowed(&policy, name.as_str(), addresses)?;
             phases::note(Mark::Resolved);
             Ok(allowed.into_iter())
         })
@@ -72,6 +94,7 @@ impl Service<Name> for GuardedResolver {
 /// The addresses that may be sent to; if none may, the reason is the first one's.
 fn keep_allowed(
     policy: &AddressPolicy,
+    name: &str,
     found: impl Iterator<Item = SocketAddr>,
 ) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
     let mut refused = None;
@@ -87,17 +110,24 @@ fn keep_allowed(
     match refused {
         _ if !allowed.is_empty() => Ok(allowed),
         Some(refused) => Err(refused.into()),
-        None => Err(LookupError::Empty.into()),
+        None => Err(LookupError::Empty(name.to_owned()).into()),
     }
 }
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
+    use hickory_resolver::{
+        net::NoRecords,
+        proto::{op::Query, rr::RecordType},
+    };
+
     use super::*;
     use crate::domain::address::Refused;
 
     fn keep(found: &[&str]) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
         let found: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
-        keep_allowed(&AddressPolicy::default(), found.into_iter())
+        keep_allowed(&AddressPolicy::default(), "x.example", found.into_iter())
     }
 
     #[test]
@@ -119,6 +149,22 @@ mod tests {
     #[test]
     fn a_name_without_addresses_is_a_failed_lookup() {
         let error = keep(&[]).unwrap_err();
-        assert!(matches!(error.downcast_ref::<LookupError>(), Some(LookupError::Empty)));
+        assert!(
+            matches!(error.downcast_ref::<LookupError>(), Some(LookupError::Empty(name)) if name == "x.example")
+        );
+    }
+
+    #[test]
+    fn what_name_servers_say_is_told_in_words() {
+        let told = |code| {
+            let query = Query::query("x.example.".parse().unwrap(), RecordType::A);
+            let cause = NetError::Dns(DnsError::NoRecordsFound(NoRecords::new(query, code)));
+            let error = LookupError::of("x.example", cause);
+            error.source().map_or_else(|| error.to_string(), ToString::to_string)
+        };
+        assert_eq!(told(ResponseCode::NXDomain), "the name `x.example` does not exist");
+        assert_eq!(told(ResponseCode::NoError), "the name `x.example` has no address");
+        let refused = told(ResponseCode::Refused);
+        assert!(refused.contains("Refused") && !refused.contains("example"), "{refused}");
     }
 }

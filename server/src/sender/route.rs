@@ -26,6 +26,7 @@ use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     authentication, check,
+    overheard::{Overheard, Start},
     phases::{self, Mark},
     proxy::{Exempt, Protocol, Proxy},
     resolver::GuardedResolver,
@@ -165,25 +166,38 @@ impl Through {
         phases::note(Mark::Proxying);
         let address = self.proxy.address.clone();
         let stream = self.to_proxy.clone().oneshot(address.clone()).await;
-        let mut stream = Some(stream.map_err(|cause| ProxyError::Unreachable(cause.into()))?);
-        let connected = tower::service_fn(move |_: Uri| {
-            let stream = stream.take().ok_or("there is one connection");
-            async move { stream }
-        });
+        let stream = stream.map_err(|cause| ProxyError::Unreachable(cause.into()))?;
         let unwilling = |cause: &dyn std::error::Error| {
             let detail = cause.source().map(|source| format!(": {source}")).unwrap_or_default();
             ProxyError::Unwilling(format!("{cause}{detail}"))
         };
         match self.proxy.protocol {
             Protocol::Connect => {
+                let start = Start::default();
+                let overheard = start.clone();
+                let mut stream = Some(stream);
+                let connected = tower::service_fn(move |_: Uri| {
+                    let stream = stream.take().ok_or("there is one connection");
+                    let start = overheard.clone();
+                    async move { stream.map(|stream| TokioIo::new(Overheard::new(stream.into_inner(), start))) }
+                });
                 let mut tunnel = Tunnel::new(address, connected);
                 if let Some((user, password)) = &self.proxy.credentials {
                     let basic = authentication::basic(user, password);
                     tunnel = tunnel.with_auth(basic.map_err(|cause| unwilling(&cause))?);
                 }
-                tunnel.call(destination).await.map_err(|cause| unwilling(&cause))
+                let tunnel = tunnel.call(destination).await.map_err(|cause| match start.status() {
+                    Some(200 | 407) | None => unwilling(&cause),
+                    Some(status) => ProxyError::Unwilling(format!("it answered `CONNECT` with {status}")),
+                })?;
+                Ok(TokioIo::new(tunnel.into_inner().into_inner()))
             }
             Protocol::Socks5 => {
+                let mut stream = Some(stream);
+                let connected = tower::service_fn(move |_: Uri| {
+                    let stream = stream.take().ok_or("there is one connection");
+                    async move { stream }
+                });
                 let mut socks = SocksV5::new(address, connected);
                 if let Some((user, password)) = &self.proxy.credentials {
                     socks = socks.with_auth(user.clone(), password.clone());

@@ -14,7 +14,6 @@ use chacha20poly1305::{
     Key, KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Generate, Payload},
 };
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -234,10 +233,7 @@ pub fn draw_challenge() -> Challenge {
 
 /// Draws a new pair of keys.
 pub fn draw_key_pair() -> Result<KeyPair, Error> {
-    let seed = <[u8; 32]>::generate();
-    let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Error::Sealed)?;
-    let public = pair.public_key().as_ref().try_into().map_err(|_| Error::Sealed)?;
-    Ok(KeyPair::from_halves(&seed, public))
+    KeyPair::from_seed(&<[u8; 32]>::generate()).ok_or(Error::Sealed)
 }
 
 fn cipher(key: &EncryptionKey) -> XChaCha20Poly1305 {

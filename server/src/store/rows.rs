@@ -197,8 +197,7 @@ pub(super) fn secrets(
     let mut by_subscription: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows {
         let owner = SubscriptionUid::from_uuid(row.subscription_uid);
-        // The current one has no end; the others are as old as they are.
-        let age = (row.expires_at.is_some(), std::cmp::Reverse((row.created_at, row.expires_at, row.id)));
+        let age = age_of_secret(&row);
         match secret(row, keyring) {
             Ok(secret) => by_subscription.entry(owner).or_default().push((age, secret)),
             Err(cause) => tracing::error!(
@@ -213,6 +212,11 @@ pub(super) fn secrets(
         SecretSet::newest_first(held.into_iter().map(|(_, held)| held).collect())
     };
     by_subscription.into_iter().map(|(owner, held)| (owner, newest_first(held))).collect()
+}
+
+/// What sorts the secrets of a subscription, the newest first: the current one has no end, the others are as old as they are.
+pub(super) fn age_of_secret(row: &subscription_secrets::Model) -> impl Ord + Copy + use<> {
+    (row.expires_at.is_some(), std::cmp::Reverse((row.created_at, row.expires_at, row.id)))
 }
 
 /// A secret, decrypted.

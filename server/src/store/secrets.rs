@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
-    PaginatorTrait, QueryFilter, prelude::Uuid, sea_query::Expr,
+    QueryFilter, prelude::Uuid, sea_query::Expr,
 };
 
 use super::{
@@ -18,8 +18,8 @@ use crate::domain::{
     handshake::Handshake,
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
-    secret::{KeyPair, MAX_IN_FORCE, SecretInForce, SigningSecret},
-    signing::{Signing, check_secret},
+    secret::{KeyPair, MAX_IN_FORCE, NewKeys, SecretInForce},
+    signing::{Signing, check_keys, check_secret},
     timestamp::Timestamp,
 };
 
@@ -45,6 +45,8 @@ pub enum Rotation {
     Unfit(&'static str),
     /// The receiver is handed the new one by a handshake, so it cannot start at another time.
     HandedOver,
+    /// It is the current one already.
+    Same,
 }
 
 impl Store {
@@ -81,15 +83,16 @@ impl Store {
         Ok(held.flat_map(|held| held.key_pairs(now).cloned().collect::<Vec<_>>()).collect())
     }
 
-    /// Makes `secret` the current one; the one before goes on signing for a while.
+    /// Makes these the current ones; those before go on signing for a while.
     pub async fn rotate_secret(
         &self,
         tenant: &TenantId,
         id: &SubscriptionId,
-        secret: &SigningSecret,
+        keys: impl Into<NewKeys>,
         takeover: Takeover,
         now: Timestamp,
     ) -> Result<Rotation, Error> {
+        let keys = keys.into();
         let transaction = self.connections.begin().await?;
         let Some(mut subscription) = lookup::locked(&transaction, tenant, id).await? else {
             return Ok(Rotation::NotFound);
@@ -97,7 +100,7 @@ impl Store {
         let settings = rows::settings(&subscription, &self.keyring)?;
         let signing = settings.signing.as_ref();
         let is_handed_over = settings.handshake.as_ref().is_some_and(Handshake::hands_over_secret);
-        if let Err(reason) = check_secret(signing, secret.kind()) {
+        if let Err(reason) = check_keys(signing, &keys) {
             return Ok(Rotation::Unfit(reason));
         }
         let of_subscription = subscription_secrets::Column::SubscriptionUid.eq(subscription.uid);
@@ -106,8 +109,19 @@ impl Store {
             .filter(subscription_secrets::Column::ExpiresAt.lte(now.as_micros()))
             .exec(&transaction)
             .await?;
-        if of(subscription.uid).count(&transaction).await? >= MAX_IN_FORCE as u64 {
-            return Ok(Rotation::TooMany);
+        let held = of(subscription.uid).all(&transaction).await?;
+        if is_current(&held, &keys, &self.keyring) {
+            return Ok(Rotation::Same);
+        }
+        if held.len() >= MAX_IN_FORCE {
+            let spent = if signing.is_none_or(Signing::has_lists) { Vec::new() } else { spent(held, now) };
+            if spent.is_empty() {
+                return Ok(Rotation::TooMany);
+            }
+            subscription_secrets::Entity::delete_many()
+                .filter(subscription_secrets::Column::Id.is_in(spent))
+                .exec(&transaction)
+                .await?;
         }
         let starts_at = takeover.starts_at.filter(|start| *start > now);
         if is_handed_over && starts_at.is_some() {
@@ -122,7 +136,7 @@ impl Store {
             .exec(&transaction)
             .await?;
         let owner = SubscriptionUid::from_uuid(subscription.uid);
-        insert(&transaction, &self.keyring, owner, New { secret, signing, starts_at, now }).await?;
+        insert(&transaction, &self.keyring, owner, New { keys: &keys, signing, starts_at, now }).await?;
         if is_handed_over {
             // The receiver knows no other way to learn it.
             handshakes::begin(&mut subscription, now);
@@ -134,9 +148,9 @@ impl Store {
     }
 }
 
-/// A secret that becomes the current one.
+/// A secret that becomes the current one, and a pair of keys if one was brought.
 pub(super) struct New<'a> {
-    pub(super) secret: &'a SigningSecret,
+    pub(super) keys: &'a NewKeys,
     /// How callbacks are signed.
     pub(super) signing: Option<&'a Signing>,
     pub(super) starts_at: Option<Timestamp>,
@@ -150,10 +164,14 @@ pub(super) async fn insert(
     owner: SubscriptionUid,
     new: New<'_>,
 ) -> Result<(), Error> {
-    let sealed = keyring.seal(new.secret, owner)?;
-    let key_pair = match new.signing {
-        Some(signing) if signing.needs_key_pair() => Some(keyring.seal_key_pair(&draw_key_pair()?, owner)?),
-        _ => None,
+    let secret = new.keys.secret();
+    let sealed = keyring.seal(secret, owner)?;
+    let key_pair = match (new.keys.key_pair(), new.signing) {
+        (Some(brought), _) => Some(keyring.seal_key_pair(brought, owner)?),
+        (None, Some(signing)) if signing.needs_key_pair() => {
+            Some(keyring.seal_key_pair(&draw_key_pair()?, owner)?)
+        }
+        (None, _) => None,
     };
     let row = subscription_secrets::ActiveModel {
         id: Set(secret_id(new.now)),
@@ -162,7 +180,7 @@ pub(super) async fn insert(
         expires_at: Set(None),
         key_id: Set(sealed.key_id),
         ciphertext: Set(sealed.ciphertext),
-        kind: Set(codes::secret_kind_code(new.secret.kind())),
+        kind: Set(codes::secret_kind_code(secret.kind())),
         starts_at: Set(new.starts_at.map(Timestamp::as_micros)),
         key_pair: Set(key_pair.map(|sealed| sealed.ciphertext)),
     };
@@ -214,6 +232,24 @@ fn of(subscription: Uuid) -> sea_orm::Select<subscription_secrets::Entity> {
 
 fn current(subscription: Uuid) -> sea_orm::Select<subscription_secrets::Entity> {
     of(subscription).filter(subscription_secrets::Column::ExpiresAt.is_null())
+}
+
+/// Whether what was brought is the newest already. One that cannot be read may be replaced by whatever comes.
+fn is_current(held: &[subscription_secrets::Model], keys: &NewKeys, keyring: &Keyring) -> bool {
+    let current = held.iter().find(|row| row.expires_at.is_none());
+    let Some(Ok(current)) = current.map(|row| rows::secret(row.clone(), keyring)) else { return false };
+    match keys.key_pair() {
+        Some(pair) => current.key_pair.as_ref() == Some(pair),
+        None => current.secret == *keys.secret(),
+    }
+}
+
+/// Those that nothing will be signed with any more where one signs at a time: all that are older than the one whose turn it is.
+fn spent(mut held: Vec<subscription_secrets::Model>, now: Timestamp) -> Vec<Uuid> {
+    held.sort_by_key(rows::age_of_secret);
+    let has_started =
+        |row: &subscription_secrets::Model| row.starts_at.is_none_or(|start| start <= now.as_micros());
+    held.into_iter().skip_while(|row| !has_started(row)).skip(1).map(|row| row.id).collect()
 }
 
 fn none(subscription: Uuid) -> Error {

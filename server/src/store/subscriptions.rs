@@ -14,7 +14,7 @@ use crate::domain::{
     id::{SubscriptionId, SubscriptionUid, TenantId},
     invalid::Invalid,
     page::{Page, PageRequest},
-    secret::SigningSecret,
+    secret::NewKeys,
     subscription::{Subscription, SubscriptionSpec},
     timestamp::Timestamp,
 };
@@ -33,15 +33,16 @@ pub enum Change<T> {
 }
 
 impl Store {
-    /// Creates a subscription with its first secret; `None` if the id is taken.
+    /// Creates a subscription with its first keys; `None` if the id is taken.
     pub async fn create_subscription(
         &self,
         tenant: &TenantId,
         id: Option<SubscriptionId>,
         spec: &SubscriptionSpec,
-        secret: &SigningSecret,
+        keys: impl Into<NewKeys>,
         now: Timestamp,
     ) -> Result<Option<Subscription>, Error> {
+        let keys = keys.into();
         let uid = SubscriptionUid::new(now);
         let (settings, settings_key_id) = rows::sealed_settings(&spec.settings, uid, &self.keyring)?;
         let (rate_per_second, rate_burst) = rates::columns(spec.pace.rate);
@@ -101,7 +102,7 @@ impl Store {
             transaction.rollback().await?;
             return Ok(None);
         }
-        let new = secrets::New { secret, signing: spec.settings.signing.as_ref(), starts_at: None, now };
+        let new = secrets::New { keys: &keys, signing: spec.settings.signing.as_ref(), starts_at: None, now };
         secrets::insert(&transaction, &self.keyring, uid, new).await?;
         tenants::raise_version(&transaction, tenant.as_str()).await?;
         transaction.commit().await?;

@@ -67,6 +67,14 @@ impl Authority {
         speaking("http/1.1", &params.self_signed(&key).unwrap(), &key, None)
     }
 
+    /// Lets a receiver speak TLS as `localhost`, with a certificate that it has issued itself and that is no authority's; and that, in PEM.
+    pub(crate) fn acceptor_of_a_host() -> (TlsAcceptor, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        (speaking("http/1.1", &certificate, &key, None), certificate.pem())
+    }
+
     fn acceptor_for(&self, protocol: &str, clients: Option<&Self>) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];

@@ -1,13 +1,10 @@
 //! Checks of targets: what is found on the way, and that what is refused is not gone to.
 
-use postrider_server::{
-    domain::{
-        authentication::Authentication,
-        form::{BodyForm, Form, Headers, Method, StaticHeader},
-        receiver_tls::{Authorities, Identity, ReceiverTls},
-        target_check::{TargetCheck, TargetOutcome, TargetTls, TlsProblem},
-    },
-    sender::TooManyChecks,
+use postrider_server::domain::{
+    authentication::Authentication,
+    form::{BodyForm, Form, Headers, Method, StaticHeader},
+    receiver_tls::{Authorities, Identity, ReceiverTls},
+    target_check::{TargetCheck, TargetOutcome, TargetTls, TlsProblem, TooManyChecks},
 };
 use rcgen::date_time_ymd;
 use tokio::{
@@ -117,6 +114,21 @@ async fn a_redirect_is_seen_and_not_followed() {
         if *to == expected));
     assert!(check.summary().contains(&expected), "{}", check.summary());
     assert_eq!(elsewhere.pending_requests(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_that_would_be_refused_is_not_advised() {
+    for (location, reason) in [
+        ("http://169.254.169.254/latest", "cloud metadata"),
+        ("//10.0.0.1/", "private"),
+        ("ftp://example.com/", "the scheme `ftp`"),
+        ("https://user@example.com/", "a user name"),
+    ] {
+        let receiver =
+            Receiver::answering(format!("HTTP/1.1 302 There\r\nlocation: {location}\r\n\r\n")).await;
+        let summary = check(&sender(), &format!("http://{}/", receiver.address)).await.summary();
+        assert!(summary.contains(reason) && !summary.contains("make that the target"), "{summary}");
+    }
 }
 
 #[tokio::test]
@@ -355,7 +367,9 @@ async fn a_node_makes_no_more_than_so_many_at_a_time_and_those_broken_off_leave_
             assert!(futures_util::poll!(&mut one).is_pending());
             waiting.push(one);
         }
-        assert!(check_for(tenant, &sender, &url).await.is_err(), "one tenant leaves places for others");
+        let refused = check_for(tenant, &sender, &url).await.unwrap_err();
+        assert_eq!(refused, TooManyChecks::OfTenant(8), "one tenant leaves places for others");
+        assert!(refused.to_string().contains("the tenant has 8 checks"), "{refused}");
     }
     assert!(check_for("e", &sender, &url).await.is_err());
     drop(waiting);

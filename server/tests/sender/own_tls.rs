@@ -73,3 +73,21 @@ async fn authorities_of_a_subscription_take_the_place_of_the_servers() {
         assert_failed(&attempt, Failure::Tls, "the tls handshake failed: invalid peer certificate");
     }
 }
+
+#[tokio::test]
+async fn a_certificate_that_a_receiver_has_issued_itself_can_be_trusted() {
+    let (acceptor, pem) = Authority::acceptor_of_a_host();
+    let receiver = Receiver::answering_over_tls(acceptor, OK).await;
+    let authorities = Some(Authorities::parse(&pem).unwrap());
+    let tls = Some(ReceiverTls { identity: None, authorities });
+    let attempt = send_with(&sender(), &receiver, Settings { tls, ..Settings::default() }).await;
+    assert_eq!(attempt.outcome, ACKNOWLEDGED);
+}
+
+#[tokio::test]
+async fn a_certificate_is_refused_in_words() {
+    let receiver = Receiver::answering_over_tls(Authority::acceptor_of_its_own(), OK).await;
+    let attempt = send_with(&sender(), &receiver, Settings::default()).await;
+    assert_failed(&attempt, Failure::Tls, "the tls handshake failed: invalid peer certificate: ");
+    assert!(!format!("{:?}", attempt.outcome).contains("OtherError"), "{:?}", attempt.outcome);
+}

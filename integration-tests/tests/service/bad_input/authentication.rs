@@ -6,7 +6,7 @@ use postrider_integration_tests::{Kind, Refusal, TestApp};
 use postrider_proto::v1::{self as pb, authentication::Method};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
-use super::{a_subscription, create};
+use super::{a_subscription, create, update};
 
 fn with(method: Method) -> pb::Subscription {
     let authentication = Some(pb::Authentication { method: Some(method) });
@@ -87,6 +87,7 @@ async fn authentication_that_cannot_be_is_refused() {
         ("api_key.header", api_key("Transfer-Encoding", "chunked")),
         ("api_key.header", api_key("Host", "internal")),
         ("api_key.header", api_key("webhook-signature", "k")),
+        ("api_key.header", api_key("X-Hub-Signature-256", "k")),
         ("api_key.value", api_key("x-key", "")),
         ("api_key.value", api_key("x-key", "a\r\nb: c")),
         ("api_key.value", api_key("x-key", "********")),
@@ -141,6 +142,22 @@ async fn certificates_that_cannot_be_are_refused() {
         assert!(!format!("{refused:?}").contains("PRIVATE"));
     }
     let good = create(&raw, tls(&certificate, &key, &certificate)).await.unwrap();
-    assert_eq!(good.tls.unwrap().client_key, "********");
+    assert_eq!(good.tls.as_ref().unwrap().client_key, "********");
+
+    // Without TLS they would be of no use.
+    let plain = "http://127.0.0.1:9/".to_owned();
+    let refused = create(&raw, pb::Subscription { target_url: plain.clone(), ..tls(&certificate, &key, "") });
+    assert_eq!(Refusal::from(&refused.await.unwrap_err()), Refusal::invalid("subscription.tls"));
+    let change = pb::Subscription {
+        name: good.name.clone(),
+        target_url: plain.clone(),
+        ..pb::Subscription::default()
+    };
+    let refused = update(&raw, change.clone(), &["target_url"]).await;
+    assert_eq!(Refusal::from(&refused.unwrap_err()), Refusal::invalid("subscription.tls"));
+    update(&raw, change, &["target_url", "tls"]).await.unwrap();
+    let change = pb::Subscription { name: good.name, ..tls(&certificate, &key, "") };
+    let refused = update(&raw, change, &["tls"]).await;
+    assert_eq!(Refusal::from(&refused.unwrap_err()), Refusal::invalid("subscription.tls"));
     app.stop().await;
 }

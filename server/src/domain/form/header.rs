@@ -40,8 +40,10 @@ const OURS: [&str; 20] = [
     "upgrade",
     "via",
 ];
-/// Beginnings of the names that bodies are described with.
-const OF_BODIES: [&str; 2] = ["ce-", "webhook-"];
+/// Beginning of the names of a CloudEvent's attributes.
+const OF_CLOUD_EVENTS: &str = "ce-";
+/// Beginning of the names of Standard Webhooks, and of CloudEvents' handshake.
+const OF_WEBHOOKS: &str = "webhook-";
 /// Names of distributed tracing.
 const OF_TRACING: [&str; 3] = ["baggage", "traceparent", "tracestate"];
 /// Beginnings of names that senders of signed webhooks use (`CONTRACTS.md` A0).
@@ -127,20 +129,29 @@ fn check_name(name: &str) -> Result<String, String> {
         ));
     }
     let name = name.to_ascii_lowercase();
-    let begins = |beginnings: &[&str]| beginnings.iter().any(|beginning| name.starts_with(beginning));
     if name == "authorization" {
         return Err("cannot be `Authorization`: set `authentication` instead".to_owned());
     }
-    if OURS.contains(&name.as_str()) || begins(&OF_BODIES) {
+    if name.starts_with(OF_WEBHOOKS) {
+        return Err(format!("cannot be `{name}`: it belongs to the signature, which `signing` says"));
+    }
+    if OURS.contains(&name.as_str()) || name.starts_with(OF_CLOUD_EVENTS) {
         return Err(format!("cannot be `{name}`: the server sets what is needed of it"));
     }
     if OF_TRACING.contains(&name.as_str()) {
         return Err(format!("cannot be `{name}`: it belongs to the trace of each event"));
     }
-    if begins(&OF_SIGNATURES) || IN_SIGNATURES.iter().any(|part| name.contains(part)) {
+    if is_of_signatures(&name) {
         return Err(format!("cannot be `{name}`: it could be taken for a signature; set `signing` instead"));
     }
     Ok(name)
+}
+
+/// Whether a name, in lower case, is one that signatures have, ours or those of other senders.
+#[must_use]
+pub fn is_of_signatures(name: &str) -> bool {
+    OF_SIGNATURES.iter().any(|beginning| name.starts_with(beginning))
+        || IN_SIGNATURES.iter().any(|part| name.contains(part))
 }
 
 fn check_value(value: &str) -> Result<(), String> {
@@ -231,7 +242,8 @@ mod tests {
             ("CONTENT-LENGTH", "the server sets"),
             ("Content-Type", "the server sets"),
             ("Transfer-Encoding", "the server sets"),
-            ("Webhook-Anything", "the server sets"),
+            ("Webhook-Id", "`signing`"),
+            ("Webhook-Anything", "`signing`"),
             ("CE-type", "the server sets"),
             ("Authorization", "`authentication`"),
             ("traceparent", "trace"),

@@ -3,7 +3,12 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
+use crate::domain::invalid::Invalid;
+
+/// What the text of both keys begins with, as Standard Webhooks writes them.
+pub(super) const PREFIX: &str = "whsk_";
 /// The length of each half.
 const HALF: usize = 32;
 
@@ -12,6 +17,34 @@ const HALF: usize = 32;
 pub struct KeyPair([u8; 2 * HALF]);
 
 impl KeyPair {
+    /// From the half that signs, which the other one follows from.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; HALF]) -> Option<Self> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
+        let public = pair.public_key().as_ref().try_into().ok()?;
+        Some(Self::from_halves(seed, public))
+    }
+
+    /// Reads what stands behind `whsk_`: the base64 of the seed, or of the seed and the public key (as libsodium has it).
+    pub(super) fn parse(base64: &str) -> Result<Self, Invalid> {
+        let refuse = |reason: &str| Invalid::new("secret", reason);
+        let bytes = STANDARD.decode(base64).unwrap_or_default();
+        let (seed, public) = bytes.split_at_checked(HALF).unwrap_or_default();
+        let (Ok(seed), 0 | HALF) = (seed.try_into(), public.len()) else {
+            return Err(refuse(
+                "must be `whsk_` and the padded base64 of an Ed25519 key: its seed (32 bytes), or its seed and its public key \
+                 (64 bytes)",
+            ));
+        };
+        let pair = Self::from_seed(seed).ok_or_else(|| refuse("is no Ed25519 key that can be used"))?;
+        if !public.is_empty() && public != pair.public() {
+            return Err(refuse(
+                "is an Ed25519 key whose halves do not belong together: the last 32 bytes must be the public key of the first 32",
+            ));
+        }
+        Ok(pair)
+    }
+
     /// From both halves; they must belong together.
     #[must_use]
     pub fn from_halves(seed: &[u8; HALF], public: &[u8; HALF]) -> Self {

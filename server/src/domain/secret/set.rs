@@ -22,6 +22,10 @@ impl SecretInForce {
     pub fn current(secret: SigningSecret) -> Self {
         Self { secret, key_pair: None, starts_at: None, expires_at: None }
     }
+
+    fn has_started(&self, now: Timestamp) -> bool {
+        self.starts_at.is_none_or(|start| start <= now)
+    }
 }
 
 /// All secrets of a subscription, the current one first.
@@ -35,20 +39,24 @@ impl SecretSet {
         Self(secrets)
     }
 
-    /// Those that sign at `now` where there can be several signatures, the current one first.
+    /// Those that sign at `now` where there can be several signatures, the current one first. One that was gone back to is there once.
     pub fn in_force(&self, now: Timestamp) -> impl Iterator<Item = &SigningSecret> {
-        self.held(now).map(|held| &held.secret)
+        let held = self.held(now).enumerate();
+        held.filter(move |(nth, one)| !self.held(now).take(*nth).any(|newer| newer.secret == one.secret))
+            .map(|(_, one)| &one.secret)
     }
 
-    /// The pairs of keys that sign at `now`, the current one first.
+    /// The pairs of keys that sign at `now`, likewise.
     pub fn key_pairs(&self, now: Timestamp) -> impl Iterator<Item = &KeyPair> {
-        self.held(now).filter_map(|held| held.key_pair.as_ref())
+        let held = self.held(now).enumerate();
+        held.filter(move |(nth, one)| !self.held(now).take(*nth).any(|newer| newer.key_pair == one.key_pair))
+            .filter_map(|(_, one)| one.key_pair.as_ref())
     }
 
     /// The one that signs at `now` where there can be one signature only.
     #[must_use]
     pub fn single(&self, now: Timestamp) -> Option<&SigningSecret> {
-        let started = self.held(now).find(|held| held.starts_at.is_none_or(|start| start <= now));
+        let started = self.held(now).find(|held| held.has_started(now));
         // The oldest, if none has started: it comes nearest to what the receiver knows.
         started.or_else(|| self.held(now).last()).map(|held| &held.secret)
     }
@@ -83,6 +91,18 @@ mod tests {
         assert_eq!(signing(9), [2, 1]);
         assert_eq!(signing(10), [2]);
         assert_eq!(single(&set, 9), Some(2), "alone, the new one signs at once");
+    }
+
+    #[test]
+    fn a_secret_that_is_gone_back_to_signs_once() {
+        let set = SecretSet::newest_first(vec![
+            held(1, None, None),
+            held(2, None, Some(20)),
+            held(1, None, Some(10)),
+        ]);
+        let signing: Vec<_> =
+            set.in_force(Timestamp::from_micros(5)).map(|secret| secret.expose()[0]).collect();
+        assert_eq!(signing, [1, 2]);
     }
 
     #[test]

@@ -60,6 +60,20 @@ impl Profile {
         matches!(self, Self::StandardWebhooks | Self::Svix)
     }
 
+    /// Whether its header holds a signature by each secret in force.
+    pub(super) fn is_list(&self) -> bool {
+        match self {
+            Self::StandardWebhooks | Self::StandardWebhooksEd25519 | Self::Svix | Self::Stripe => true,
+            Self::Github { .. }
+            | Self::Shopify(_)
+            | Self::Slack
+            | Self::Twilio
+            | Self::Square
+            | Self::Hubspot
+            | Self::CustomHmac(_) => false,
+        }
+    }
+
     /// The headers that it writes, in lower case, each with the field that names it if there is one. Those of Standard Webhooks are
     /// left out: nobody else can write them.
     pub(super) fn headers(&self) -> Vec<(&'static str, String)> {

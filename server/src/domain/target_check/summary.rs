@@ -8,7 +8,9 @@ impl TargetCheck {
     #[must_use]
     pub fn summary(&self) -> String {
         match &self.outcome {
-            TargetOutcome::Answered { status, redirect, .. } => answered(*status, redirect.as_deref()),
+            TargetOutcome::Answered { status, redirect, redirect_refused, .. } => {
+                answered(*status, redirect.as_deref(), redirect_refused.as_deref())
+            }
             TargetOutcome::Failed { failure, message } => self.failed(*failure, message),
         }
     }
@@ -37,11 +39,16 @@ impl TargetCheck {
     }
 }
 
-fn answered(status: u16, redirect: Option<&str>) -> String {
+fn answered(status: u16, redirect: Option<&str>, refused: Option<&str>) -> String {
     let what = match (status, redirect) {
-        (300..=399, Some(to)) => {
-            format!(", a redirect to {to}; redirects are not followed, so make that the target")
-        }
+        (300..=399, Some(to)) => match refused {
+            None => format!(", a redirect to {to}; redirects are not followed, so make that the target"),
+            Some(reason) => {
+                format!(
+                    ", a redirect to {to}; redirects are not followed, and that cannot be the target: {reason}"
+                )
+            }
+        },
         (300..=399, None) => ", which is a failure for deliveries".to_owned(),
         (401 | 403 | 407, _) => ", so it may want other credentials".to_owned(),
         (404, _) => ", so the path may be wrong, or it knows none but the method of deliveries".to_owned(),
@@ -89,9 +96,27 @@ mod tests {
             (410, None, "disables the subscription"),
             (502, None, "trouble of its own"),
         ] {
-            let summary = check(TargetOutcome::Answered { status, redirect, headers: Vec::new() }).summary();
+            let answered =
+                TargetOutcome::Answered { status, redirect, redirect_refused: None, headers: Vec::new() };
+            let summary = check(answered).summary();
             assert!(summary.contains("can be reached") && summary.contains(expected), "{summary}");
         }
+    }
+
+    #[test]
+    fn nobody_is_told_to_take_a_target_that_would_be_refused() {
+        let answered = TargetOutcome::Answered {
+            status: 302,
+            redirect: Some("http://169.254.169.254/".to_owned()),
+            redirect_refused: Some("the cause".to_owned()),
+            headers: Vec::new(),
+        };
+        let summary = check(answered).summary();
+        assert!(
+            summary.contains("169.254.169.254/; redirects are not followed, and that cannot be"),
+            "{summary}"
+        );
+        assert!(summary.ends_with(": the cause.") && !summary.contains("make that"), "{summary}");
     }
 
     #[test]

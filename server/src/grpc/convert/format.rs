@@ -56,7 +56,22 @@ fn template(format: &pb::TemplateFormat) -> Result<TemplateForm, Invalid> {
         content_type => content_type,
     };
     check_content_type(content_type).map_err(|invalid| Invalid::new("content_type", invalid.reason))?;
+    check_charset(content_type)?;
     Ok(TemplateForm { source: format.source.clone(), content_type: content_type.to_owned() })
+}
+
+/// What a template makes is UTF-8.
+fn check_charset(content_type: &str) -> Result<(), Invalid> {
+    let parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    for (_, value) in parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset")) {
+        let charset = value.trim().trim_matches('"');
+        if !charset.eq_ignore_ascii_case("utf-8") {
+            let reason =
+                format!("has the charset `{charset}`, but bodies are `utf-8`: say that, or leave it out");
+            return Err(Invalid::new("content_type", reason));
+        }
+    }
+    Ok(())
 }
 
 /// What does not compile is never stored.

@@ -6,12 +6,13 @@ use postrider_proto::v1::{self as pb, signature_profile::Profile as Pb};
 
 use crate::domain::{
     invalid::Invalid,
-    secret::SigningSecret,
+    secret::NewKeys,
     signing::{
-        Algorithm, CustomHmac, Encoding, Profile, Shopify, SignatureHeader, Signing, Template, check_secret,
+        Algorithm, CustomHmac, Encoding, Profile, Shopify, SignatureHeader, Signing, Template, check_keys,
     },
     timestamp::Timestamp,
 };
+use crate::store::keyring::draw_signing_secret;
 
 /// How far ahead a secret's turn can be.
 const MAX_NOTICE: Duration = Duration::from_hours(30 * 24);
@@ -123,14 +124,14 @@ fn to_custom_hmac(custom: &CustomHmac) -> pb::CustomHmacSignature {
     }
 }
 
-/// Reads a secret that comes from another system; none if empty.
-pub(in crate::grpc) fn imported(secret: &str) -> Result<Option<SigningSecret>, Invalid> {
-    if secret.is_empty() { Ok(None) } else { SigningSecret::parse(secret).map(Some) }
+/// Reads what comes from another system to sign with, and draws what does not.
+pub(in crate::grpc) fn new_keys(secret: &str) -> Result<NewKeys, Invalid> {
+    NewKeys::parse(secret, draw_signing_secret())
 }
 
-/// Checks that a new subscription's profiles can sign with its first secret.
-pub(in crate::grpc) fn check_first(signing: Option<&Signing>, secret: &SigningSecret) -> Result<(), Invalid> {
-    check_secret(signing, secret.kind()).map_err(unfit)
+/// Checks that a new subscription's profiles can sign with its first keys.
+pub(in crate::grpc) fn check_first(signing: Option<&Signing>, keys: &NewKeys) -> Result<(), Invalid> {
+    check_keys(signing, keys).map_err(unfit)
 }
 
 /// Says that a secret is not what the profiles need.

@@ -26,7 +26,7 @@ pub(in crate::grpc) fn to_check(check: TargetCheck) -> pb::TargetCheck {
         ..pb::TargetCheck::default()
     };
     match check.outcome {
-        TargetOutcome::Answered { status, redirect, headers } => pb::TargetCheck {
+        TargetOutcome::Answered { status, redirect, redirect_refused: _, headers } => pb::TargetCheck {
             reachable: true,
             status_code: status.into(),
             redirect_location: redirect.unwrap_or_default(),

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         attempt::{Attempt, Outcome, Response},
         invalid::Invalid,
+        rate_limit::RateLimit,
     },
     grpc::test_event::Standing,
 };
@@ -24,9 +25,9 @@ pub(in crate::grpc) fn wait(wait: Option<prost_types::Duration>) -> Result<Optio
     }
 }
 
-/// Shows how an event stands; leaves out what it is called.
-pub(in crate::grpc) fn to_response(standing: Standing) -> pb::SendTestEventResponse {
-    let summary = summary(&standing);
+/// Shows how an event to a receiver that is sent to at this rate at most stands; leaves out what it is called.
+pub(in crate::grpc) fn to_response(standing: Standing, rate: Option<RateLimit>) -> pb::SendTestEventResponse {
+    let summary = summary(&standing, rate);
     let (standing, attempt) = match standing {
         Standing::Attempted(attempt) => (pb::TestEventStanding::Attempted, Some(*attempt)),
         Standing::Pending => (pb::TestEventStanding::Pending, None),
@@ -42,11 +43,18 @@ pub(in crate::grpc) fn to_response(standing: Standing) -> pb::SendTestEventRespo
     }
 }
 
-fn summary(standing: &Standing) -> String {
+fn summary(standing: &Standing, rate: Option<RateLimit>) -> String {
     match standing {
         Standing::Attempted(attempt) => attempted(attempt),
         Standing::Pending => {
-            "No attempt was made yet; what comes of it is in the attempts of the delivery.".to_owned()
+            let reason = rate.map(|rate| {
+                let rate = rate.per_second();
+                format!(
+                    ", perhaps because the receiver is sent no more than {rate} deliveries a second, and others were before it"
+                )
+            });
+            let reason = reason.unwrap_or_default();
+            format!("No attempt was made yet{reason}; what comes of it is in the attempts of the delivery.")
         }
         Standing::Paused { since } => {
             let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
