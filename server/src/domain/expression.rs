@@ -25,6 +25,7 @@ use regex::Regex;
 use check::Checker;
 pub use facts::Facts;
 
+mod arithmetic;
 mod check;
 mod facts;
 mod functions;
@@ -181,3 +182,5 @@ fn cut(text: &str) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod type_tests;
