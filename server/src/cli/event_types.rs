@@ -48,6 +48,12 @@ pub(super) struct Directory {
     settings: Settings,
 }
 
+/// What one file says of a type.
+struct Found {
+    event_type: EventType,
+    schemas: BTreeMap<u32, String>,
+}
+
 /// What the files of a directory say of a type.
 struct Planned {
     event_type: EventType,
@@ -93,7 +99,7 @@ async fn open(config: &Config) -> Result<Store, Box<dyn Error>> {
 /// Reads a directory.
 fn read(directory: &Path) -> Result<Vec<Planned>, Box<dyn Error>> {
     let mut planned = BTreeMap::new();
-    for (event_type, schemas) in find_schemas(directory)? {
+    for Found { event_type, schemas } in find_schemas(directory)? {
         planned_of(&mut planned, event_type).schemas.extend(schemas);
     }
     for entry in metadata::read(directory)? {
@@ -109,7 +115,7 @@ fn planned_of(planned: &mut BTreeMap<String, Planned>, event_type: EventType) ->
 }
 
 /// Finds the schemas of a directory.
-fn find_schemas(directory: &Path) -> Result<Vec<(EventType, BTreeMap<u32, String>)>, Box<dyn Error>> {
+fn find_schemas(directory: &Path) -> Result<Vec<Found>, Box<dyn Error>> {
     let mut found = Vec::new();
     for entry in sorted(directory)? {
         let Some(name) = entry.file_name().and_then(|name| name.to_str()) else { continue };
@@ -143,18 +149,14 @@ fn stem(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()?.strip_suffix(".json")
 }
 
-fn read_file(
-    name: &str,
-    version: i32,
-    path: &Path,
-) -> Result<(EventType, BTreeMap<u32, String>), Box<dyn Error>> {
+fn read_file(name: &str, version: i32, path: &Path) -> Result<Found, Box<dyn Error>> {
     let of_file = |cause: &dyn std::fmt::Display| format!("{}: {cause}", path.display());
     let event_type =
         EventType::parse(name).map_err(|invalid| of_file(&format!("the name {}", invalid.reason)))?;
     let text = fs::read_to_string(path).map_err(|cause| of_file(&cause))?;
     let schemas =
         TypeSpec::parse_schemas(vec![(version, text)]).map_err(|invalid| of_file(&invalid.reason))?;
-    Ok((event_type, schemas))
+    Ok(Found { event_type, schemas })
 }
 
 impl Planned {
@@ -229,12 +231,11 @@ async fn check(store: &Store, directory: &Path, planned: &[Planned]) -> Result<(
     let mut known: HashMap<String, TypeSpec> =
         known.into_iter().map(|one| (one.event_type.as_str().to_owned(), one.spec)).collect();
     for one in planned {
-        let mut spec = match known.remove(one.event_type.as_str()) {
-            Some(spec) => spec,
-            None => {
-                room = room.checked_sub(1).ok_or_else(|| full(&one.event_type))?;
-                new_spec()?
-            }
+        let mut spec = if let Some(spec) = known.remove(one.event_type.as_str()) {
+            spec
+        } else {
+            room = room.checked_sub(1).ok_or_else(|| full(&one.event_type))?;
+            new_spec()?
         };
         one.apply(&mut spec).map_err(|invalid| one.fault(directory, &invalid))?;
     }

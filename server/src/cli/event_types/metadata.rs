@@ -146,15 +146,13 @@ impl<'a> Fields<'a> {
     fn version(&mut self, name: &str) -> Result<Option<u32>, String> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let version = value.as_u64().and_then(|version| u32::try_from(version).ok());
-        match version.filter(|version| (1..=MAX_VERSION).contains(version)) {
-            Some(version) => Ok(Some(version)),
-            None => {
-                let message = format!(
-                    "must be from 1 to {MAX_VERSION}; leave it out to go by the highest version there is"
-                );
-                Err(self.fault(name, &message))
-            }
-        }
+        let version = version.filter(|version| (1..=MAX_VERSION).contains(version)).ok_or_else(|| {
+            let message = format!(
+                "must be from 1 to {MAX_VERSION}; leave it out to go by the highest version there is"
+            );
+            self.fault(name, &message)
+        })?;
+        Ok(Some(version))
     }
 
     fn nothing_else(&self, known: &[&str]) -> Result<(), String> {

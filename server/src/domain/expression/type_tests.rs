@@ -26,6 +26,9 @@ const SAMPLES: [(Kind, &[&str]); 12] = [
     (Kind::Span, &["duration('1s')"]),
 ];
 
+/// How operands are put into an expression.
+type Writing<'a> = dyn Fn(&[String]) -> String + 'a;
+
 /// What comes of an expression when it is evaluated, whatever that is.
 fn value(text: &str) -> Option<Value> {
     let program = compile(text).unwrap_or_else(|fault| panic!("{text}: {fault}"));
@@ -37,7 +40,7 @@ fn value(text: &str) -> Option<Value> {
 }
 
 /// The values that come of it with any samples, which are hidden from the checker.
-fn values(operands: &[(Kind, &[&str])], written: &dyn Fn(&[String]) -> String) -> Vec<Value> {
+fn values(operands: &[(Kind, &[&str])], written: &Writing<'_>) -> Vec<Value> {
     let mut combinations = vec![Vec::new()];
     for (_, samples) in operands {
         combinations = combinations
@@ -67,7 +70,7 @@ fn is_of(value: &Value, kind: Kind) -> bool {
 }
 
 /// Whether the checker lets it through with operands whose kinds are known.
-fn is_accepted(operands: &[(Kind, &[&str])], written: &dyn Fn(&[String]) -> String) -> bool {
+fn is_accepted(operands: &[(Kind, &[&str])], written: &Writing<'_>) -> bool {
     let operands: Vec<String> = operands.iter().map(|(_, samples)| samples[0].to_owned()).collect();
     compile(&format!("dyn({}) != null", written(&operands))).is_ok()
 }
@@ -109,7 +112,7 @@ fn functions_are_refused_for_exactly_those_kinds_that_they_never_work_with() {
     deep(|| {
         for name in functions::names() {
             for one in SAMPLES {
-                let forms: [&dyn Fn(&[String]) -> String; 2] =
+                let forms: [&Writing<'_>; 2] =
                     [&|operands| format!("{name}({})", operands[0]), &|operands| {
                         format!("({}).{name}()", operands[0])
                     }];
