@@ -117,6 +117,10 @@ fn what_is_not_there_fails_and_says_what() {
     plain.payload = Payload::parse("no json".into(), "text/plain", 100).unwrap();
     let program = Program::compile("data.x == 1").unwrap();
     assert_eq!(program.evaluate(&Facts::new(&plain, Timestamp::default())), Err(Failure::NoData));
+    for unreadable in [r#"{"x": 1e400}"#, r#"{"x": "\ud800"}"#] {
+        let failure = evaluate("data.x == 1", unreadable);
+        assert_eq!(failure, Err(Failure::UnreadableData), "{unreadable}");
+    }
     let program = Program::compile("type == 'order.created' || data.x == 1").unwrap();
     assert_eq!(program.evaluate(&Facts::new(&plain, Timestamp::default())), Ok(true));
 }
