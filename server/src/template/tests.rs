@@ -229,6 +229,12 @@ fn whoever_means_harm_runs_out_of_something() {
 }
 
 #[test]
+fn data_that_is_json_by_its_grammar_only_is_said_to_be_so() {
+    let failed = rendered("{{ data.x }}", r#"{"x": 1e400}"#).unwrap_err();
+    assert!(failed.message.contains("number out of range at line 1 column 11; numbers must be"), "{failed}");
+}
+
+#[test]
 fn data_beyond_the_limit_is_not_even_read() {
     let mut event = event(b"{}", "");
     event.content.payload =
