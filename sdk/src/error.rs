@@ -51,6 +51,12 @@ pub struct FieldViolation {
     pub description: String,
 }
 
+impl FieldViolation {
+    pub(crate) fn from_pb(violation: postrider_proto::v1::FieldViolation) -> Self {
+        Self { field: violation.field, description: violation.description }
+    }
+}
+
 impl Error {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         let details = Details {

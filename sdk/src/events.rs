@@ -4,11 +4,11 @@ use postrider_proto::v1::{self as pb, event_service_client::EventServiceClient};
 use tonic::transport::Channel;
 
 use crate::{
-    Client, List, Page, Result,
+    Client, FieldViolation, List, Page, Result,
     client::{MAX_ANSWER_BYTES, Repeat},
     convert,
     list::{PageFuture, Query},
-    model::{Event, Explanation, StoredEvent},
+    model::{Event, Explained, Explanation, StoredEvent},
 };
 
 /// What was published. Made by [`Client::events`].
@@ -40,44 +40,49 @@ impl Events {
         convert::event::stored(answer.event)
     }
 
-    /// Says which subscriptions would get an event if it was published now, and why the others would not. Publishes nothing.
+    /// Says which subscriptions would get an event if it was published now, why the others would not, and whether the catalogue of event
+    /// types would let it be published. Publishes nothing.
     ///
     /// ```no_run
     /// # async fn example(client: postrider_sdk::Client) -> postrider_sdk::Result<()> {
     /// use postrider_sdk::Event;
     ///
     /// let event = Event::new("order.created").attribute("region", "eu");
-    /// for explanation in client.events().explain(event).await? {
+    /// let explained = client.events().explain(event).await?;
+    /// for violation in explained.violations {
+    ///     println!("would be refused: {}: {}", violation.field, violation.description);
+    /// }
+    /// for explanation in explained.subscriptions {
     ///     println!("{}: {:?}", explanation.subscription, explanation.verdict);
     /// }
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn explain(&self, event: Event) -> Result<Vec<Explanation>> {
+    pub async fn explain(&self, event: Event) -> Result<Explained> {
         self.explanations(pb::explain_event_request::Subject::Event(event.message)).await
     }
 
-    /// Says the same of an event that was published, given by its name or id, and the subscriptions of today.
+    /// Says the same of an event that was published, given by its name or id, with the subscriptions and the catalogue of today.
     ///
     /// ```no_run
     /// # async fn example(client: postrider_sdk::Client, published: postrider_sdk::Published) -> postrider_sdk::Result<()> {
-    /// let explanations = client.events().explain_published(&published.event).await?;
+    /// let explained = client.events().explain_published(&published.event).await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn explain_published(&self, event: impl Into<String>) -> Result<Vec<Explanation>> {
+    pub async fn explain_published(&self, event: impl Into<String>) -> Result<Explained> {
         let name = self.client.name("events", event);
         self.explanations(pb::explain_event_request::Subject::EventName(name)).await
     }
 
-    async fn explanations(&self, subject: pb::explain_event_request::Subject) -> Result<Vec<Explanation>> {
+    async fn explanations(&self, subject: pb::explain_event_request::Subject) -> Result<Explained> {
         let mut request = pb::ExplainEventRequest {
             parent: self.client.parent(),
             subject: Some(subject),
             page_size: 1_000,
             page_token: String::new(),
         };
-        let mut explanations = Vec::new();
+        let mut explained = Explained { violations: Vec::new(), subscriptions: Vec::new() };
         loop {
             let page = self
                 .client
@@ -85,9 +90,11 @@ impl Events {
                     rpc(channel).explain_event(request).await
                 })
                 .await?;
-            explanations.extend(page.explanations.into_iter().map(Explanation::from_pb));
+            // The same on every page, of which the last is the latest.
+            explained.violations = page.violations.into_iter().map(FieldViolation::from_pb).collect();
+            explained.subscriptions.extend(page.explanations.into_iter().map(Explanation::from_pb));
             if page.next_page_token.is_empty() {
-                return Ok(explanations);
+                return Ok(explained);
             }
             request.page_token = page.next_page_token;
         }

@@ -28,7 +28,7 @@ pub use self::{
     event::Event,
     event_filter::{AttributeCondition, AttributeTest, EventFilter},
     event_type::{EventType, NewEventType},
-    explanation::{Explanation, Verdict},
+    explanation::{Explained, Explanation, Verdict},
     failure_policy::{Disable, Failing, FailurePolicy},
     format::{BodyFormat, CloudEventsMode, Format, HeaderValue, Method, StaticHeader},
     handshake::{Handshake, HandshakeState, HandshakeStatus},

@@ -41,7 +41,7 @@ use crate::domain::{
     catalogue::{CataloguedType, UnknownTypes},
     claim::{Claim, Target},
     conditions::{Conditions, Judgement},
-    event::{Event, Fingerprint, NewEvent},
+    event::{Event, EventContent, Fingerprint, NewEvent},
     expression::{Facts, Program},
     id::{DeliveryId, EventId, SubscriptionUid, TenantId},
     invalid::Invalid,
@@ -370,6 +370,19 @@ impl Publisher {
         self.rules.renew(version, types).await;
     }
 
+    /// What the catalogue, as far as it is known here, has against an event that is for all.
+    pub async fn violations(&self, event: &EventContent) -> Vec<Invalid> {
+        self.checked(event).await.err().unwrap_or_default()
+    }
+
+    /// Checks an event by the catalogue, unless it is one of Postrider's own.
+    async fn checked(&self, event: &EventContent) -> Result<Option<(Checked, bool)>, Vec<Invalid>> {
+        if event.event_type.is_reserved() {
+            return Ok(None);
+        }
+        self.rules.check(event, self.unknown_types).await.map(Some)
+    }
+
     /// Publishes one event; returns after its commit.
     pub async fn publish(&self, event: NewEvent, route: Route) -> Result<Published, Error> {
         self.submit(event, route).await?.published().await
@@ -380,9 +393,8 @@ impl Publisher {
     pub async fn submit(&self, event: NewEvent, route: Route) -> Result<Submitted, Error> {
         let (answer, answered) = oneshot::channel();
         let checked = match route {
-            Route::Matching if event.content.event_type.is_reserved() => None,
-            Route::Matching => match self.rules.check(&event.content, self.unknown_types).await {
-                Ok(checked) => Some(checked),
+            Route::Matching => match self.checked(&event.content).await {
+                Ok(checked) => checked,
                 Err(reasons) => return Err(Error::Refused { event: Box::new(event), reasons }),
             },
             Route::Only(_) => None,

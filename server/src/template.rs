@@ -11,7 +11,11 @@
 //!
 //! Where any of these ends, the rendering does, with an [`Error`]. Nothing is measured by the clock, so it ends in the same place each time.
 
-use std::{collections::BTreeMap, fmt, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+    sync::LazyLock,
+};
 
 use minijinja::{
     AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value,
@@ -29,6 +33,7 @@ mod budget;
 mod filters;
 mod guard;
 mod names;
+mod unknown;
 
 /// The longest template, in bytes.
 pub const MAX_SOURCE: usize = 16 << 10;
@@ -38,7 +43,9 @@ pub const MAX_DATA: usize = 1 << 20;
 pub const MAX_OUTPUT: usize = 1 << 20;
 /// The most instructions of one rendering.
 pub const FUEL: u64 = 100_000;
-/// The longest message of an error, in characters.
+/// How much of a tag is shown in an error, in characters.
+const MAX_TAG: usize = 80;
+/// The longest message of an error, in characters, without the tag.
 const MAX_MESSAGE: usize = 300;
 
 /// Why a template cannot be compiled, or rendered with an event.
@@ -97,6 +104,35 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Of a template that compiles, with the tag that failed: the library says little of what it could not do.
+    fn of_rendering(cause: &minijinja::Error, source: &str) -> Self {
+        let mut error = Self::of(cause, source);
+        let is_limit = matches!(cause.kind(), ErrorKind::OutOfFuel | ErrorKind::WriteFailure);
+        let tag = cause.range().filter(|_| !is_limit).and_then(|range| tag(source, range.start));
+        if cause.kind() == ErrorKind::UndefinedError {
+            "undefined value: what this looks into is not there".clone_into(&mut error.message);
+        }
+        if let Some(tag) = tag {
+            let _ = write!(error.message, ", in `{tag}`");
+        }
+        error
+    }
+}
+
+/// What stands in the tag around a byte, from its beginning on.
+fn tag(source: &str, offset: usize) -> Option<String> {
+    let (before, after) = source.split_at_checked(offset)?;
+    let begin = before.rfind("{{").max(before.rfind("{%"))? + 2;
+    let end = [after.find("}}"), after.find("%}")].into_iter().flatten().min()?;
+    let inside = source.get(begin..offset + end)?.trim_matches(|c: char| c.is_whitespace() || c == '-');
+    let mut shown: String = inside.chars().take(MAX_TAG).collect();
+    if shown.len() < inside.len() {
+        shown.push('…');
+    }
+    Some(shown)
+}
+
 /// The line and the column of a byte.
 fn place(source: &str, offset: usize) -> (usize, usize) {
     let before = source.get(..offset).unwrap_or(source);
@@ -138,6 +174,7 @@ impl Template {
             let parsed = machinery::parse(source, "template", SyntaxConfig::default());
             let parsed = parsed.map_err(|cause| Error::of(&cause, source))?;
             let guarded = guard::template(&parsed).map_err(refused)?;
+            unknown::check(source, &parsed).map_err(refused)?;
             let mut generator = CodeGenerator::new("template", source);
             generator.compile_stmt(&guarded);
             Ok(generator.finish().0)
@@ -154,7 +191,7 @@ impl Template {
         let mut output = machinery::make_string_output(&mut written);
         let (instructions, blocks) = (self.0.borrow_dependent(), BTreeMap::new());
         machinery::eval(&ENVIRONMENT, instructions, names, &blocks, &mut output, AutoEscape::None)
-            .map_err(|cause| Error::of(&cause, self.0.borrow_owner()))?;
+            .map_err(|cause| Error::of_rendering(&cause, self.0.borrow_owner()))?;
         Ok(written)
     }
 }

@@ -1,7 +1,10 @@
 //! The catalogue of event types, and what it means to those who publish.
 
 use postrider_integration_tests::{Receiver, TestApp, on_both_databases};
-use postrider_sdk::{Code, Error, Event, model::EventType};
+use postrider_sdk::{
+    Code, Error, Event,
+    model::{EventType, Verdict},
+};
 use postrider_server::domain::catalogue::UnknownTypes;
 
 use crate::ways::Way;
@@ -116,6 +119,39 @@ on_both_databases! {
         app.client.event_types().create(EventType::named("order.created")).await.unwrap();
         app.client.publish(order("{}")).await.unwrap();
         app.stop().await;
+    }
+
+    async fn an_explanation_says_what_a_publish_would_be_refused_for(kind: Kind) {
+        let one = TestApp::builder(kind)
+            .await
+            .with(|config| config.events.unknown_types = UnknownTypes::Refuse)
+            .start()
+            .await;
+        let two = one.another().with(|config| config.events.unknown_types = UnknownTypes::Refuse).start().await;
+        let receiver = Receiver::start().await;
+        one.subscribe(&receiver).await;
+        // Nothing is published meanwhile, so the second server hears of nothing unless it looks.
+        let explained = async |event: Event| two.client.events().explain(event).await.unwrap();
+        let types = one.client.event_types();
+        let conforming = r#"{"id": "1"}"#;
+        assert_eq!(explained(order(conforming)).await.violations[0].field, "event.type");
+        types.create(EventType::named("order.created").schema(1, SCHEMA)).await.unwrap();
+        assert_eq!(explained(order("{}")).await.violations, []);
+        let published = one.client.publish(order("{}")).await.unwrap();
+        types.update("order.created").enforce(true).await.unwrap();
+        assert_eq!(explained(order(conforming)).await.violations, []);
+        let found = explained(order(r#"{"id": 1, "lines": [{}]}"#)).await;
+        assert_eq!(found.violations[0].field, "event.data/id");
+        assert_eq!(found.violations[1].field, "event.data/lines/0");
+        assert_eq!(found.subscriptions[0].verdict, Verdict::Matches);
+        let stored = two.client.events().explain_published(&published.event).await.unwrap();
+        assert_eq!(stored.violations[0].field, "event.data");
+        types.archive("order.created").await.unwrap();
+        let archived = explained(order(conforming)).await.violations;
+        let refused = two.client.publish(order(conforming)).await.unwrap_err();
+        assert_eq!(archived, refused.field_violations());
+        one.stop().await;
+        two.stop().await;
     }
 
     async fn types_that_are_malformed_are_refused(kind: Kind) {

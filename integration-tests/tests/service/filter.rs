@@ -59,7 +59,7 @@ on_both_databases! {
         let text = Event::new("note").data("plain", "text/plain");
         assert_eq!(app.client.publish(text.clone()).await.unwrap().delivery_count, 1);
         assert_eq!(app.metric("postrider_filter_failures_total").await, "2");
-        let explained = app.client.events().explain(text).await.unwrap();
+        let explained = app.client.events().explain(text).await.unwrap().subscriptions;
         let message = explained.iter().find_map(|one| match &one.verdict {
             Verdict::ExpressionFailed(message) => Some(message.as_str()),
             _ => None,
@@ -101,13 +101,15 @@ on_both_databases! {
             ("paused", Verdict::Matches),
             ("all", Verdict::Matches),
         ];
-        let explained = app.client.events().explain(event.clone()).await.unwrap();
+        let explained = app.client.events().explain(event.clone()).await.unwrap().subscriptions;
         assert_eq!(by_id(&explained), expected);
         // Publishing does what was said, and nothing was published before.
         assert_eq!(app.client.events().list().page().await.unwrap().items.len(), 1);
         let published = app.client.publish(event).await.unwrap();
         assert_eq!(published.delivery_count, 2);
-        assert_eq!(by_id(&app.client.events().explain_published(&published.event).await.unwrap()), expected);
+        let explained = app.client.events().explain_published(&published.event).await.unwrap();
+        assert_eq!(by_id(&explained.subscriptions), expected);
+        assert_eq!(explained.violations, []);
         app.stop().await;
     }
 

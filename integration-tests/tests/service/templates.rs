@@ -75,7 +75,9 @@ on_both_databases! {
         let AttemptOutcome::Failed { failure, message } = &attempts[0].outcome else {
             panic!("{attempts:?}");
         };
-        assert_eq!((*failure, message.as_str()), (AttemptFailure::Template, "line 2, column 8: undefined value"));
+        let said =
+            "line 2, column 8: undefined value: what this looks into is not there, in `data.order.id`";
+        assert_eq!((*failure, message.as_str()), (AttemptFailure::Template, said));
 
         // Once the template is right, so is the retry.
         let right = Format::template("{{ data.order.id | default('none') if data.order else 'none' }}");
@@ -178,7 +180,8 @@ on_both_databases! {
         let broken = a_new(&receiver, Format::template("a\n{{ data.id.below.it }}"));
         let rendered = subscriptions.render_event_for(broken).event(event()).await.unwrap();
         let Some(TemplateError { message, line, column, .. }) = rendered.template_error else { panic!() };
-        assert_eq!((message.as_str(), line, column), ("undefined value", 2, 11));
+        let said = "undefined value: what this looks into is not there, in `data.id.below.it`";
+        assert_eq!((message.as_str(), line, column), (said, 2, 11));
         assert!(rendered.body.is_empty() && rendered.headers.is_empty());
         let malformed = a_new(&receiver, Format::template("a\n{{ data.id"));
         let refused = subscriptions.render_event_for(malformed).await.unwrap_err();

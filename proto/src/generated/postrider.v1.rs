@@ -1396,6 +1396,9 @@ pub struct EventFilter {
     ///
     /// There are CEL's operators and macros (`has`, `all`, `exists`, `exists_one`, `map`, `filter`), its conversions, `size`,
     /// `contains`, `startsWith`, `endsWith`, `matches` (with a literal pattern, on texts of up to 16 KiB) and the parts of timestamps.
+    /// Nothing is converted by itself: an int and a double can be compared, but not added up (`double(data.count) * 1.5`). What cannot
+    /// work with kinds of values that are known when it is set (literals, attributes, texts, times, what functions return) is refused with
+    /// line and column; those of data are not known.
     /// An evaluation may take two million steps (a part of the expression, an element of a list or 16 bytes of a text is one), and those
     /// of all subscriptions on one event ten times as many. What takes more fails.
     #[prost(string, tag = "2")]
@@ -1424,7 +1427,7 @@ pub mod attribute_condition {
         Prefix(::prost::alloc::string::String),
     }
 }
-/// Whether one subscription gets an event, and if not, why.
+/// Whether one subscription gets an event that is published, and if not, why.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EventExplanation {
     /// The subscription's name.
@@ -1447,7 +1450,7 @@ pub struct EventExplanation {
 pub enum MatchVerdict {
     /// Not used.
     Unspecified = 0,
-    /// It gets it; while it is paused, later.
+    /// It gets it; while it is paused, later. An event that the catalogue refuses (`ExplainEventResponse.violations`) is got by nobody.
     Matches = 1,
     /// It is disabled.
     Disabled = 2,
@@ -1683,12 +1686,18 @@ pub mod explain_event_request {
 /// The response of `ExplainEvent`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainEventResponse {
-    /// One for each subscription, the newest first.
+    /// One for each subscription, the newest first: what it would get if the event was published, whatever `violations` says.
     #[prost(message, repeated, tag = "1")]
     pub explanations: ::prost::alloc::vec::Vec<EventExplanation>,
     /// Where to go on; empty if these were the last.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// What the catalogue of event types has against the event, in the words of `PublishEvent`, which would refuse it: data that does not
+    /// conform to an enforced schema (`event.data/amount`, up to 20 of these), an archived type, or an unknown one where
+    /// `events.unknown_types` refuses those (`event.type`). Fields are named from `event` on for a named event too. Empty if the catalogue
+    /// lets it through. The same on every page.
+    #[prost(message, repeated, tag = "3")]
+    pub violations: ::prost::alloc::vec::Vec<FieldViolation>,
 }
 /// Generated client implementations.
 pub mod event_service_client {
@@ -1916,7 +1925,8 @@ pub mod event_service_client {
                 .insert(GrpcMethod::new("postrider.v1.EventService", "ListEvents"));
             self.inner.unary(req, path, codec).await
         }
-        /// Says which subscriptions of a tenant would get an event if it was published now, and why the others would not. Publishes nothing.
+        /// Says which subscriptions of a tenant would get an event if it was published now, why the others would not, and whether the catalogue
+        /// would let it be published at all. Publishes nothing.
         ///
         /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND` if the tenant or the named event does not exist; `FAILED_PRECONDITION` if the data of the named
         /// event is no longer kept.
@@ -2021,7 +2031,8 @@ pub mod event_service_server {
             tonic::Response<super::ListEventsResponse>,
             tonic::Status,
         >;
-        /// Says which subscriptions of a tenant would get an event if it was published now, and why the others would not. Publishes nothing.
+        /// Says which subscriptions of a tenant would get an event if it was published now, why the others would not, and whether the catalogue
+        /// would let it be published at all. Publishes nothing.
         ///
         /// Errors: `INVALID_ARGUMENT`; `NOT_FOUND` if the tenant or the named event does not exist; `FAILED_PRECONDITION` if the data of the named
         /// event is no longer kept.
@@ -3517,8 +3528,8 @@ pub struct CloudEventsFormat {
 /// `{% with %}`; no macros, calls, slices, blocks or includes.
 ///
 /// It knows the event by `type`, `id`, `timestamp`, `source`, `subject`, `attributes` and, if that is JSON, `data`; further `tenant` and
-/// `subscription`, by their ids. What is not there is written as nothing; to look below it is an error. Texts are written as they are and other
-/// values as JSON: `{"text": {{ data.name | tojson }}}`.
+/// `subscription`, by their ids. Other names are refused, unless the template sets them. What is not there is written as nothing; to look
+/// below it is an error. Texts are written as they are and other values as JSON: `{"text": {{ data.name | tojson }}}`.
 ///
 /// Filters: `abs`, `capitalize`, `default`, `first`, `float`, `int`, `items`, `join`, `last`, `length`, `lower`, `mrkdwn` (escapes as Slack asks
 /// for), `replace`, `round`, `string`, `tojson`, `trim`, `truncate(characters)`, `upper`, `urlencode`, `xmlescape`. Tests: `boolean`,

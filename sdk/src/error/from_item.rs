@@ -8,11 +8,8 @@ impl Error {
     pub(crate) fn from_item(item: pb::ItemError) -> Self {
         let mut error = Self::new(Code::from_grpc(tonic::Code::from_i32(item.code)), item.message);
         error.details.reason = Reason::from_number(item.reason);
-        error.details.field_violations = item
-            .field_violations
-            .into_iter()
-            .map(|violation| FieldViolation { field: violation.field, description: violation.description })
-            .collect();
+        error.details.field_violations =
+            item.field_violations.into_iter().map(FieldViolation::from_pb).collect();
         error
     }
 }

@@ -2,7 +2,19 @@
 
 use postrider_proto::v1 as pb;
 
-/// Whether a subscription would get an event. Made by [`Events::explain`](crate::Events::explain).
+use crate::FieldViolation;
+
+/// What would become of an event if it was published. Made by [`Events::explain`](crate::Events::explain).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explained {
+    /// What the catalogue of event types has against it: publishing would fail with these. Empty if it would not.
+    pub violations: Vec<FieldViolation>,
+    /// One for each subscription, the newest first: what it would get if the event was published, whatever `violations` says.
+    pub subscriptions: Vec<Explanation>,
+}
+
+/// Whether a subscription would get an event. Part of [`Explained`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Explanation {

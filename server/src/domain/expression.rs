@@ -26,6 +26,7 @@ use check::Checker;
 pub use facts::Facts;
 pub use meter::Pause;
 
+mod arithmetic;
 mod check;
 mod facts;
 mod functions;
@@ -72,6 +73,12 @@ pub enum Failure {
     /// The event has no JSON data to look at.
     #[error("the event has no `data`: its content is not JSON or no longer kept")]
     NoData,
+    /// Its data is JSON by its grammar, but cannot be read.
+    #[error(
+        "the event's `data` cannot be read: it holds a number outside the range of a double, or half a \
+         surrogate pair in a text"
+    )]
+    UnreadableData,
     /// It would take too long.
     #[error("the expression takes more than {MAX_STEPS} steps on this event")]
     TooCostly,
@@ -148,7 +155,12 @@ impl Program {
         match outcome {
             Ok(Ok(Value::Bool(result))) => Ok(result),
             Ok(Ok(_)) => Err(Failure::NotBool),
-            Ok(Err(ExecutionError::UndeclaredReference(name))) if *name == "data" => Err(Failure::NoData),
+            Ok(Err(ExecutionError::UndeclaredReference(name))) if *name == "data" => {
+                let payload = &facts.event().payload;
+                // What was pruned is empty, which JSON never is.
+                let is_kept = payload.is_json() && !payload.data.is_empty();
+                Err(if is_kept { Failure::UnreadableData } else { Failure::NoData })
+            }
             Ok(Err(cause)) => Err(Failure::Evaluation(shown(&cause))),
             Err(_) => Err(Failure::Defect),
         }
@@ -183,3 +195,5 @@ fn cut(text: &str) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod type_tests;

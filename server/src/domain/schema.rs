@@ -10,7 +10,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{PatternOptions, ReferencingError, Validator, error::ValidationErrorKind};
+use regex::RegexBuilder;
 use serde_json::Value;
 
 use super::invalid::Invalid;
@@ -23,6 +24,8 @@ pub const MAX_VIOLATIONS: usize = 20;
 const MAX_PARTS: u64 = 10_000;
 /// The largest pattern, compiled.
 const MAX_PATTERN: usize = 256 << 10;
+/// The drafts that schemas can be of.
+const DRAFTS: &str = "draft 4, 6, 7, 2019-09 or 2020-12 (`https://json-schema.org/draft/2020-12/schema`)";
 /// The longest description of a violation, in characters.
 const MAX_DESCRIPTION: usize = 300;
 
@@ -66,10 +69,7 @@ impl Schema {
         }));
         match compiled {
             Ok(Ok(validator)) => Ok(Self(validator)),
-            Ok(Err(cause)) => {
-                let place = cause.instance_path().to_string();
-                Err(refuse(format!("is no JSON Schema, at `{place}`: {}", cut(&cause.to_string()))))
-            }
+            Ok(Err(cause)) => Err(refuse(refused(&cause))),
             Err(_) => Err(refuse("cannot be compiled".to_owned())),
         }
     }
@@ -80,19 +80,78 @@ impl Schema {
         let whole = |description: &str| {
             vec![Violation { pointer: String::new(), description: description.to_owned() }]
         };
-        let Ok(data) = serde_json::from_slice::<Value>(data) else { return whole("is not JSON") };
+        let data = match serde_json::from_slice::<Value>(data) {
+            Ok(data) => data,
+            // It is JSON by its grammar already.
+            Err(cause) => {
+                return whole(&format!("cannot be read: {cause}; numbers must be in the range of a double"));
+            }
+        };
         let checked = catch_unwind(AssertUnwindSafe(|| {
             if self.0.is_valid(&data) {
                 return Vec::new();
             }
             let violation = |error: jsonschema::ValidationError<'_>| Violation {
                 pointer: error.instance_path().to_string(),
-                // Without the value, which can be long, and secret.
-                description: cut(&error.masked_with("the value").to_string()),
+                description: cut(&described(&error, &data)),
             };
             self.0.iter_errors(&data).take(MAX_VIOLATIONS).map(violation).collect()
         }));
         checked.unwrap_or_else(|_| whole("cannot be checked"))
+    }
+}
+
+/// Says what is wrong without the value, which can be long, and secret.
+fn described(error: &jsonschema::ValidationError<'_>, data: &Value) -> String {
+    if !matches!(error.kind(), ValidationErrorKind::FalseSchema) {
+        return error.masked_with("the value").to_string();
+    }
+    let (rule, place) = (error.schema_path().to_string(), error.instance_path().to_string());
+    // Of these two the library does not say whom they do not allow.
+    let about_names = ["/additionalProperties", "/propertyNames"];
+    match data.pointer(&place) {
+        Some(Value::Object(fields))
+            if about_names.iter().any(|keyword| rule.ends_with(keyword) && !place.ends_with(keyword)) =>
+        {
+            let names: Vec<_> = fields.keys().map(|name| format!("'{name}'")).collect();
+            let verb = if names.len() == 1 { "was" } else { "were" };
+            format!("Additional properties are not allowed ({} {verb} unexpected)", names.join(", "))
+        }
+        _ => format!("nothing is allowed here, as `{rule}` of the schema is false"),
+    }
+}
+
+/// Why a schema cannot be compiled.
+fn refused(cause: &jsonschema::ValidationError<'_>) -> String {
+    match cause.kind() {
+        ValidationErrorKind::Referencing(ReferencingError::UnknownSpecification { specification }) => {
+            let shown = cut(specification);
+            format!(
+                "has the `$schema` `{shown}`, which is not supported: it must be that of {DRAFTS}, or left out"
+            )
+        }
+        ValidationErrorKind::Format { format } if format == "regex" => {
+            let place = cause.schema_path();
+            let pattern = cause.instance();
+            let why = pattern.as_str().map_or_else(String::new, pattern_fault);
+            format!("has a pattern that cannot be used, at `{place}`: {}{why}", cut(&pattern.to_string()))
+        }
+        _ => format!("is no JSON Schema, at `{}`: {}", cause.instance_path(), cut(&cause.to_string())),
+    }
+}
+
+/// What is wrong with a pattern; empty if that is not known.
+fn pattern_fault(pattern: &str) -> String {
+    match RegexBuilder::new(pattern).size_limit(MAX_PATTERN).build() {
+        Err(regex::Error::CompiledTooBig(limit)) => {
+            format!(" is too large: compiled it takes more than {limit} bytes; let it repeat less")
+        }
+        Err(cause) => {
+            let cause = cause.to_string();
+            let last = cause.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            format!(": {}", cut(last))
+        }
+        Ok(_) => String::new(),
     }
 }
 
@@ -209,6 +268,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_allowed_is_named() {
+        for (schema, data, message) in [
+            (
+                r#"{"properties": {"e": {"additionalProperties": false}}}"#,
+                r#"{"e": {"x": 1, "y": 2}}"#,
+                "/e: Additional properties are not allowed ('x', 'y' were unexpected)",
+            ),
+            (
+                r#"{"properties": {"e": {"properties": {"a": true}, "additionalProperties": false}}}"#,
+                r#"{"e": {"x": 1, "a": 2}}"#,
+                "/e: Additional properties are not allowed ('x' was unexpected)",
+            ),
+            (
+                r#"{"propertyNames": false}"#,
+                r#"{"x": 1}"#,
+                ": Additional properties are not allowed ('x' was unexpected)",
+            ),
+            (
+                r#"{"properties": {"e": false}}"#,
+                r#"{"e": {"x": 1}}"#,
+                "/e: nothing is allowed here, as `/properties/e` of the schema is false",
+            ),
+            (
+                r#"{"properties": {"additionalProperties": false}}"#,
+                r#"{"additionalProperties": {"x": 1}}"#,
+                "/additionalProperties: nothing is allowed here, as `/properties/additionalProperties`",
+            ),
+            ("false", "{}", ": nothing is allowed here, as `` of the schema is false"),
+            ("true", r#"{"x": 1e400}"#, ": cannot be read: number out of range at line 1 column 11"),
+        ] {
+            let found = Schema::compile(schema).unwrap().violations(data.as_bytes());
+            let [Violation { pointer, description }] = &found[..] else { panic!("{schema}: {found:?}") };
+            let found = format!("{pointer}: {description}");
+            assert!(found.starts_with(message), "{schema}: {found}");
+        }
+    }
+
+    #[test]
     fn schemas_that_cannot_be_used_are_refused() {
         let doubling: Vec<String> = (0..40)
             .map(|n| {
@@ -235,9 +332,21 @@ mod tests {
             ),
             (r##"{"$dynamicRef": "#x"}"##, "$dynamicRef"),
             (r#"{"properties": {"a": {"$id": "https://example.com/b"}}}"#, "`$id`"),
-            (r#"{"pattern": "(?=a)b"}"#, ""),
-            (r#"{"pattern": "(a)\\1"}"#, ""),
-            (r#"{"pattern": "((\\w{100}){100}){100}"}"#, ""),
+            (r#"{"pattern": "(?=a)b"}"#, "at `/pattern`: \"(?=a)b\": look-around"),
+            (r#"{"pattern": "(a)\\1"}"#, "backreferences are not supported"),
+            (
+                r#"{"pattern": "((\\w{100}){100}){100}"}"#,
+                "at `/pattern`: \"((\\\\w{100}){100}){100}\" is too large",
+            ),
+            (r#"{"patternProperties": {"((\\w{100}){100}){100}": {}}}"#, "is too large"),
+            (
+                r#"{"$schema": "http://json-schema.org/draft-03/schema#"}"#,
+                "draft 4, 6, 7, 2019-09 or 2020-12",
+            ),
+            (
+                r#"{"$schema": "https://example.com/own"}"#,
+                "`https://example.com/own`, which is not supported",
+            ),
             (&doubling, "too many parts"),
             (&"[".repeat(10_000), "not JSON"),
             (&format!("{{\"description\": \"{}\"}}", "x".repeat(MAX_SCHEMA)), "at most 65536"),

@@ -1,8 +1,13 @@
-//! `ExplainEvent`: which subscriptions would get an event, and why the others not.
+//! `ExplainEvent`: which subscriptions would get an event, why the others not, and what the catalogue has against it.
 
 use postrider_proto::v1 as pb;
 
-use super::{Parts, convert, failure::Failure, name, page_token::Query};
+use super::{
+    Parts, convert,
+    failure::{Failure, to_field_violation},
+    name,
+    page_token::Query,
+};
 use crate::{
     domain::{event::EventContent, id::TenantId, invalid::Invalid, timestamp::Timestamp},
     publish::explain,
@@ -22,6 +27,9 @@ impl Parts {
         let page = self.store.subscriptions(Some(&tenant), page).await?;
         let names: Vec<_> =
             page.items.iter().map(|subscription| name::of_subscription(&tenant, &subscription.id)).collect();
+        // A node hears of a new catalogue by events that are let through, and none is here.
+        self.renew_rules().await?;
+        let violations = self.publisher.violations(&event).await;
         let explanations = explain(event, time, page.items).await.ok_or(Failure::Internal)?;
         let explanations = names.into_iter().zip(explanations);
         Ok(pb::ExplainEventResponse {
@@ -29,6 +37,7 @@ impl Parts {
                 .map(|(name, explanation)| convert::filter::to_explanation(name, explanation))
                 .collect(),
             next_page_token: query.token(page.next),
+            violations: violations.iter().map(to_field_violation).collect(),
         })
     }
 

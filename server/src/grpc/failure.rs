@@ -171,11 +171,7 @@ impl From<Failure> for Status {
 
 impl From<Failure> for ItemError {
     fn from(failure: Failure) -> Self {
-        let field_violation = |Invalid { field, reason }: &Invalid| FieldViolation {
-            field: field.clone(),
-            description: reason.clone(),
-        };
-        let field_violations = failure.violations().iter().map(field_violation).collect();
+        let field_violations = failure.violations().iter().map(to_field_violation).collect();
         Self {
             code: failure.code().into(),
             message: failure.message(),
@@ -183,6 +179,11 @@ impl From<Failure> for ItemError {
             field_violations,
         }
     }
+}
+
+/// Shows what is wrong with a field.
+pub(super) fn to_field_violation(Invalid { field, reason }: &Invalid) -> FieldViolation {
+    FieldViolation { field: field.clone(), description: reason.clone() }
 }
 
 impl From<Invalid> for Failure {

@@ -96,12 +96,20 @@ impl Parts {
         event: Box<NewEvent>,
         reasons: Vec<Invalid>,
     ) -> Result<Result<Submitted, publish::Error>, Failure> {
-        if self.store.catalogue_version().await? == self.publisher.rules_version() {
+        if !self.renew_rules().await? {
             return Ok(Err(publish::Error::Refused { event, reasons }));
+        }
+        Ok(self.publisher.submit(*event, Route::Matching).await)
+    }
+
+    /// Goes by the catalogue of this moment; says whether there was a later one.
+    pub(super) async fn renew_rules(&self) -> Result<bool, Failure> {
+        if self.store.catalogue_version().await? == self.publisher.rules_version() {
+            return Ok(false);
         }
         let (version, types) = self.store.whole_catalogue().await?;
         self.publisher.renew_rules(version, types).await;
-        Ok(self.publisher.submit(*event, Route::Matching).await)
+        Ok(true)
     }
 
     /// The answer to an event that is only accepted if it was published before. Boxed, as it is rare: what a call may have to wait

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use minijinja::{Environment, Error, ErrorKind, State, Value, filters as jinja};
+use minijinja::{Environment, Error, ErrorKind, State, Value, filters as jinja, value::Kwargs};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::budget::{self, ADDEND, FREE, INDEXED, ITERATED, NUMBER, PAID};
@@ -54,8 +54,8 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("capitalize", jinja::capitalize);
     environment.add_filter("default", jinja::default);
     environment.add_filter("first", jinja::first);
-    environment.add_filter("float", jinja::float);
-    environment.add_filter("int", jinja::int);
+    environment.add_filter("float", float);
+    environment.add_filter("int", int);
     environment.add_filter("items", jinja::items);
     environment.add_filter("join", join);
     environment.add_filter("last", jinja::last);
@@ -87,6 +87,30 @@ pub(super) fn to_json(value: &Value) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|cause| {
         Error::new(ErrorKind::BadSerialization, format!("cannot be written as JSON: {cause}"))
     })
+}
+
+/// As in Jinja2.
+fn int(
+    state: &State,
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
+    jinja::int(state, value, default, base, kwargs).map_err(|cause| no_number(value, cause))
+}
+
+/// As in Jinja2.
+fn float(state: &State, value: &Value, default: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
+    jinja::float(state, value, default, kwargs).map_err(|cause| no_number(value, cause))
+}
+
+/// What the library says of a text that is no number is about Rust.
+fn no_number(value: &Value, cause: Error) -> Error {
+    if value.as_str().is_some() && cause.kind() == ErrorKind::InvalidOperation {
+        return Error::new(ErrorKind::InvalidOperation, "the text is no number");
+    }
+    cause
 }
 
 /// As in Jinja2, without attributes. What it makes can be longer than what it is made of.

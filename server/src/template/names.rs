@@ -7,6 +7,10 @@ use minijinja::Value;
 use super::{Error, MAX_DATA};
 use crate::domain::event::Event;
 
+/// All that there can be.
+pub(super) const ALL: [&str; 9] =
+    ["type", "id", "timestamp", "source", "subject", "attributes", "data", "tenant", "subscription"];
+
 /// `type`, `id`, `timestamp`, `source`, `subject`, `attributes`, `data`, `tenant`, `subscription`. There is no `data` if it is not JSON, and no
 /// `source` or `subject` if the event has none.
 pub(super) fn of(event: &Event, subscription: &str) -> Result<HashMap<&'static str, Value>, Error> {
@@ -35,8 +39,11 @@ pub(super) fn of(event: &Event, subscription: &str) -> Result<HashMap<&'static s
             return Err(Error { message, place: None });
         }
         let data = serde_json::from_slice(&payload.data);
-        let data = data
-            .map_err(|cause| Error { message: format!("the data cannot be read: {cause}"), place: None })?;
+        let data = data.map_err(|cause| {
+            let message =
+                format!("the data cannot be read: {cause}; numbers must be in the range of a double");
+            Error { message, place: None }
+        })?;
         names.insert("data", data);
     }
     Ok(names)

@@ -34,7 +34,7 @@ fn a_body_is_made_of_what_the_event_says() {
             "order.created 2024-11-21T10:59:59.25Z A & B eu",
         ),
         ("{{ tenant }}/{{ subscription }} {{ id is startingwith('evt_') }}", "default/orders true"),
-        ("{{ source }}|{{ source is defined }}|{{ nothing }}|{{ data.nothing }}|{{ data.a }}", "|false|||"),
+        ("{{ source }}|{{ source is defined }}|{{ data.nothing }}|{{ data.a }}", "|false||"),
         (r#"{"t": {{ ("Order " ~ data.id ~ ", " ~ data.who) | tojson }}}"#, r#"{"t": "Order 17, A & <B>"}"#),
         (
             "{{ data.paid }} {{ data.price }} {{ data.lines }} {{ data.a | tojson }}",
@@ -110,6 +110,54 @@ fn what_is_not_let_through_is_refused_where_it_stands() {
 }
 
 #[test]
+fn names_that_nobody_sets_are_refused_where_they_stand() {
+    for (source, place, name) in [
+        ("{{ dta }}", (1, 4), "dta"),
+        ("{{ dta.id }}", (1, 4), "dta"),
+        ("{{ data.dta }}\n{% if dta %}{% endif %}", (2, 7), "dta"),
+        ("{{ dta | default('x') }}", (1, 4), "dta"),
+        ("{{ 'x' | replace('x', dta) }}", (1, 23), "dta"),
+        ("{{ loop.index }}", (1, 4), "loop"),
+        ("{% for line in lines %}{{ line }}{% endfor %}", (1, 16), "lines"),
+        ("{{ zeta }}{{ alpha }}", (1, 4), "zeta"),
+    ] {
+        let refused = Template::compile(source).unwrap_err();
+        let message = format!("there is no `{name}`; there are `type`, `id`, `timestamp`");
+        assert!(refused.message.starts_with(&message), "{source}: {refused}");
+        assert_eq!(refused.place, Some(place), "{source}: {refused}");
+    }
+    for source in [
+        "{{ type }}{{ id }}{{ timestamp }}{{ source }}{{ subject }}{{ attributes }}{{ data }}{{ tenant }}{{ subscription }}",
+        "{% if data %}{% set x = 1 %}{% else %}{% set x = 2 %}{% endif %}{{ x }}",
+        "{% for key, (a, b) in data | items %}{{ key }}{{ a }}{{ b }}{{ loop.index }}{% else %}{% endfor %}",
+        "{% with a = 1, b = a %}{{ a }}{{ b }}{% endwith %}",
+        "{% set x = 1 %}{% for i in [1] %}{{ x }}{% set y = i %}{{ y }}{% endfor %}",
+        "{{ {'k': true}.k }}{{ none }}{{ 'x' if data is defined and not false }}",
+    ] {
+        Template::compile(source).unwrap_or_else(|refused| panic!("{source}: {refused}"));
+    }
+}
+
+#[test]
+fn a_failure_names_the_expression_that_failed() {
+    let long = format!("{{{{ data.nothing.below ~ '{}' }}}}", "x".repeat(100));
+    for (source, message) in [
+        ("{{ type }}{{ 'a' | int }}", "the text is no number, in `'a' | int`"),
+        ("{{- 'a'|float -}}", "the text is no number, in `'a'|float`"),
+        ("{{ data.nothing.below }}", "what this looks into is not there, in `data.nothing.below`"),
+        ("{% if data.nothing['x'] == 1 %}{% endif %}", "is not there, in `if data.nothing['x'] == 1`"),
+        ("{% for x in data.id %}{% endfor %}", "number is not iterable, in `for x in data.id`"),
+        ("{{ data.who * 2 }}", "is for numbers, not for string, in `data.who * 2`"),
+        ("{{ data.lines | join(1, 2, 3) }}", "too many arguments, in `data.lines | join(1, 2, 3)`"),
+        (&long, &format!("in `{}…`", &long[3..83])),
+    ] {
+        let failed = rendered(source, ORDER).unwrap_err();
+        assert!(failed.message.ends_with(message), "{source}: {failed}");
+    }
+    assert_eq!(rendered("{{ 'a' | int(default=7) }}{{ '7' | int }}", ORDER).as_deref(), Ok("77"));
+}
+
+#[test]
 fn trees_that_would_exhaust_the_stack_are_refused() {
     let tag = |inside: String| format!("{{{{ {inside} }}}}");
     for source in [
@@ -178,6 +226,12 @@ fn whoever_means_harm_runs_out_of_something() {
         assert!(error.message.contains(end), "{shown}: {error}");
         assert!(error.place.is_some(), "{shown}: {error}");
     }
+}
+
+#[test]
+fn data_that_is_json_by_its_grammar_only_is_said_to_be_so() {
+    let failed = rendered("{{ data.x }}", r#"{"x": 1e400}"#).unwrap_err();
+    assert!(failed.message.contains("number out of range at line 1 column 11; numbers must be"), "{failed}");
 }
 
 #[test]

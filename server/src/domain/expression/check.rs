@@ -10,9 +10,9 @@ use cel::common::ast::{
 use regex::{Regex, RegexBuilder};
 
 use super::{
-    Fault, MAX_DEPTH,
+    Fault, MAX_DEPTH, arithmetic,
     functions::{self, Unfit},
-    kind::{Kind, ORDERED, SUMMED, of_literal},
+    kind::{INDICES, KEYS, Kind, LOOKED_UP, ORDERED, fits, listed, of_literal},
     meter,
     payment::{spend, spend_all, wrapped},
 };
@@ -85,12 +85,13 @@ impl<'s> Checker<'s> {
             }
             Expr::Call(call) => self.call(id, call),
             Expr::List(list) => {
-                list.elements.iter_mut().try_for_each(|element| self.part(element)).map(|()| Kind::List)
+                let parts = list.elements.iter_mut().try_for_each(|element| self.part(element).map(drop));
+                parts.map(|()| Kind::List)
             }
             Expr::Map(map) => {
                 let entries = map.entries.iter_mut().try_for_each(|entry| match &mut entry.expr {
                     EntryExpr::MapEntry(entry) => {
-                        self.part(&mut entry.key).and_then(|()| self.part(&mut entry.value))
+                        self.key(&mut entry.key).and_then(|()| self.part(&mut entry.value).map(drop))
                     }
                     EntryExpr::StructField(_) => Err(self.fault(id, "messages cannot be made".to_owned())),
                 });
@@ -115,10 +116,19 @@ impl<'s> Checker<'s> {
     }
 
     /// A part that is copied into what is made of it.
-    fn part(&mut self, node: &mut IdedExpr) -> Result<(), Fault> {
+    fn part(&mut self, node: &mut IdedExpr) -> Result<Kind, Fault> {
         let kind = self.check(node)?;
         spend(node, kind);
-        Ok(())
+        Ok(kind)
+    }
+
+    fn key(&mut self, node: &mut IdedExpr) -> Result<(), Fault> {
+        let id = node.id;
+        let kind = self.part(node)?;
+        if KEYS.iter().any(|key| fits(kind, *key)) {
+            return Ok(());
+        }
+        Err(self.fault(id, format!("a key of a map cannot be {}, but {}", kind.name(), listed(KEYS))))
     }
 
     fn call(&mut self, id: u64, call: &mut CallExpr) -> Result<Kind, Fault> {
@@ -171,8 +181,9 @@ impl<'s> Checker<'s> {
                 spend_all(&mut call.args, &kinds);
                 Ok(Kind::Bool)
             }
-            (operators::INDEX, [container, _]) => {
+            (operators::INDEX, [container, index]) => {
                 self.expect(id, &shown, *container, &[Kind::List, Kind::Map, Kind::Texts])?;
+                self.expect_index(call.args[1].id, *container, *index)?;
                 Ok(if *container == Kind::Texts { Kind::Text } else { Kind::Any })
             }
             (
@@ -183,11 +194,14 @@ impl<'s> Checker<'s> {
                 | operators::MODULO,
                 [left, right],
             ) => {
-                self.expect(id, &shown, *left, SUMMED)?;
-                self.expect(id, &shown, *right, SUMMED)?;
+                let Some(kind) = arithmetic::result(name, *left, *right) else {
+                    let advice = arithmetic::advice(name, *left, *right);
+                    let (left, right) = (left.name(), right.name());
+                    let message = format!("`{shown}` cannot be used with {left} and {right}{advice}");
+                    return Err(self.fault(id, message));
+                };
                 spend_all(&mut call.args, &kinds);
-                let known = left == right && !matches!(left, Kind::Any | Kind::Time);
-                Ok(if known { *left } else { Kind::Calculated })
+                Ok(kind)
             }
             _ => self.function(id, call, target, &kinds),
         }
@@ -201,23 +215,36 @@ impl<'s> Checker<'s> {
         kinds: &[Kind],
     ) -> Result<Kind, Fault> {
         let name = call.func_name.as_str();
-        let returned = functions::returned(name, target.is_some(), kinds.len()).map_err(|unfit| {
-            let message = match unfit {
-                Unfit::Unknown => format!("there is no function `{}`", shown(name)),
-                Unfit::Misused => format!("`{name}` is not called like this"),
-            };
-            self.fault_in(id, name, message)
-        })?;
+        let returned = functions::returned(name, target, kinds);
+        let returned = returned.map_err(|unfit| self.unfit(id, call, target, kinds, &unfit))?;
         if let (Some(kind), Some(node)) = (target, call.target.as_mut()) {
-            if matches!(name, "contains" | "startsWith" | "endsWith") {
-                self.expect(id, name, kind, &[Kind::Text])?;
-            }
             spend(node, kind);
         }
         if name != operators::NOT_STRICTLY_FALSE {
             spend_all(&mut call.args, kinds);
         }
         Ok(returned)
+    }
+
+    fn unfit(&self, id: u64, call: &CallExpr, target: Option<Kind>, kinds: &[Kind], unfit: &Unfit) -> Fault {
+        let name = call.func_name.as_str();
+        let at_name = |message| self.fault_in(id, name, message);
+        match unfit {
+            Unfit::Unknown => at_name(format!("there is no function `{}`", shown(name))),
+            Unfit::Misused => at_name(format!("`{name}` is not called like this")),
+            Unfit::Target(allowed) => {
+                let on = target.map_or("nothing", Kind::name);
+                at_name(format!("`{name}` cannot be called on {on}, but on {}", listed(allowed)))
+            }
+            Unfit::Argument(index, allowed) => {
+                let place = call.args.get(*index).map_or(id, |argument| argument.id);
+                let given = kinds.get(*index).map_or("nothing", |kind| kind.name());
+                self.fault(
+                    place,
+                    format!("`{name}` cannot be used with {given}, but with {}", listed(allowed)),
+                )
+            }
+        }
     }
 
     /// Compiles the pattern and puts a call in place that uses it.
@@ -284,6 +311,22 @@ impl<'s> Checker<'s> {
             return Ok(());
         }
         Err(self.fault(id, format!("`{what}` cannot be used with {}", kind.name())))
+    }
+
+    /// What is looked up in a container.
+    fn expect_index(&self, id: u64, container: Kind, index: Kind) -> Result<(), Fault> {
+        let allowed = match container {
+            Kind::List => INDICES,
+            Kind::Map => LOOKED_UP,
+            Kind::Texts => &[Kind::Text],
+            _ => return Ok(()),
+        };
+        if allowed.iter().any(|kind| fits(index, *kind)) {
+            return Ok(());
+        }
+        let (container, index) = (container.name(), index.name());
+        Err(self
+            .fault(id, format!("{container} cannot be looked into by {index}, but by {}", listed(allowed))))
     }
 
     fn expect_comparable(&self, id: u64, what: &str, left: Kind, right: Kind) -> Result<(), Fault> {

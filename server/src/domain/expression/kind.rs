@@ -6,7 +6,7 @@ use cel::common::ast::LiteralValue;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Any,
-    /// The result of a calculation: anything but a bool.
+    /// The result of a calculation: anything but a bool, null or a map.
     Calculated,
     Bool,
     Int,
@@ -62,9 +62,37 @@ impl Kind {
 /// What can be more or less than another.
 pub(super) const ORDERED: &[Kind] =
     &[Kind::Bool, Kind::Int, Kind::Uint, Kind::Double, Kind::Text, Kind::Bytes, Kind::Time, Kind::Span];
-/// What can be calculated with.
-pub(super) const SUMMED: &[Kind] =
-    &[Kind::Int, Kind::Uint, Kind::Double, Kind::Text, Kind::Bytes, Kind::List, Kind::Time, Kind::Span];
+/// What can be a key of a map.
+pub(super) const KEYS: &[Kind] = &[Kind::Bool, Kind::Int, Kind::Uint, Kind::Text];
+
+/// What can be looked up in a list: a double too, if it is whole.
+pub(super) const INDICES: &[Kind] = &[Kind::Int, Kind::Uint, Kind::Double];
+/// What can be looked up in a map.
+pub(super) const LOOKED_UP: &[Kind] = &[Kind::Bool, Kind::Int, Kind::Uint, Kind::Double, Kind::Text];
+
+/// Kinds in words, without what is called the same twice.
+pub(super) fn listed(kinds: &[Kind]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for kind in kinds {
+        if !names.contains(&kind.name()) {
+            names.push(kind.name());
+        }
+    }
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, before)) => format!("{} or {last}", before.join(", ")),
+        None => "nothing".to_owned(),
+    }
+}
+
+/// Whether a value of which this much is known can be of that kind.
+pub(super) fn fits(known: Kind, wanted: Kind) -> bool {
+    match known {
+        Kind::Any => true,
+        Kind::Calculated => !matches!(wanted, Kind::Bool | Kind::Null | Kind::Map | Kind::Texts),
+        known => known == wanted,
+    }
+}
 
 /// Of a literal all is known.
 pub(super) fn of_literal(literal: &LiteralValue) -> Kind {

@@ -8,7 +8,7 @@ use crate::domain::{
     timestamp::Timestamp,
 };
 
-fn event(data: &str) -> EventContent {
+pub(super) fn event(data: &str) -> EventContent {
     let attributes = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
     EventContent {
         event_type: EventType::parse("order.created").unwrap(),
@@ -29,7 +29,7 @@ fn evaluate(text: &str, data: &str) -> Result<bool, Failure> {
 }
 
 /// As evaluations are done.
-fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(super) fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         thread::Builder::new().stack_size(EVALUATION_STACK).spawn_scoped(scope, work).unwrap().join().unwrap()
     })
@@ -76,7 +76,8 @@ fn what_cannot_work_is_refused_with_its_position() {
         ("attributes.region > 5", 1, 19, "cannot compare a string with an int"),
         ("type", 1, 1, "the result is a string, but must be a bool"),
         ("1 + 1", 1, 3, "the result is an int"),
-        ("data.x + 1", 1, 8, "the result is a calculated value"),
+        ("data.x + 1", 1, 8, "the result is an int"),
+        ("data.x + data.y", 1, 8, "the result is a calculated value"),
         ("data.lines.map(x, x)", 1, 15, "the result is a list"),
         ("[true]", 1, 1, "the result is a list"),
         ("type && true", 1, 1, "`&&` cannot be used with a string"),
@@ -88,7 +89,7 @@ fn what_cannot_work_is_refused_with_its_position() {
         ("@spend(data) == 1", 1, 1, ""),
         ("a.b.C{x: 1} == 1", 1, 6, "messages cannot be made"),
         ("data.all(type)", 1, 6, "there is no function `all`"),
-        ("time.size() == 1 && type.contains(1, 2)", 1, 26, "`contains` is not called like this"),
+        ("data.size() == 1 && type.contains(1, 2)", 1, 26, "`contains` is not called like this"),
         (&long, 1, 1, "has 4097 bytes; at most 4096"),
     ] {
         let fault = Program::compile(text).expect_err(text);
@@ -116,6 +117,10 @@ fn what_is_not_there_fails_and_says_what() {
     plain.payload = Payload::parse("no json".into(), "text/plain", 100).unwrap();
     let program = Program::compile("data.x == 1").unwrap();
     assert_eq!(program.evaluate(&Facts::new(&plain, Timestamp::default())), Err(Failure::NoData));
+    for unreadable in [r#"{"x": 1e400}"#, r#"{"x": "\ud800"}"#] {
+        let failure = evaluate("data.x == 1", unreadable);
+        assert_eq!(failure, Err(Failure::UnreadableData), "{unreadable}");
+    }
     let program = Program::compile("type == 'order.created' || data.x == 1").unwrap();
     assert_eq!(program.evaluate(&Facts::new(&plain, Timestamp::default())), Ok(true));
 }

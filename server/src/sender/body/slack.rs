@@ -3,9 +3,11 @@
 use super::{Body, Error};
 use crate::template;
 
-/// The text of those who set none.
-pub(super) const TEXT: &str = "*{{ type }}*{% if subject is defined %} {{ subject }}{% endif %}\
-    {% if data is defined %}\n```{{ data | tojson | truncate(3000) }}```{% endif %}";
+/// The text of those who set none. Nothing of the event can begin or end the block of code: in JSON a backtick can be written
+/// otherwise, in a subject it cannot.
+pub(super) const TEXT: &str = "*{{ type }}*\
+    {% if subject is defined %} {{ subject | replace('```', \"'''\") }}{% endif %}\
+    {% if data is defined %}\n```{{ data | tojson | replace('`', '\\\\u0060') | truncate(3000) }}```{% endif %}";
 
 /// `{"text": …}`, of a text whose `&`, `<` and `>` are escaped where they are not meant.
 pub(super) fn write(text: &str) -> Result<Body, Error> {
@@ -38,6 +40,13 @@ mod tests {
             text(long.as_bytes(), "").chars().count(),
             "*order.created* A &amp; B\n``````".len() + 3_001
         );
+        let fenced = text(b"{\"a\":\"``` <!channel> `\"}", "");
+        let expected = r#"{"a":"\u0060\u0060\u0060 &lt;!channel&gt; \u0060"}"#;
+        assert_eq!(fenced, format!("*order.created* A &amp; B\n```{expected}```"));
+        let mut other = event(b"1", "");
+        other.content.subject = "```".to_owned();
+        let made = template.render(&other, "orders", Escaping::Mrkdwn).unwrap();
+        assert_eq!(made, "*order.created* '''\n```1```");
         assert_eq!(&write("a\n\"b\"").unwrap().bytes[..], br#"{"text":"a\n\"b\""}"#);
     }
 }
