@@ -4105,6 +4105,7 @@ pub struct Subscription {
     /// Required. Which event types it wants, 1 to 100 patterns: an event type in which `*` stands for one segment
     /// and `**` for any number of segments, also none. `order.*`, `order.**`, `**`. Postrider's own events, like
     /// `postrider.subscription.failing`, are matched only by patterns that begin with `postrider.`; `**` does not match them.
+    /// A pattern that begins so and matches no operational event is refused.
     #[prost(string, repeated, tag = "5")]
     pub event_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Output only. Whether events are matched and sent.

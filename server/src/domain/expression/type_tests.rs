@@ -33,7 +33,7 @@ type Writing<'a> = dyn Fn(&[String]) -> String + 'a;
 fn value(text: &str) -> Option<Value> {
     let program = compile(text).unwrap_or_else(|fault| panic!("{text}: {fault}"));
     let event = event("{}");
-    let metered = meter::Metered::begin(1_000_000, program.patterns.clone());
+    let metered = meter::Metered::begin(1_000_000, program.patterns.clone(), None);
     let outcome = Facts::new(&event, Timestamp::default()).context().resolve(&program.ast);
     metered.end();
     outcome.ok()
