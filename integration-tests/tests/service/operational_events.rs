@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_integration_tests::{Receiver, TestApp, an_event, on_both_databases};
 use postrider_sdk::{
     Event, Subscription,
-    model::{DeliveryRetryPolicy, EventFilter, EventType},
+    model::{DeliveryRetryPolicy, EventFilter, EventType, Verdict},
     verify::Verifier,
 };
 use postrider_server::{config::Config, domain::catalogue::UnknownTypes};
@@ -141,6 +141,21 @@ on_both_databases! {
         assert_eq!(one.announce().await + two.announce().await, 0);
         two.stop().await;
         one.stop().await;
+    }
+
+    async fn they_can_be_explained_before_there_are_any(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        for (id, pattern) in [("all", "**"), ("operations", "postrider.subscription.*")] {
+            subscribe(&app, &receiver, id, pattern).await;
+        }
+        let event = |event_type: &str| Event::new(event_type).json(&1).unwrap();
+        let explained = app.client.events().explain(event("postrider.subscription.failing")).await.unwrap();
+        let verdicts: Vec<_> = explained.subscriptions.into_iter().map(|one| one.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Matches, Verdict::EventType]);
+        let refused = app.client.events().explain(event("postrider.anything")).await.unwrap_err();
+        assert!(refused.to_string().contains("reserved"), "{refused}");
+        app.stop().await;
     }
 
     async fn nobody_else_publishes_them(kind: Kind) {

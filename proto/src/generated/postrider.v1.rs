@@ -1675,7 +1675,7 @@ pub mod explain_event_request {
     /// Required. The event.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Subject {
-        /// One that was not published. Its output-only fields are ignored.
+        /// One that was not published, as for `PublishEvent`, or an operational event. Its output-only fields are ignored.
         #[prost(message, tag = "2")]
         Event(super::Event),
         /// The name of one that was: `tenants/{tenant}/events/{event}`, of the same tenant.
@@ -4438,7 +4438,7 @@ pub struct TargetCertificate {
     #[prost(message, optional, tag = "5")]
     pub not_after_time: ::core::option::Option<::prost_types::Timestamp>,
 }
-/// What is wrong with a target's TLS.
+/// What is wrong with a target's TLS. Whether a certificate was revoked is not asked anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum TargetTlsProblem {
@@ -4453,18 +4453,16 @@ pub enum TargetTlsProblem {
     /// The certificate was issued by nobody whom the server or the subscription's `tls.ca_certificates` trusts: by a private authority, by
     /// itself, or through an intermediate certificate that the target does not send.
     UnknownIssuer = 4,
-    /// A certificate was revoked.
-    Revoked = 5,
     /// The target speaks neither TLS 1.2 nor TLS 1.3.
-    UnsupportedVersion = 6,
+    UnsupportedVersion = 5,
     /// The target speaks no TLS at all at this port.
-    NotTls = 7,
+    NotTls = 6,
     /// The target wants a client certificate, and the subscription has none (`tls.client_certificate`).
-    ClientCertificateRequired = 8,
+    ClientCertificateRequired = 7,
     /// The target asked for a client certificate, was shown the subscription's, and broke off.
-    ClientCertificateRefused = 9,
+    ClientCertificateRefused = 8,
     /// Something else; `problem_message` says what.
-    Other = 10,
+    Other = 9,
 }
 impl TargetTlsProblem {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4478,7 +4476,6 @@ impl TargetTlsProblem {
             Self::NotYetValid => "TARGET_TLS_PROBLEM_NOT_YET_VALID",
             Self::WrongName => "TARGET_TLS_PROBLEM_WRONG_NAME",
             Self::UnknownIssuer => "TARGET_TLS_PROBLEM_UNKNOWN_ISSUER",
-            Self::Revoked => "TARGET_TLS_PROBLEM_REVOKED",
             Self::UnsupportedVersion => "TARGET_TLS_PROBLEM_UNSUPPORTED_VERSION",
             Self::NotTls => "TARGET_TLS_PROBLEM_NOT_TLS",
             Self::ClientCertificateRequired => {
@@ -4498,7 +4495,6 @@ impl TargetTlsProblem {
             "TARGET_TLS_PROBLEM_NOT_YET_VALID" => Some(Self::NotYetValid),
             "TARGET_TLS_PROBLEM_WRONG_NAME" => Some(Self::WrongName),
             "TARGET_TLS_PROBLEM_UNKNOWN_ISSUER" => Some(Self::UnknownIssuer),
-            "TARGET_TLS_PROBLEM_REVOKED" => Some(Self::Revoked),
             "TARGET_TLS_PROBLEM_UNSUPPORTED_VERSION" => Some(Self::UnsupportedVersion),
             "TARGET_TLS_PROBLEM_NOT_TLS" => Some(Self::NotTls),
             "TARGET_TLS_PROBLEM_CLIENT_CERTIFICATE_REQUIRED" => {
@@ -4824,7 +4820,7 @@ pub mod render_event_request {
         /// An event of the tenant: `tenants/{tenant}/events/{event}`.
         #[prost(string, tag = "4")]
         EventName(::prost::alloc::string::String),
-        /// An event that need not exist, as for `PublishEvent`.
+        /// An event that need not exist, as for `PublishEvent`, or an operational event.
         #[prost(message, tag = "5")]
         Event(super::Event),
     }

@@ -79,7 +79,6 @@ fn problem(problem: i32) -> Option<TlsProblem> {
         Ok(pb::TargetTlsProblem::NotYetValid) => TlsProblem::NotYetValid,
         Ok(pb::TargetTlsProblem::WrongName) => TlsProblem::WrongName,
         Ok(pb::TargetTlsProblem::UnknownIssuer) => TlsProblem::UnknownIssuer,
-        Ok(pb::TargetTlsProblem::Revoked) => TlsProblem::Revoked,
         Ok(pb::TargetTlsProblem::UnsupportedVersion) => TlsProblem::UnsupportedVersion,
         Ok(pb::TargetTlsProblem::NotTls) => TlsProblem::NotTls,
         Ok(pb::TargetTlsProblem::ClientCertificateRequired) => TlsProblem::ClientCertificateRequired,

@@ -154,8 +154,6 @@ pub enum TlsProblem {
     WrongName,
     /// The certificate was issued by nobody who is trusted, or an intermediate certificate is not sent.
     UnknownIssuer,
-    /// A certificate was revoked.
-    Revoked,
     /// The target speaks neither TLS 1.2 nor TLS 1.3.
     UnsupportedVersion,
     /// The target speaks no TLS at all at this port.

@@ -50,15 +50,7 @@ impl Parts {
         match subject {
             Some(pb::explain_event_request::Subject::Event(event)) => {
                 let now = self.clock.now();
-                let event = convert::event::new_event(
-                    tenant.clone(),
-                    Some(event),
-                    "",
-                    None,
-                    self.max_data_bytes,
-                    now,
-                )?;
-                Ok((event.content, now))
+                Ok((convert::event::imagined_event(event, self.max_data_bytes, now)?, now))
             }
             Some(pb::explain_event_request::Subject::EventName(name)) => {
                 let (owner, id) = name::event("event_name", &name)?;

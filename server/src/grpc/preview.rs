@@ -159,7 +159,8 @@ async fn event(
             };
         }
         Some(Content::Event(event)) => {
-            convert::event::new_event(tenant, Some(event), "", None, api.max_data_bytes, now)?
+            let content = convert::event::imagined_event(event, api.max_data_bytes, now)?;
+            NewEvent { tenant, request_id: None, content, trace: None }
         }
         None => convert::event::test_event(
             tenant,

@@ -55,8 +55,6 @@ pub enum TlsProblem {
     WrongName,
     /// Nobody who is trusted issued it.
     UnknownIssuer,
-    /// A certificate was revoked.
-    Revoked,
     /// No version in common.
     UnsupportedVersion,
     /// What is spoken there is something else.
@@ -112,7 +110,6 @@ impl TlsProblem {
                 ),
                 None => "the certificate was issued by nobody who is trusted".to_owned(),
             },
-            Self::Revoked => "a certificate was revoked".to_owned(),
             Self::UnsupportedVersion => "the receiver speaks neither TLS 1.2 nor TLS 1.3".to_owned(),
             Self::NotTls => "what answers at this port does not speak TLS".to_owned(),
             Self::ClientCertificateRequired => {

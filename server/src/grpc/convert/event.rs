@@ -6,7 +6,7 @@ use super::{timestamp, to_timestamp};
 use crate::{
     domain::{
         event::{Attributes, EventContent, MAX_TEXT, NewEvent, Payload, RequestId, check_text},
-        event_type::{EventType, RESERVED_PREFIX, TEST_TYPE},
+        event_type::{EventType, OPERATIONAL_TYPES, RESERVED_PREFIX, TEST_TYPE},
         handling::{Handling, OrderingKey, Priority},
         id::TenantId,
         invalid::Invalid,
@@ -31,11 +31,27 @@ pub(in crate::grpc) fn new_event(
     let event = event.ok_or_else(|| Invalid::new("event", "is missing"))?;
     let content = content(event, max_data_bytes, now).map_err(|invalid| invalid.within("event"))?;
     if content.event_type.is_reserved() {
-        let reason = format!("types that begin with `{RESERVED_PREFIX}` are reserved");
-        return Err(Invalid::new("event.type", reason));
+        return Err(reserved());
     }
     let request_id = if request_id.is_empty() { None } else { Some(RequestId::parse(request_id)?) };
     Ok(NewEvent { tenant, request_id, content, trace })
+}
+
+/// Reads an event that is not to be published: one that a producer could publish, or Postrider itself.
+pub(in crate::grpc) fn imagined_event(
+    event: pb::Event,
+    max_data_bytes: usize,
+    now: Timestamp,
+) -> Result<EventContent, Invalid> {
+    let content = content(event, max_data_bytes, now).map_err(|invalid| invalid.within("event"))?;
+    if content.event_type.is_reserved() && !OPERATIONAL_TYPES.contains(&content.event_type.as_str()) {
+        return Err(reserved());
+    }
+    Ok(content)
+}
+
+fn reserved() -> Invalid {
+    Invalid::new("event.type", format!("types that begin with `{RESERVED_PREFIX}` are reserved"))
 }
 
 fn content(event: pb::Event, max_data_bytes: usize, now: Timestamp) -> Result<EventContent, Invalid> {

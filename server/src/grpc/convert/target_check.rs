@@ -76,7 +76,6 @@ fn to_problem(problem: TlsProblem) -> pb::TargetTlsProblem {
         TlsProblem::NotYetValid => pb::TargetTlsProblem::NotYetValid,
         TlsProblem::WrongName => pb::TargetTlsProblem::WrongName,
         TlsProblem::UnknownIssuer => pb::TargetTlsProblem::UnknownIssuer,
-        TlsProblem::Revoked => pb::TargetTlsProblem::Revoked,
         TlsProblem::UnsupportedVersion => pb::TargetTlsProblem::UnsupportedVersion,
         TlsProblem::NotTls => pb::TargetTlsProblem::NotTls,
         TlsProblem::ClientCertificateRequired => pb::TargetTlsProblem::ClientCertificateRequired,

@@ -33,7 +33,6 @@ fn of_certificate(cause: &CertificateError, certificates: &[Certificate]) -> Tls
         }
         // The second is another issuer of the same name as a trusted one.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsProblem::UnknownIssuer,
-        CertificateError::Revoked => TlsProblem::Revoked,
         // An authority's own certificate in the place of a host's, as many tools make them for tests.
         CertificateError::Other(_) if is_self_issued => TlsProblem::UnknownIssuer,
         _ => TlsProblem::Other,
