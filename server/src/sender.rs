@@ -51,6 +51,7 @@ mod handshake;
 mod meter;
 mod overheard;
 mod phases;
+mod pinned;
 mod pool;
 mod proxy;
 mod request;

@@ -162,6 +162,18 @@ on_both_databases! {
         assert_eq!(signing, [1, 2], "what is gone back to signs once");
     }
 
+    async fn a_rotation_can_be_brought_forward(kind: Kind) {
+        let node = Node::new(kind).await;
+        create(&node, Profile::Slack, &a_secret(1)).await;
+        let later = Takeover { overlap: DAY, starts_at: Some(NOW + DAY * 2) };
+        assert!(matches!(rotate(&node, &a_secret(2), later, NOW).await, Rotation::Done(_)));
+        assert_eq!(single(&*target(&node).await, NOW + SECOND), 1);
+        assert!(matches!(rotate(&node, &a_secret(2), over(DAY), NOW + SECOND).await, Rotation::Done(_)));
+        assert_eq!(single(&*target(&node).await, NOW + SECOND), 2);
+        let again = rotate(&node, &a_secret(2), over(DAY), NOW + SECOND * 2).await;
+        assert!(matches!(again, Rotation::Same), "{again:?}");
+    }
+
     async fn a_pair_of_keys_is_made_when_it_is_wanted_and_with_each_rotation(kind: Kind) {
         let node = Node::new(kind).await;
         let (tenant, id) = (default_tenant(), name("sub"));

@@ -125,10 +125,15 @@ impl Authorities {
         &self.0
     }
 
+    /// Each of them.
+    pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Invalid> {
+        certificates("ca_certificates", &self.0, MAX_AUTHORITIES)
+    }
+
     /// As they are trusted.
     pub fn roots(&self) -> Result<RootCertStore, Invalid> {
         let mut roots = RootCertStore::empty();
-        for (nth, certificate) in (1..).zip(certificates("ca_certificates", &self.0, MAX_AUTHORITIES)?) {
+        for (nth, certificate) in (1..).zip(self.certificates()?) {
             roots.add(certificate).map_err(|cause| {
                 Invalid::new("ca_certificates", format!("certificate {nth} cannot be used: {cause}"))
             })?;

@@ -11,7 +11,7 @@ use futures_util::{
     future::{Either, MapOk},
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version,
     header::{CONTENT_TYPE, ORIGIN},
 };
 use tonic::body::Body;
@@ -97,7 +97,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if is_plain(request.headers()) {
+        if request.version() == Version::HTTP_2 && is_plain(request.headers()) {
             Either::Right(self.plain.call(request).map_ok(|response| response.map(Body::new)))
         } else {
             Either::Left(self.web.call(request))

@@ -42,45 +42,74 @@ impl Judge {
         events.iter().all(|pending| is_checked(pending) && !self.table.asks(pending))
     }
 
-    /// Looks at these, with pauses in between and in the midst of evaluations. Those that are refused have their answers.
-    pub(super) fn look_at_all(&self, events: Vec<Pending>, pause: &Pause) -> Vec<Pending> {
-        events.into_iter().filter_map(|pending| self.look_at(pending, pause)).collect()
+    /// Looks at these, with pauses in between and in the midst of evaluations, as long as they say to go on. Returns those that were looked
+    /// at, without those that were refused, which have their answers; and those that are left.
+    pub(super) fn look_at_all(&self, events: Vec<Pending>, pause: &Pause) -> (Vec<Pending>, Vec<Pending>) {
+        let mut events = events.into_iter();
+        let mut looked_at = Vec::with_capacity(events.len());
+        while let Some(pending) = events.next() {
+            match self.look_at(pending, pause) {
+                Looked::Done(pending) => looked_at.push(pending),
+                Looked::Refused => {}
+                Looked::Stopped(pending) => {
+                    let left = std::iter::once(pending).chain(events).collect();
+                    return (looked_at, left);
+                }
+            }
+        }
+        (looked_at, Vec::new())
     }
 
     /// Checks an event again if the catalogue has changed, and judges it.
-    fn look_at(&self, mut pending: Pending, pause: &Pause) -> Option<Pending> {
+    fn look_at(&self, mut pending: Pending, pause: &Pause) -> Looked {
         if let Some(Checked { version, unknown }) = pending.checked
             && version < self.rules.version
         {
             if let Err(reasons) = self.rules.check(&pending.event.content, unknown) {
                 // Nobody may be waiting any more.
                 let _ = pending.answer.send(Err(Error::Refused { event: Box::new(pending.event), reasons }));
-                return None;
+                return Looked::Refused;
             }
             pending.checked = Some(Checked { version: self.rules.version, unknown });
         }
-        let refused = if self.table.asks(&pending) { self.refused_by(&pending, pause) } else { Vec::new() };
+        let refused = if self.table.asks(&pending) {
+            let Some(refused) = self.refused_by(&pending, pause) else { return Looked::Stopped(pending) };
+            refused
+        } else {
+            Vec::new()
+        };
         pending.screened =
             Some(Screened { table: Arc::clone(&self.table), is_fresh: self.is_fresh, refused });
-        Some(pending)
+        Looked::Done(pending)
     }
 
-    /// Who does not want an event.
-    fn refused_by(&self, pending: &Pending, pause: &Pause) -> Vec<SubscriptionUid> {
+    /// Who does not want an event; none if it was not to go on.
+    fn refused_by(&self, pending: &Pending, pause: &Pause) -> Option<Vec<SubscriptionUid>> {
         let facts = Facts::new(&pending.event.content, self.now).with_pause(Rc::clone(pause));
         let mut refused = Vec::new();
         for interest in self.table.conditional(&pending.event.content.event_type) {
             let judgement = interest.judge(&facts);
+            if !pause() {
+                return None;
+            }
             if matches!(judgement, Judgement::Failed(_)) {
                 self.failures.count(&pending.event.tenant, interest.target.uid, self.now);
             }
             if judgement != Judgement::Wanted {
                 refused.push(interest.target.uid);
             }
-            pause();
         }
-        refused
+        Some(refused)
     }
+}
+
+/// What became of an event that was to be looked at.
+enum Looked {
+    Done(Pending),
+    /// It has its answer.
+    Refused,
+    /// It was not to go on; nothing was found out.
+    Stopped(Pending),
 }
 
 /// Makes failures visible, and no flood of them.

@@ -49,6 +49,8 @@ use crate::{
 
 /// How many tenants' tables are read at a time.
 const READERS: usize = 4;
+/// How many tenants' evaluations can be interrupted at a time.
+const PLACES: usize = 32;
 
 /// What was found out about an event, and who does not want it. The rest of those whose patterns match do.
 pub(super) struct Screened {
@@ -83,6 +85,8 @@ struct Shared<J> {
     programs: Arc<Mutex<Programs>>,
     readers: Semaphore,
     turns: Arc<Turns>,
+    /// For evaluations that are interrupted: each keeps a thread and its event's data.
+    places: Semaphore,
     failures: Arc<Failures>,
 }
 
@@ -103,6 +107,7 @@ impl<J: Journal> Screen<J> {
             programs: Arc::default(),
             readers: Semaphore::new(READERS),
             turns: Turns::new(turns),
+            places: Semaphore::new(PLACES),
             failures: Arc::new(Failures::new(metrics)),
         };
         Self { shared: Arc::new(shared), tasks: TaskTracker::new() }
@@ -123,10 +128,34 @@ impl<J: Journal> Shared<J> {
         let judge =
             Judge { rules: self.rules.current(), failures: Arc::clone(&self.failures), table, is_fresh, now };
         if judge.has_little_to_do(&held.items) {
-            held.items = judge.look_at_all(std::mem::take(&mut held.items), &no_pause());
+            (held.items, _) = judge.look_at_all(std::mem::take(&mut held.items), &go_on());
         } else {
-            let turn = self.turns.next(&tenant).await;
-            judge_all(held, judge, turn).await;
+            self.judge_all(held, judge, &tenant).await;
+        }
+    }
+
+    /// Judges events in turn with other tenants. An evaluation that takes long can be interrupted where there is a place for it to wait; where
+    /// there is none, as many tenants have costly expressions, it is broken off, and begun again when there is one.
+    async fn judge_all(&self, mut held: Held<Pending>, judge: Judge, tenant: &TenantId) {
+        let judge = Arc::new(judge);
+        let mut left = std::mem::take(&mut held.items);
+        let mut place = self.places.try_acquire().ok();
+        while !left.is_empty() {
+            let (turn, has_place) = (self.turns.next(tenant).await, place.is_some());
+            let (events, judge) = (std::mem::take(&mut left), Arc::clone(&judge));
+            let judged = on_deep_stack(move || {
+                let pause = if has_place { interruptible(turn) } else { in_haste(turn) };
+                judge.look_at_all(events, &pause)
+            });
+            let Some((judged, rest)) = judged.await else {
+                return tracing::error!("events could not be judged");
+            };
+            held.items.extend(judged);
+            left = rest;
+            if !left.is_empty() {
+                // Never closed.
+                place = self.places.acquire().await.ok();
+            }
         }
     }
 
@@ -164,20 +193,18 @@ impl<J: Journal> Shared<J> {
     }
 }
 
-async fn judge_all(mut held: Held<Pending>, judge: Judge, turn: Turn) {
-    let events = std::mem::take(&mut held.items);
-    let judged = on_deep_stack(move || {
-        let turn = RefCell::new(turn);
-        let pause: Pause = Rc::new(move || turn.borrow_mut().yield_to_others());
-        judge.look_at_all(events, &pause)
-    });
-    if let Some(judged) = judged.await {
-        held.items = judged;
-    } else {
-        tracing::error!("events could not be judged");
-    }
+fn go_on() -> Pause {
+    Rc::new(|| true)
 }
 
-fn no_pause() -> Pause {
-    Rc::new(|| ())
+fn interruptible(turn: Turn) -> Pause {
+    let turn = RefCell::new(turn);
+    Rc::new(move || {
+        turn.borrow_mut().yield_to_others();
+        true
+    })
+}
+
+fn in_haste(turn: Turn) -> Pause {
+    Rc::new(move || !turn.is_over())
 }

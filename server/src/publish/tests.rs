@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    rc::Rc,
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -11,7 +12,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::*;
+use super::{
+    judge::{Failures, Judge},
+    match_table::MatchTable,
+    *,
+};
 use crate::{
     clock::ManualClock,
     domain::{
@@ -19,6 +24,7 @@ use crate::{
         conditions::Conditions,
         event::{Attributes, EventContent, Payload},
         event_type::EventType,
+        expression::Pause,
         handling::{Handling, OrderingKey},
         id::SubscriptionId,
         secret::SecretSet,
@@ -406,20 +412,53 @@ async fn an_event_that_cannot_be_stored_is_refused_and_the_others_are_stored_in_
     }
 }
 
-#[test]
-fn only_events_that_a_subscription_with_conditions_can_want_are_judged() {
-    let shop = tenant("shop");
+/// A table of one subscription on conditions, to `user.**`, and one without.
+fn conditional_table(tenant: &TenantId) -> MatchTable {
     let conditions = Conditions { attributes: Vec::new(), expression: Some("data.a".to_owned()) };
-    let mut conditional = interest(&shop, 0);
+    let mut conditional = interest(tenant, 0);
     let settings = Settings { filter: Some(conditions), ..(*Settings::plain()).clone() };
     Arc::get_mut(&mut conditional.target).unwrap().settings = Some(settings.into());
     conditional.filter = Filter::parse(&["user.**"]).unwrap();
-    let table = match_table::MatchTable::new(Interests {
+    MatchTable::new(Interests {
         version: Some(1),
         catalogue_version: 0,
-        subscriptions: vec![conditional, interest(&shop, 1)],
+        subscriptions: vec![conditional, interest(tenant, 1)],
         unreadable: 0,
-    });
+    })
+}
+
+#[test]
+fn judging_that_is_not_to_go_on_leaves_the_rest_as_it_was() {
+    let shop = tenant("shop");
+    let judge = Judge {
+        table: Arc::new(conditional_table(&shop)),
+        is_fresh: true,
+        rules: Arc::default(),
+        failures: Arc::new(Failures::new(Metrics::default())),
+        now: NOW,
+    };
+    let pending = |data: &str| {
+        let mut event = an_event(&shop, data);
+        event.content.event_type = EventType::parse("user.created").unwrap();
+        let (answer, _) = oneshot::channel();
+        Pending { event, route: Route::Matching, answer, screened: None, checked: None }
+    };
+    let asked = AtomicUsize::new(0);
+    let pause: Pause = Rc::new(move || asked.fetch_add(1, Ordering::SeqCst) < 2);
+    let (looked_at, left) = judge.look_at_all(["0", "1", "2", "3"].map(pending).into(), &pause);
+    let found = |pending: &Pending| {
+        let data = pending.event.content.payload.data.to_vec();
+        (String::from_utf8(data).unwrap(), pending.screened.is_some())
+    };
+    let found = |pending: &[Pending]| pending.iter().map(found).collect::<Vec<_>>();
+    assert_eq!(found(&looked_at), [("0".to_owned(), true), ("1".to_owned(), true)]);
+    assert_eq!(found(&left), [("2".to_owned(), false), ("3".to_owned(), false)]);
+}
+
+#[test]
+fn only_events_that_a_subscription_with_conditions_can_want_are_judged() {
+    let shop = tenant("shop");
+    let table = conditional_table(&shop);
     let asks = |event_type: &str, route| {
         let mut event = an_event(&shop, "e");
         event.content.event_type = EventType::parse(event_type).unwrap();

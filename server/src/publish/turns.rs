@@ -20,8 +20,6 @@ const LENGTH: Duration = Duration::from_millis(2);
 const FORGIVEN: u32 = 10;
 /// From this many accounts on those that are even again are closed.
 const MANY_ACCOUNTS: usize = 1_000;
-/// How many tenants may wait in the midst of their events, for which each keeps a thread.
-const MAX_INTERRUPTED: usize = 64;
 
 /// All turns.
 pub(super) struct Turns(Mutex<State>);
@@ -32,7 +30,6 @@ struct State {
     /// By what they have used, and then by their arrival.
     waiting: BTreeMap<(Duration, u64), Waiting>,
     arrivals: u64,
-    interrupted: usize,
     accounts: HashMap<TenantId, Account>,
 }
 
@@ -69,7 +66,6 @@ impl Turns {
             free: at_once,
             waiting: BTreeMap::new(),
             arrivals: 0,
-            interrupted: 0,
             accounts: HashMap::new(),
         })))
     }
@@ -136,11 +132,15 @@ impl Turn {
         Self { turns: None, tenant: tenant.clone(), since: Instant::now() }
     }
 
+    /// Whether it has taken long.
+    pub(super) fn is_over(&self) -> bool {
+        self.since.elapsed() >= LENGTH
+    }
+
     /// Lets those go first who have used less, if this turn has taken long. Blocks the thread meanwhile.
     pub(super) fn yield_to_others(&mut self) {
-        let now = Instant::now();
-        if now.saturating_duration_since(self.since) >= LENGTH {
-            self.yield_at(now);
+        if self.is_over() {
+            self.yield_at(Instant::now());
         }
     }
 
@@ -151,10 +151,9 @@ impl Turn {
         self.since = now;
         let used = state.used(&self.tenant, now);
         let is_first = state.waiting.first_key_value().is_none_or(|((least, _), _)| *least >= used);
-        if is_first || state.interrupted >= MAX_INTERRUPTED {
+        if is_first {
             return;
         }
-        state.interrupted += 1;
         let waiting = state.wait(self.tenant.clone(), now);
         // What goes to another is not this one's to end.
         self.turns = None;
@@ -162,7 +161,6 @@ impl Turn {
         if let Ok(turn) = waiting.blocking_recv() {
             *self = turn;
         }
-        turns.state().interrupted -= 1;
     }
 }
 
@@ -245,7 +243,7 @@ mod tests {
         drop(cheap);
         drop(interrupted.join().unwrap());
         let state = turns.state();
-        assert!(state.free == 1 && state.interrupted == 0);
+        assert_eq!(state.free, 1);
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ use super::{
     build_error::BuildError,
     check::{WatchedIdentity, WatchedVerifier, Witness},
     phases::{self, Mark},
+    pinned::PinningVerifier,
 };
 use crate::domain::{invalid::Invalid, receiver_tls::ReceiverTls};
 
@@ -104,7 +105,8 @@ impl Tls {
             None => Arc::clone(&self.verifier),
             Some(own) => {
                 let (roots, provider) = (Arc::new(own.roots()?), Arc::clone(&self.provider));
-                WebPkiServerVerifier::builder_with_provider(roots, provider).build()?
+                let authorities = WebPkiServerVerifier::builder_with_provider(roots, provider).build()?;
+                Arc::new(PinningVerifier { authorities, certificates: own.certificates()? })
             }
         })
     }

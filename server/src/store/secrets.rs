@@ -110,7 +110,7 @@ impl Store {
             .exec(&transaction)
             .await?;
         let held = of(subscription.uid).all(&transaction).await?;
-        if is_current(&held, &keys, &self.keyring) {
+        if is_current(&held, &keys, &self.keyring, now) {
             return Ok(Rotation::Same);
         }
         if held.len() >= MAX_IN_FORCE {
@@ -234,9 +234,15 @@ fn current(subscription: Uuid) -> sea_orm::Select<subscription_secrets::Entity> 
     of(subscription).filter(subscription_secrets::Column::ExpiresAt.is_null())
 }
 
-/// Whether what was brought is the newest already. One that cannot be read may be replaced by whatever comes.
-fn is_current(held: &[subscription_secrets::Model], keys: &NewKeys, keyring: &Keyring) -> bool {
-    let current = held.iter().find(|row| row.expires_at.is_none());
+/// Whether what was brought is the newest already, and its turn has come: one that is still to have it can be brought forward. One that
+/// cannot be read may be replaced by whatever comes.
+fn is_current(
+    held: &[subscription_secrets::Model],
+    keys: &NewKeys,
+    keyring: &Keyring,
+    now: Timestamp,
+) -> bool {
+    let current = held.iter().find(|row| row.expires_at.is_none() && has_started(row, now));
     let Some(Ok(current)) = current.map(|row| rows::secret(row.clone(), keyring)) else { return false };
     match keys.key_pair() {
         Some(pair) => current.key_pair.as_ref() == Some(pair),
@@ -247,9 +253,11 @@ fn is_current(held: &[subscription_secrets::Model], keys: &NewKeys, keyring: &Ke
 /// Those that nothing will be signed with any more where one signs at a time: all that are older than the one whose turn it is.
 fn spent(mut held: Vec<subscription_secrets::Model>, now: Timestamp) -> Vec<Uuid> {
     held.sort_by_key(rows::age_of_secret);
-    let has_started =
-        |row: &subscription_secrets::Model| row.starts_at.is_none_or(|start| start <= now.as_micros());
-    held.into_iter().skip_while(|row| !has_started(row)).skip(1).map(|row| row.id).collect()
+    held.into_iter().skip_while(|row| !has_started(row, now)).skip(1).map(|row| row.id).collect()
+}
+
+fn has_started(row: &subscription_secrets::Model, now: Timestamp) -> bool {
+    row.starts_at.is_none_or(|start| start <= now.as_micros())
 }
 
 fn none(subscription: Uuid) -> Error {

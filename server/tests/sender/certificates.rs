@@ -67,10 +67,12 @@ impl Authority {
         speaking("http/1.1", &params.self_signed(&key).unwrap(), &key, None)
     }
 
-    /// Lets a receiver speak TLS as `localhost`, with a certificate that it has issued itself and that is no authority's; and that, in PEM.
-    pub(crate) fn acceptor_of_a_host() -> (TlsAcceptor, String) {
+    /// Lets a receiver speak TLS as `name`, with a certificate that it has issued itself and that is an authority's as well or not; and
+    /// that, in PEM.
+    pub(crate) fn acceptor_of_a_host(name: &str, is_ca: IsCa) -> (TlsAcceptor, String) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = is_ca;
         let certificate = params.self_signed(&key).unwrap();
         (speaking("http/1.1", &certificate, &key, None), certificate.pem())
     }

@@ -1,6 +1,7 @@
 //! Receivers that want to see a certificate, and receivers whose authority is known to one subscription alone.
 
 use postrider_server::domain::receiver_tls::{Authorities, Identity, ReceiverTls};
+use rcgen::{BasicConstraints, IsCa};
 
 use super::*;
 
@@ -76,12 +77,27 @@ async fn authorities_of_a_subscription_take_the_place_of_the_servers() {
 
 #[tokio::test]
 async fn a_certificate_that_a_receiver_has_issued_itself_can_be_trusted() {
-    let (acceptor, pem) = Authority::acceptor_of_a_host();
+    let authority = || IsCa::Ca(BasicConstraints::Unconstrained);
+    let sender = sender();
+    for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa, authority()] {
+        let (acceptor, pem) = Authority::acceptor_of_a_host("localhost", is_ca);
+        let receiver = Receiver::answering_over_tls(acceptor, OK).await;
+        let attempt = send_with(&sender, &receiver, trusting(&pem)).await;
+        assert_eq!(attempt.outcome, ACKNOWLEDGED);
+    }
+    // Not one that is like it, nor for another host.
+    let (_, other) = Authority::acceptor_of_a_host("localhost", authority());
+    let (acceptor, pem) = Authority::acceptor_of_a_host("elsewhere.example", authority());
     let receiver = Receiver::answering_over_tls(acceptor, OK).await;
-    let authorities = Some(Authorities::parse(&pem).unwrap());
-    let tls = Some(ReceiverTls { identity: None, authorities });
-    let attempt = send_with(&sender(), &receiver, Settings { tls, ..Settings::default() }).await;
-    assert_eq!(attempt.outcome, ACKNOWLEDGED);
+    for trusted in [other, pem] {
+        let attempt = send_with(&sender, &receiver, trusting(&trusted)).await;
+        assert_failed(&attempt, Failure::Tls, "the tls handshake failed: invalid peer certificate: ");
+    }
+}
+
+fn trusting(pem: &str) -> Settings {
+    let authorities = Some(Authorities::parse(pem).unwrap());
+    Settings { tls: Some(ReceiverTls { identity: None, authorities }), ..Settings::default() }
 }
 
 #[tokio::test]

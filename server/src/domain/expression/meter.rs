@@ -41,8 +41,8 @@ const STEPS_PER_ROUND: u64 = 5;
 /// So many steps are taken between two pauses: about a millisecond.
 const STEPS_PER_PAUSE: u64 = 10_000;
 
-/// Is called now and then in the midst of an evaluation, and may block it.
-pub type Pause = Rc<dyn Fn()>;
+/// Is called now and then in the midst of an evaluation, and may block it; says whether to go on.
+pub type Pause = Rc<dyn Fn() -> bool>;
 
 thread_local! {
     static CURRENT: RefCell<Current> = RefCell::default();
@@ -58,6 +58,12 @@ struct Current {
 }
 
 impl Current {
+    fn exhaust(&mut self) -> ExecutionError {
+        self.exhausted = true;
+        self.left = 0;
+        ExecutionError::function_error(SPEND, "too many steps")
+    }
+
     fn due_pause(&mut self, steps: u64) -> Option<Pause> {
         self.since_pause += steps;
         if self.since_pause < STEPS_PER_PAUSE {
@@ -93,16 +99,13 @@ pub(super) fn take(steps: u64) -> Result<(), ExecutionError> {
             current.left = left;
             Ok(current.due_pause(steps))
         }
-        _ => {
-            current.exhausted = true;
-            current.left = 0;
-            Err(ExecutionError::function_error(SPEND, "too many steps"))
-        }
+        _ => Err(current.exhaust()),
     });
-    if let Some(pause) = pause? {
-        pause();
-    }
-    Ok(())
+    pause?.map_or(Ok(()), |pause| go_on(&pause))
+}
+
+fn go_on(pause: &Pause) -> Result<(), ExecutionError> {
+    if pause() { Ok(()) } else { Err(CURRENT.with_borrow_mut(Current::exhaust)) }
 }
 
 fn left() -> u64 {
@@ -132,7 +135,7 @@ pub(super) fn spend_on_rounds<'b, 'v>(
 /// `@round(condition)` is the condition of a loop.
 pub(super) fn round<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     if let Some(pause) = CURRENT.with_borrow_mut(|current| current.due_pause(STEPS_PER_ROUND)) {
-        pause();
+        go_on(&pause)?;
     }
     args.pop().ok_or_else(ExecutionError::missing_argument_or_target)
 }

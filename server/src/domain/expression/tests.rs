@@ -232,9 +232,22 @@ fn an_evaluation_that_takes_long_pauses_now_and_then_wherever_it_is() {
     for text in ["data.items.exists(x, x < 0)", "data.items.exists(x, [1, 2].exists(y, x + y < 0))"] {
         let pauses = Rc::new(Cell::new(0));
         let counted = Rc::clone(&pauses);
-        let pause: Pause = Rc::new(move || counted.set(counted.get() + 1));
+        let pause: Pause = Rc::new(move || {
+            counted.set(counted.get() + 1);
+            true
+        });
         let facts = Facts::new(&event, Timestamp::default()).with_pause(pause);
         assert_eq!(Program::compile(text).unwrap().evaluate(&facts), Ok(false));
         assert!(pauses.get() > 10, "{text}: {}", pauses.get());
+        // One that is not to go on ends there.
+        let asked = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&asked);
+        let pause: Pause = Rc::new(move || {
+            counted.set(counted.get() + 1);
+            false
+        });
+        let facts = Facts::new(&event, Timestamp::default()).with_pause(pause);
+        assert_eq!(Program::compile(text).unwrap().evaluate(&facts), Err(Failure::TooCostly));
+        assert_eq!(asked.get(), 1);
     }
 }
