@@ -94,6 +94,9 @@ pub enum Failure {
     /// It was accepted by a version whose expressions differ.
     #[error("the expression cannot be compiled by this version")]
     NotCompiled,
+    /// Its [`Pause`] said that it was not to go on.
+    #[error("the evaluation was broken off")]
+    Stopped,
     /// The evaluation is defective.
     #[error("the evaluation broke off by a defect")]
     Defect,
@@ -147,9 +150,12 @@ impl Program {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             meter::take(self.cost).and_then(|()| facts.context().resolve(&self.ast))
         }));
-        let (spent, exhausted) = metered.end();
-        facts.count(spent);
-        if exhausted {
+        let spent = metered.end();
+        facts.count(spent.steps);
+        if spent.stopped {
+            return Err(Failure::Stopped);
+        }
+        if spent.exhausted {
             return Err(if allowed < MAX_STEPS { Failure::TooCostlyTogether } else { Failure::TooCostly });
         }
         match outcome {

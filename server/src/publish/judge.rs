@@ -14,7 +14,7 @@ use crate::{
     domain::{
         catalogue::Rules,
         conditions::Judgement,
-        expression::{Facts, Pause},
+        expression::{Facts, Failure, Pause},
         id::{SubscriptionUid, TenantId},
         timestamp::Timestamp,
     },
@@ -42,7 +42,7 @@ impl Judge {
         events.iter().all(|pending| is_checked(pending) && !self.table.asks(pending))
     }
 
-    /// Looks at these, with pauses in between and in the midst of evaluations, as long as they say to go on. Returns those that were looked
+    /// Looks at these, with pauses now and then, as long as they say to go on. Returns those that were looked
     /// at, without those that were refused, which have their answers; and those that are left.
     pub(super) fn look_at_all(&self, events: Vec<Pending>, pause: &Pause) -> (Vec<Pending>, Vec<Pending>) {
         let mut events = events.into_iter();
@@ -89,7 +89,7 @@ impl Judge {
         let mut refused = Vec::new();
         for interest in self.table.conditional(&pending.event.content.event_type) {
             let judgement = interest.judge(&facts);
-            if !pause() {
+            if judgement == Judgement::Failed(Failure::Stopped) {
                 return None;
             }
             if matches!(judgement, Judgement::Failed(_)) {

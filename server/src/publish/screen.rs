@@ -19,7 +19,7 @@
 //! Events that were judged by an older one are judged again if the tenant's subscriptions have changed when they come back.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     thread::available_parallelism,
@@ -205,6 +205,13 @@ fn interruptible(turn: Turn) -> Pause {
     })
 }
 
+/// Up to the second pause: some milliseconds, which are counted in steps, so that who is kept waiting by others is not taken for costly.
 fn in_haste(turn: Turn) -> Pause {
-    Rc::new(move || !turn.is_over())
+    let pauses = Cell::new(0);
+    Rc::new(move || {
+        // Kept until nobody can ask any more.
+        let _ = &turn;
+        pauses.set(pauses.get() + 1);
+        pauses.get() < 2
+    })
 }

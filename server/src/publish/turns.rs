@@ -132,15 +132,11 @@ impl Turn {
         Self { turns: None, tenant: tenant.clone(), since: Instant::now() }
     }
 
-    /// Whether it has taken long.
-    pub(super) fn is_over(&self) -> bool {
-        self.since.elapsed() >= LENGTH
-    }
-
     /// Lets those go first who have used less, if this turn has taken long. Blocks the thread meanwhile.
     pub(super) fn yield_to_others(&mut self) {
-        if self.is_over() {
-            self.yield_at(Instant::now());
+        let now = Instant::now();
+        if now.saturating_duration_since(self.since) >= LENGTH {
+            self.yield_at(now);
         }
     }
 

@@ -32,7 +32,7 @@ impl<'a> Facts<'a> {
         Self { event, time, context: OnceCell::new(), spent: Cell::new(0), pause: None }
     }
 
-    /// With a pause now and then while it is evaluated. What an evaluation comes to that was not to go on is of no meaning.
+    /// With a pause now and then while it is evaluated.
     #[must_use]
     pub fn with_pause(self, pause: Pause) -> Self {
         Self { pause: Some(pause), ..self }

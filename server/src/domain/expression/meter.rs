@@ -8,7 +8,12 @@
 //!
 //! Counting is also where an evaluation that takes long can be made to wait for others, by its [`Pause`].
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+};
 
 use cel::{
     ExecutionError,
@@ -46,14 +51,16 @@ pub type Pause = Rc<dyn Fn() -> bool>;
 
 thread_local! {
     static CURRENT: RefCell<Current> = RefCell::default();
+    /// Steps of all evaluations since the last pause.
+    static SINCE_PAUSE: Cell<u64> = const { Cell::new(0) };
 }
 
 #[derive(Default)]
 struct Current {
     left: u64,
     exhausted: bool,
+    stopped: bool,
     patterns: Arc<HashMap<String, Regex>>,
-    since_pause: u64,
     pause: Option<Pause>,
 }
 
@@ -64,14 +71,20 @@ impl Current {
         ExecutionError::function_error(SPEND, "too many steps")
     }
 
-    fn due_pause(&mut self, steps: u64) -> Option<Pause> {
-        self.since_pause += steps;
-        if self.since_pause < STEPS_PER_PAUSE {
-            return None;
-        }
-        self.since_pause = 0;
-        self.pause.clone()
+    fn due_pause(&self, steps: u64) -> Option<Pause> {
+        let since = SINCE_PAUSE.get().saturating_add(steps);
+        SINCE_PAUSE.set(if since < STEPS_PER_PAUSE { since } else { 0 });
+        if since < STEPS_PER_PAUSE { None } else { self.pause.clone() }
     }
+}
+
+/// What an evaluation took.
+pub(super) struct Spent {
+    pub(super) steps: u64,
+    /// Whether that was not enough.
+    pub(super) exhausted: bool,
+    /// Whether it was not to go on.
+    pub(super) stopped: bool,
 }
 
 /// An evaluation that is counted.
@@ -81,14 +94,13 @@ pub(super) struct Metered {
 
 impl Metered {
     pub(super) fn begin(allowed: u64, patterns: Arc<HashMap<String, Regex>>, pause: Option<Pause>) -> Self {
-        CURRENT.set(Current { left: allowed, exhausted: false, patterns, since_pause: 0, pause });
+        CURRENT.set(Current { left: allowed, exhausted: false, stopped: false, patterns, pause });
         Self { allowed }
     }
 
-    /// How many steps were taken, and whether there were not enough.
-    pub(super) fn end(self) -> (u64, bool) {
+    pub(super) fn end(self) -> Spent {
         let current = CURRENT.take();
-        (self.allowed - current.left, current.exhausted)
+        Spent { steps: self.allowed - current.left, exhausted: current.exhausted, stopped: current.stopped }
     }
 }
 
@@ -105,7 +117,13 @@ pub(super) fn take(steps: u64) -> Result<(), ExecutionError> {
 }
 
 fn go_on(pause: &Pause) -> Result<(), ExecutionError> {
-    if pause() { Ok(()) } else { Err(CURRENT.with_borrow_mut(Current::exhaust)) }
+    if pause() {
+        return Ok(());
+    }
+    Err(CURRENT.with_borrow_mut(|current| {
+        current.stopped = true;
+        current.exhaust()
+    }))
 }
 
 fn left() -> u64 {
@@ -134,7 +152,7 @@ pub(super) fn spend_on_rounds<'b, 'v>(
 
 /// `@round(condition)` is the condition of a loop.
 pub(super) fn round<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    if let Some(pause) = CURRENT.with_borrow_mut(|current| current.due_pause(STEPS_PER_ROUND)) {
+    if let Some(pause) = CURRENT.with_borrow(|current| current.due_pause(STEPS_PER_ROUND)) {
         go_on(&pause)?;
     }
     args.pop().ok_or_else(ExecutionError::missing_argument_or_target)

@@ -247,7 +247,7 @@ fn an_evaluation_that_takes_long_pauses_now_and_then_wherever_it_is() {
             false
         });
         let facts = Facts::new(&event, Timestamp::default()).with_pause(pause);
-        assert_eq!(Program::compile(text).unwrap().evaluate(&facts), Err(Failure::TooCostly));
+        assert_eq!(Program::compile(text).unwrap().evaluate(&facts), Err(Failure::Stopped));
         assert_eq!(asked.get(), 1);
     }
 }
