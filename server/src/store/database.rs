@@ -32,7 +32,7 @@ const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 /// No statement of ours runs for so long that compiling it pays. Of one that has to read a whole table the planner thinks so, as it is
 /// made to avoid that: reading the only subscription there is, and its secret, took 0.3 s.
 const NEVER_COMPILED: (&str, &str) = ("jit", "off");
-/// How many batches of events are committed at a time, so that nobody's event waits for a commit that has no other of its tenant.
+/// How many batches of events are committed at a time, so that others' events need not wait for the commit of one tenant's flood.
 pub(super) const PUBLISH_CONNECTIONS: u8 = 2;
 /// As many connections as publishing, claiming and settling use at a time; the latter two have one lane each.
 const ENGINE_CONNECTIONS: u32 = 2 + PUBLISH_CONNECTIONS as u32;
