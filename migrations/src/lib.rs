@@ -30,6 +30,7 @@ mod m20261121_000040_add_subscription_failing;
 mod m20261121_000041_create_operational_events;
 mod m20261121_000050_add_subscription_handshake;
 mod m20261121_000060_compress_with_lz4;
+mod m20261121_000070_queue_pending_deliveries;
 
 /// The list of migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000041_create_operational_events::Migration),
             Box::new(m20261121_000050_add_subscription_handshake::Migration),
             Box::new(m20261121_000060_compress_with_lz4::Migration),
+            Box::new(m20261121_000070_queue_pending_deliveries::Migration),
         ]
     }
 }

@@ -49,6 +49,7 @@ mod rows;
 pub mod secrets;
 mod sendable;
 mod sending;
+pub mod steering;
 pub mod subscriptions;
 mod sweep;
 mod tenants;

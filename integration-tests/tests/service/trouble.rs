@@ -79,7 +79,8 @@ async fn while_a_table_is_locked_in_postgres_publishing_is_unavailable() {
     let receiver = Receiver::start().await;
     app.subscribe(&receiver).await;
     let lock = app.database.connect().await.begin().await.unwrap();
-    lock.execute_unprepared("LOCK TABLE deliveries IN EXCLUSIVE MODE").await.unwrap();
+    let sql = "LOCK TABLE pending_deliveries IN ACCESS EXCLUSIVE MODE";
+    lock.execute_unprepared(sql).await.unwrap();
     let (refused, tick) = tokio::join!(refusal(&app), app.try_tick());
     assert_eq!(refused, unavailable());
     tick.unwrap_err();

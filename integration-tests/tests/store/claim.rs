@@ -374,8 +374,13 @@ async fn insert_due(node: &Node, subscription: &Subscription, deliveries: usize)
         ("payloads", "event_id, data", format!("{id}, {no_data}")),
         (
             "deliveries",
-            "id, event_id, subscription_uid, tenant_id, state, attempt_count, due_at, created_at",
-            format!("{id}, {id}, {uid}, 'default', 0, 0, {now}, {now}"),
+            "id, event_id, subscription_uid, tenant_id, state, created_at",
+            format!("{id}, {id}, {uid}, 'default', 0, {now}"),
+        ),
+        (
+            "pending_deliveries",
+            "id, event_id, subscription_uid, attempt_count, due_at, priority",
+            format!("{id}, {id}, {uid}, 0, {now}, 0"),
         ),
     ] {
         node.execute(&format!("WITH {series} INSERT INTO {table} ({columns}) SELECT {values} FROM series"))

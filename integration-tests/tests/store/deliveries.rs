@@ -10,10 +10,7 @@ use postrider_server::{
         id::{DeliveryId, EventId, TenantId},
         page::Page,
     },
-    store::{
-        deliveries::{DeliveryFilter, Steered},
-        events::EventFilter,
-    },
+    store::{deliveries::DeliveryFilter, events::EventFilter, steering::Steered},
 };
 
 use crate::{

@@ -301,12 +301,13 @@ on_both_databases! {
         let sub = node.subscribe("sub").await;
         let (one, two) = (node.claimed(&sub).await, node.claimed(&sub).await);
         // Somebody else has taken the second one over and ended it.
+        let second = match kind {
+            Kind::Sqlite => format!("id = x'{}'", two.delivery.uuid().simple()),
+            Kind::Postgres => format!("id = '{}'", two.delivery.uuid()),
+        };
         node.execute(&format!(
-            "UPDATE deliveries SET state = 3, end_reason = 4, ended_at = 0 WHERE attempt_count = 1 AND id {} ",
-            match kind {
-                Kind::Sqlite => format!("= x'{}'", two.delivery.uuid().simple()),
-                Kind::Postgres => format!("= '{}'", two.delivery.uuid()),
-            }
+            "DELETE FROM pending_deliveries WHERE {second};
+             UPDATE deliveries SET state = 3, end_reason = 4, ended_at = 0, attempt_count = 1 WHERE {second}"
         ))
         .await;
         let settling = node.settle([exhausted(&one, NOW), exhausted(&two, NOW)]).await;

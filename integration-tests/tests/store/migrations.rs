@@ -8,7 +8,9 @@ use postrider_server::{
     domain::{delivery::DeliveryStatus, event_type::EventType},
     store::{
         self,
+        deliveries::DeliveryFilter,
         keyring::{EncryptionKey, Keyring},
+        steering::{Refusal, Steered},
     },
 };
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
@@ -63,7 +65,7 @@ on_both_databases! {
         serve(&database).await;
         let connection = database.connect().await;
         let first = schema(kind, &connection).await;
-        assert_eq!(first.len(), 14, "{:?}", first.keys());
+        assert_eq!(first.len(), 15, "{:?}", first.keys());
         Migrator::down(&connection, None).await.unwrap();
         let left = schema(kind, &connection).await;
         assert_eq!(left.keys().collect::<Vec<_>>(), ["seaql_migrations"]);
@@ -126,6 +128,32 @@ on_both_databases! {
         serve(&database).await;
     }
 
+    async fn what_is_pending_and_what_has_ended_outlive_the_making_of_the_queue(kind: Kind) {
+        let node = Node::new(kind).await;
+        let sub = node.subscribe("sub").await;
+        let (done, retry) = (node.claimed(&sub).await, node.claimed(&sub).await);
+        node.settle([acknowledged(&done, NOW), retried(&retry, NOW, NOW + SECOND)]).await;
+        let keyed = || a_draft().keyed("key").to([&sub]);
+        let in_order = node.publish([keyed(), keyed()]).await;
+        let cancelled = node.claim(NOW, 1).await.remove(0);
+        assert_eq!(cancelled.event.id, in_order[0].id);
+        node.store.cancel(&default_tenant(), cancelled.delivery, NOW).await.unwrap();
+        let before = node.list(&DeliveryFilter::default()).await.items;
+        assert_eq!(before.len(), 4);
+
+        let connection = node.database.connect().await;
+        Migrator::down(&connection, Some(1)).await.unwrap();
+        migrate(&node.database).await.unwrap();
+
+        assert_eq!(format!("{:?}", node.list(&DeliveryFilter::default()).await.items), format!("{before:?}"));
+        let refused = node.store.redeliver(&default_tenant(), cancelled.delivery, NOW).await.unwrap();
+        assert!(matches!(refused, Steered::Refused(Refusal::AttemptUnderWay)), "{refused:?}");
+        let claims = node.claim(NOW + SECOND, 10).await;
+        let mut due: Vec<_> = claims.iter().map(|claim| (claim.event.id, claim.attempt.get())).collect();
+        due.sort_unstable();
+        assert_eq!(due, [(retry.event.id, 2), (in_order[1].id, 1)]);
+    }
+
     async fn a_database_that_was_not_migrated_is_not_opened(kind: Kind) {
         let database = Arc::new(TestDatabase::new(kind).await);
         let opened = open(&database, Keyring::new(EncryptionKey::generate(), Vec::new())).await;
@@ -146,7 +174,9 @@ on_both_databases! {
             "deliveries SET state = 1, ended_at = 1",
             "deliveries SET end_reason = 1",
             "deliveries SET ended_at = 1",
-            "deliveries SET attempt_count = -1",
+            "deliveries SET attempt_count = 1",
+            "pending_deliveries SET attempt_count = -1",
+            "pending_deliveries SET position = 1",
             "attempts SET number = 0",
             "attempts SET failure = 1",
             "attempts SET failure_message = 'why'",
@@ -179,5 +209,5 @@ async fn both_databases_have_the_same_tables_and_columns() {
     there.remove("seaql_migrations");
     assert_eq!(here, there);
     assert!(here["deliveries"]["end_reason"], "it may be null");
-    assert!(!here["deliveries"]["due_at"], "it may not be null");
+    assert!(!here["deliveries"]["created_at"], "it may not be null");
 }

@@ -18,8 +18,9 @@ use postrider_server::{
     publish::{Batch, Commit, Entry, Fate, Interests, Journal},
     store::{
         self, Store,
-        deliveries::{DeliveryFilter, Steered},
+        deliveries::DeliveryFilter,
         keyring::{EncryptionKey, Keyring},
+        steering::Steered,
         subscriptions::Change,
     },
 };

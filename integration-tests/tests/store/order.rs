@@ -12,7 +12,10 @@ use postrider_server::{
         timestamp::Timestamp,
     },
     publish::{Commit, Journal},
-    store::deliveries::{DeliveryFilter, Refusal, Steered},
+    store::{
+        deliveries::DeliveryFilter,
+        steering::{Refusal, Steered},
+    },
 };
 
 use crate::{
@@ -296,7 +299,7 @@ on_both_databases! {
         publish_keyed(&node, &subscription, "l", 1).await;
         assert_eq!(node.store.release_stuck_lanes(NOW).await.unwrap(), 0);
         let parked = Timestamp::NEVER.as_micros();
-        node.execute(&format!("UPDATE deliveries SET due_at = {parked} WHERE ordering_key = 'k'")).await;
+        node.execute(&format!("UPDATE pending_deliveries SET due_at = {parked} WHERE ordering_key = 'k'")).await;
         assert_eq!(node.store.release_stuck_lanes(NOW).await.unwrap(), 1);
         assert_eq!(numbers(&node.claim(NOW, 10).await), ["0", "0"]);
         assert_eq!(node.store.release_stuck_lanes(NOW).await.unwrap(), 0);

@@ -8,7 +8,7 @@ use postrider_server::{
     },
     store::{
         Retention,
-        deliveries::{Refusal, Steered},
+        steering::{Refusal, Steered},
     },
 };
 

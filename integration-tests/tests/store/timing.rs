@@ -6,7 +6,7 @@ use postrider_server::{
     domain::delivery::{DeliveryState, EndReason},
     store::{
         Retention,
-        deliveries::{Refusal, Steered},
+        steering::{Refusal, Steered},
     },
 };
 

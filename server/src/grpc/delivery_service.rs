@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Parts, convert, failure::Failure, name, page_token::Query};
 use crate::{
     domain::{id::TenantId, invalid::Invalid, page::Cursor},
-    store::deliveries::{DeliveryFilter, Steered},
+    store::{deliveries::DeliveryFilter, steering::Steered},
 };
 
 pub(super) struct Deliveries(pub(super) Arc<Parts>);

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     domain::{invalid::Invalid, target_check::TooManyChecks},
     publish,
-    store::{self, deliveries::Refusal},
+    store::{self, steering::Refusal},
 };
 
 /// The domain of our reasons.

@@ -1,7 +1,8 @@
 //! Inserts many rows in few statements whose texts do not change with the number of rows, so that each is parsed and planned once.
 //!
 //! PostgreSQL takes a column as one array (`INSERT … SELECT … FROM unnest(…)`): one statement for any number of rows. SQLite has
-//! no arrays; there the rows are cut into runs of a few fixed lengths.
+//! no arrays; there the rows go into lists of a few fixed lengths, of which the last is filled up with rows that are null and left out. Nearly
+//! always that is one statement as well, and each is a way to SQLite's thread and back.
 //!
 //! Arrays carry no nulls here. A null travels as a value that the column never has otherwise (the least number, say) and becomes
 //! null again in the database.
@@ -25,9 +26,9 @@ mod null {
     pub(super) const BOOL: bool = false;
 }
 
-/// How many rows one statement of SQLite carries; 500 rows are 8 statements. A row has at most 32 values: SQLite takes 32,766 in
-/// a statement.
-const RUNS: [usize; 5] = [256, 64, 16, 4, 1];
+/// The lengths of SQLite's lists are the powers of two below this one: 1 to 512. A row has at most 32 values: SQLite takes 32,766 in a
+/// statement.
+const LENGTHS: usize = 10;
 
 /// A column and what it holds.
 #[derive(Debug, Clone, Copy)]
@@ -177,13 +178,13 @@ impl fmt::Display for Array {
 #[derive(Debug)]
 pub(super) struct Bulk<const N: usize> {
     columns: [Column; N],
-    /// SQLite's texts, for each run.
-    texts: [OnceLock<String>; RUNS.len()],
+    /// SQLite's texts, for each length of a list.
+    texts: [OnceLock<String>; LENGTHS],
 }
 
 impl<const N: usize> Bulk<N> {
     pub(super) const fn new(columns: [Column; N]) -> Self {
-        Self { columns, texts: [const { OnceLock::new() }; RUNS.len()] }
+        Self { columns, texts: [const { OnceLock::new() }; LENGTHS] }
     }
 
     /// The names of the columns, with commas.
@@ -232,24 +233,28 @@ impl<const N: usize> Bulk<N> {
         })
     }
 
-    /// SQLite's statements for the rows, one for each run: `text` makes them from the list of a run's placeholders.
-    pub(super) fn runs(&self, rows: Vec<[Cell<'_>; N]>, text: impl Fn(&str) -> String) -> Vec<Statement> {
+    /// SQLite's statements for the rows: `text` makes them of a list, from which it has to select by [`LISTED`].
+    pub(super) fn lists(&self, rows: Vec<[Cell<'_>; N]>, text: impl Fn(&str) -> String) -> Vec<Statement> {
         let mut rows = rows.into_iter();
         let mut statements = Vec::new();
-        for (length, cached) in RUNS.into_iter().zip(&self.texts) {
-            while rows.len() >= length {
-                let sql = cached.get_or_init(|| text(&placeholders::<N>(length)));
-                let mut values = Vec::with_capacity(length * N);
-                for row in rows.by_ref().take(length) {
-                    let cells = row.into_iter().zip(&self.columns);
-                    values.extend(cells.map(|(cell, column)| column.kind.value(cell)));
-                }
-                statements.push(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values));
+        while rows.len() > 0 {
+            let power = (rows.len().next_power_of_two().ilog2() as usize).min(LENGTHS - 1);
+            let length = 1 << power;
+            let sql = self.texts[power].get_or_init(|| text(&placeholders::<N>(length)));
+            let mut values = Vec::with_capacity(rows.len().min(length) * N);
+            for row in rows.by_ref().take(length) {
+                let cells = row.into_iter().zip(&self.columns);
+                values.extend(cells.map(|(cell, column)| column.kind.value(cell)));
             }
+            // What is not bound is null.
+            statements.push(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values));
         }
         statements
     }
 }
+
+/// Leaves out the rows of SQLite's lists that only fill them up: the first column is never null otherwise.
+pub(super) const LISTED: &str = "column1 IS NOT NULL";
 
 /// A table that rows are inserted into, many at a time.
 #[derive(Debug)]
@@ -285,8 +290,9 @@ impl<const N: usize> Inserted<N> {
             return Ok(0);
         }
         let statements = match connection.get_database_backend() {
-            DbBackend::Sqlite => self.rows.runs(rows, |rows| {
-                format!("INSERT INTO {} ({}) VALUES {rows} {}", self.table, self.rows.names(), self.tail)
+            DbBackend::Sqlite => self.rows.lists(rows, |list| {
+                let (table, names, tail) = (self.table, self.rows.names(), self.tail);
+                format!("INSERT INTO {table} ({names}) SELECT * FROM (VALUES {list}) WHERE {LISTED} {tail}")
             }),
             backend => {
                 vec![Statement::from_sql_and_values(backend, self.insertion(1), self.rows.arrays(rows))]
@@ -304,4 +310,31 @@ impl<const N: usize> Inserted<N> {
 fn placeholders<const N: usize>(rows: usize) -> String {
     let row = format!("({})", ["?"; N].join(","));
     vec![row; rows].join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static PAIRS: Bulk<2> = Bulk::new([Column::int("a"), Column::text("b").or_null()]);
+
+    /// How long the lists are, and how many values they carry.
+    fn lists(rows: i32) -> Vec<(usize, usize)> {
+        let rows = (0..rows).map(|n| [n.into(), Cell::Null]).collect();
+        let lists = PAIRS.lists(rows, |list| format!("SELECT * FROM (VALUES {list}) WHERE {LISTED}"));
+        let length = |list: Statement| {
+            let values = list.values.map_or(0, |values| values.0.len());
+            (list.sql.matches("(?,?)").count(), values)
+        };
+        lists.into_iter().map(length).collect()
+    }
+
+    #[test]
+    fn a_list_of_sqlite_is_as_long_as_the_next_power_of_two_and_carries_no_more_than_there_is() {
+        assert_eq!(lists(0), []);
+        assert_eq!(lists(1), [(1, 2)]);
+        assert_eq!(lists(3), [(4, 6)]);
+        assert_eq!(lists(512), [(512, 1024)]);
+        assert_eq!(lists(1_100), [(512, 1024), (512, 1024), (128, 152)]);
+    }
 }

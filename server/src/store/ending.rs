@@ -1,11 +1,13 @@
-//! Ends deliveries that nobody sends: those of subscriptions that have ended, those that have expired, and those that nobody can
-//! read.
+//! Ends deliveries without an attempt: those of subscriptions that have ended, those that have expired, those that nobody can
+//! read, and those that an operator calls off.
 //!
 //! All go in batches: whoever finds deliveries to end names them, and they are judged again when their rows are locked.
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value, prelude::Uuid};
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, Statement, Value, prelude::Uuid,
+};
 
 use super::{
     Error, Store, codes,
@@ -21,10 +23,10 @@ pub(super) const BATCH: i64 = 1_000;
 pub(super) struct Ending {
     /// Why.
     pub(super) reason: EndReason,
-    /// What must be true of each, in SQL; `$1` is the time.
+    /// What must be true of each in the queue, in SQL; `$1` is the time.
     pub(super) condition: &'static str,
-    /// What else changes of each, in SQL that begins with a comma.
-    pub(super) also_set: &'static str,
+    /// How many attempts of those that were begun do not count.
+    pub(super) uncounted: i32,
 }
 
 /// The end of what has expired at `$1` and no attempt is under way at. One that is under way may still succeed; it is
@@ -33,9 +35,9 @@ const EXPIRED: Ending = Ending {
     reason: EndReason::Expired,
     condition: "expire_at <= $1 AND NOT (
         attempt_count > 0 AND due_at > $1 AND NOT EXISTS (
-            SELECT 1 FROM attempts WHERE delivery_id = deliveries.id AND number = deliveries.attempt_count
+            SELECT 1 FROM attempts WHERE delivery_id = pending_deliveries.id AND number = pending_deliveries.attempt_count
         ))",
-    also_set: "",
+    uncounted: 0,
 };
 
 /// A pending delivery that may be about to end.
@@ -48,7 +50,7 @@ pub(super) struct Waiting {
 }
 
 /// What a [`Waiting`] is made of.
-pub(super) const WAITING: &str = "deliveries.id, subscription_uid, ordering_key, position";
+pub(super) const WAITING: &str = "id, subscription_uid, ordering_key, position";
 
 impl Waiting {
     fn lane(&self) -> Option<Lane> {
@@ -61,11 +63,10 @@ pub(super) async fn pending(
     connection: &impl ConnectionTrait,
     ids: &[DeliveryId],
 ) -> Result<Vec<Waiting>, DbErr> {
-    let places: Vec<_> = (1..=ids.len()).map(|n| format!("${n}")).collect();
-    let sql =
-        format!("SELECT {WAITING} FROM deliveries WHERE id IN ({}) AND state + 0 = 0", places.join(","));
-    let ids = ids.iter().map(|id| Value::from(id.uuid()));
-    let find = Statement::from_sql_and_values(connection.get_database_backend(), sql, ids);
+    let mut values = Vec::with_capacity(ids.len());
+    let places = parameters(&mut values, ids.iter().map(|id| id.uuid()));
+    let sql = format!("SELECT {WAITING} FROM pending_deliveries WHERE id IN ({places})");
+    let find = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
     Waiting::find_by_statement(find).all(connection).await
 }
 
@@ -75,7 +76,7 @@ impl Store {
         let find = Statement::from_sql_and_values(
             self.connections.backend(),
             format!(
-                "SELECT {WAITING} FROM deliveries WHERE state = 0 AND expire_at IS NOT NULL AND {}
+                "SELECT {WAITING} FROM pending_deliveries WHERE expire_at IS NOT NULL AND {}
                  ORDER BY expire_at LIMIT $2",
                 EXPIRED.condition
             ),
@@ -89,7 +90,7 @@ impl Store {
     pub(super) async fn end(
         &self,
         waiting: Vec<Waiting>,
-        Ending { reason, condition, also_set }: Ending,
+        Ending { reason, condition, uncounted }: Ending,
         now: Timestamp,
     ) -> Result<u64, DbErr> {
         if waiting.is_empty() {
@@ -101,28 +102,67 @@ impl Store {
             DbBackend::Sqlite => "",
             _ => "FOR UPDATE SKIP LOCKED",
         };
-        let mut values: Vec<Value> = vec![
-            now.as_micros().into(),
-            codes::status_code(reason.status()).into(),
-            codes::end_reason_code(reason).into(),
-        ];
-        let ids: Vec<_> = (0..waiting.len()).map(|n| format!("${}", values.len() + 1 + n)).collect();
-        values.extend(waiting.iter().map(|waiting| Value::from(waiting.id)));
+        let mut values: Vec<Value> = vec![now.as_micros().into()];
+        let ids = parameters(&mut values, waiting.iter().map(|waiting| waiting.id));
+        // A database wants to know the type of a parameter that a condition does without.
         let sql = format!(
-            "UPDATE deliveries SET state = $2, end_reason = $3, ended_at = $1 {also_set}
-             WHERE state = 0 AND id IN (
-                SELECT id FROM deliveries WHERE id IN ({}) AND state = 0 AND {condition} {lock}
-             )
-             RETURNING {WAITING}",
-            ids.join(",")
+            "SELECT {WAITING} FROM pending_deliveries
+             WHERE id IN ({ids}) AND {condition} AND CAST($1 AS bigint) IS NOT NULL {lock}"
         );
         let transaction = self.connections.begin().await?;
         lanes::lock(&transaction, &waiting.iter().filter_map(Waiting::lane).collect()).await?;
-        let update = Statement::from_sql_and_values(backend, sql, values);
-        let ended = Waiting::find_by_statement(update).all(&transaction).await?;
+        let find = Statement::from_sql_and_values(backend, sql, values);
+        let ended = Waiting::find_by_statement(find).all(&transaction).await?;
+        close(&transaction, ended.iter().map(|ended| ended.id), reason, uncounted, now).await?;
         let left: BTreeSet<_> = ended.iter().filter_map(Waiting::lane).collect();
         lanes::release(&transaction, &left, now).await?;
         transaction.commit().await?;
         Ok(ended.len() as u64)
     }
+}
+
+/// Says of deliveries how they ended, and takes them out of the queue. Their rows there are locked.
+pub(super) async fn close(
+    transaction: &DatabaseTransaction,
+    ids: impl ExactSizeIterator<Item = Uuid> + Clone,
+    reason: EndReason,
+    uncounted: i32,
+    at: Timestamp,
+) -> Result<(), DbErr> {
+    if ids.len() == 0 {
+        return Ok(());
+    }
+    let mut values: Vec<Value> = vec![
+        at.as_micros().into(),
+        codes::status_code(reason.status()).into(),
+        codes::end_reason_code(reason).into(),
+        uncounted.into(),
+    ];
+    let places = parameters(&mut values, ids.clone());
+    // An attempt may be under way that nobody waits for any more.
+    let update = format!(
+        "UPDATE deliveries SET state = $2, end_reason = $3, ended_at = $1,
+             (attempt_count, leased_until, last_traceparent) = (
+                 SELECT p.attempt_count - $4, CASE WHEN p.attempt_count > $4 THEN p.due_at END, p.last_traceparent
+                 FROM pending_deliveries AS p WHERE p.id = deliveries.id
+             )
+         WHERE id IN ({places})"
+    );
+    let backend = transaction.get_database_backend();
+    transaction.execute_raw(Statement::from_sql_and_values(backend, update, values)).await?;
+    let mut values = Vec::with_capacity(ids.len());
+    let places = parameters(&mut values, ids);
+    let delete = format!("DELETE FROM pending_deliveries WHERE id IN ({places})");
+    transaction.execute_raw(Statement::from_sql_and_values(backend, delete, values)).await?;
+    Ok(())
+}
+
+/// Adds ids to the values of a statement; returns their places in it, with commas.
+fn parameters(values: &mut Vec<Value>, ids: impl Iterator<Item = Uuid>) -> String {
+    let mut places = Vec::new();
+    for id in ids {
+        values.push(id.into());
+        places.push(format!("${}", values.len()));
+    }
+    places.join(",")
 }

@@ -7,6 +7,7 @@ pub(super) mod event_types;
 pub(super) mod events;
 pub(super) mod operational_events;
 pub(super) mod payloads;
+pub(super) mod pending_deliveries;
 pub(super) mod secret_keys;
 pub(super) mod subscription_secrets;
 pub(super) mod subscriptions;

@@ -5,11 +5,7 @@ use std::{collections::HashMap, fmt::Display, sync::Arc};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Statement, prelude::Uuid};
 
-use super::{
-    Error, STEP_TIMEOUT, Store,
-    publish::insert::{self, DELIVERIES},
-    sendable, sending, within,
-};
+use super::{Error, STEP_TIMEOUT, Store, publish::insert::NewDeliveries, sendable, sending, within};
 use crate::{
     domain::{
         event::Event,
@@ -150,8 +146,9 @@ impl Store {
         let transaction = self.connections.begin().await?;
         if delete(&transaction, owed.event, owed.number).await? {
             let ids = (0..).map(|nth| DeliveryId::nth(now, nth));
-            let rows = insert::plain_deliveries(owed.event, &owed.tenant, ids.zip(&owed.to), now);
-            DELIVERIES.insert(&transaction, rows).await?;
+            NewDeliveries::plain(owed.event, &owed.tenant, ids.zip(&owed.to), now)
+                .insert(&transaction)
+                .await?;
         }
         Ok(transaction.commit().await?)
     }
@@ -164,8 +161,7 @@ impl Store {
             return Ok(Finish::DoneBefore);
         }
         let PartDeliveries { entry, due_at, leased_until } = deliveries;
-        let rows = insert::deliveries(&[entry], &HashMap::new(), *due_at, *leased_until);
-        DELIVERIES.insert(&transaction, rows).await?;
+        NewDeliveries::of(&[entry], &HashMap::new(), *due_at, *leased_until).insert(&transaction).await?;
         transaction.commit().await?;
         Ok(Finish::Done)
     }

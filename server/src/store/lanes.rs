@@ -25,10 +25,10 @@ use crate::domain::{
 };
 
 /// Finds the first of what is pending in the lane `(subscription_uid, ordering_key)` of the table `lane`.
-const HEAD: &str = "FROM deliveries AS d
-    WHERE d.subscription_uid = lane.subscription_uid AND d.ordering_key = lane.ordering_key
-        AND d.state = 0 AND d.position IS NOT NULL
-    ORDER BY d.position LIMIT 1";
+const HEAD: &str = "FROM pending_deliveries AS p
+    WHERE p.subscription_uid = lane.subscription_uid AND p.ordering_key = lane.ordering_key
+        AND p.position IS NOT NULL
+    ORDER BY p.position LIMIT 1";
 
 /// Tells a lane apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, FromQueryResult)]
@@ -110,7 +110,7 @@ async fn lengthen(
 /// Those of these lanes in which something is pending.
 async fn occupied(transaction: &DatabaseTransaction, lanes: &[&Lane]) -> Result<HashSet<Lane>, DbErr> {
     let sql = format!(
-        "SELECT subscription_uid, ordering_key FROM ({}) AS lane WHERE (SELECT d.position {HEAD}) IS NOT NULL",
+        "SELECT subscription_uid, ordering_key FROM ({}) AS lane WHERE (SELECT p.position {HEAD}) IS NOT NULL",
         table_of(lanes.len())
     );
     let rows = query(transaction, sql, names(lanes.iter().copied())).await?;
@@ -153,11 +153,11 @@ pub(super) async fn release(
     for chunk in lanes.chunks(ROWS_PER_STATEMENT) {
         let keys = chunk.len() * 2;
         let sql = format!(
-            "UPDATE deliveries SET due_at = {later}(${}, COALESCE(
-                 (SELECT deliver_at FROM events WHERE events.id = deliveries.event_id), 0
+            "UPDATE pending_deliveries SET due_at = {later}(${}, COALESCE(
+                 (SELECT deliver_at FROM events WHERE events.id = pending_deliveries.event_id), 0
              ))
-             WHERE state = 0 AND due_at = ${} AND id IN (
-                 SELECT (SELECT d.id {HEAD}) FROM ({}) AS lane
+             WHERE due_at = ${} AND id IN (
+                 SELECT (SELECT p.id {HEAD}) FROM ({}) AS lane
              )",
             keys + 1,
             keys + 2,
@@ -169,7 +169,7 @@ pub(super) async fn release(
         released += transaction.execute_raw(statement).await?.rows_affected();
         let sql = format!(
             "DELETE FROM ordering_lanes AS lane WHERE (subscription_uid, ordering_key) IN ({})
-                 AND (SELECT d.position {HEAD}) IS NULL",
+                 AND (SELECT p.position {HEAD}) IS NULL",
             table_of(chunk.len())
         );
         let statement = Statement::from_sql_and_values(backend, sql, names(chunk.iter().copied()));
@@ -186,7 +186,7 @@ impl Store {
             self.connections.backend(),
             format!(
                 "SELECT subscription_uid, ordering_key FROM ordering_lanes AS lane
-                 WHERE COALESCE((SELECT d.due_at {HEAD}), $1) = $1 LIMIT $2"
+                 WHERE COALESCE((SELECT p.due_at {HEAD}), $1) = $1 LIMIT $2"
             ),
             [
                 Timestamp::NEVER.as_micros().into(),

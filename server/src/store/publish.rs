@@ -10,6 +10,7 @@ use sea_orm::{
     QuerySelect, prelude::Uuid, sea_query::Query,
 };
 
+use self::insert::NewDeliveries;
 use super::{
     Error, ROWS_PER_STATEMENT, STEP_TIMEOUT, Store,
     database::PUBLISH_CONNECTIONS,
@@ -134,8 +135,7 @@ impl Store {
         let places = lanes::enter(&transaction, lanes_of(&entries)).await?;
         insert::PAYLOADS.insert(&transaction, insert::payloads(&entries)).await?;
         let Batch { due_at, leased_until, .. } = *batch;
-        let deliveries = insert::deliveries(&entries, &places, due_at, leased_until);
-        insert::DELIVERIES.insert(&transaction, deliveries).await?;
+        NewDeliveries::of(&entries, &places, due_at, leased_until).insert(&transaction).await?;
         insert::FAN_OUTS.insert(&transaction, insert::fan_outs(&entries, due_at)).await?;
         let fates = match stored {
             None => vec![Fate::Stored; batch.entries.len()],

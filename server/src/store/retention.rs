@@ -61,7 +61,7 @@ const DELETIONS: [(&str, Border); 4] = [
     (
         "DELETE FROM attempts WHERE (delivery_id, number) IN (
             SELECT delivery_id, number FROM attempts AS a WHERE started_at < $1
-                AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.id = a.delivery_id AND d.state = 0)
+                AND NOT EXISTS (SELECT 1 FROM pending_deliveries AS p WHERE p.id = a.delivery_id)
             ORDER BY started_at LIMIT $2)",
         Border::Attempts,
     ),

@@ -16,16 +16,16 @@ use crate::domain::{delivery::EndReason, timestamp::Timestamp};
 const fn with_subscription(reason: EndReason) -> Ending {
     let condition = "EXISTS (
         SELECT 1 FROM subscriptions
-        WHERE uid = deliveries.subscription_uid AND (deleted_at IS NOT NULL OR disabled_at IS NOT NULL)
+        WHERE uid = pending_deliveries.subscription_uid AND (deleted_at IS NOT NULL OR disabled_at IS NOT NULL)
     )";
-    Ending { reason, condition, also_set: "" }
+    Ending { reason, condition, uncounted: 0 }
 }
 
 /// The end of what waits for a subscription without a row.
 const ORPHANED: Ending = Ending {
     reason: EndReason::Unreadable,
-    condition: "NOT EXISTS (SELECT 1 FROM subscriptions WHERE uid = deliveries.subscription_uid)",
-    also_set: "",
+    condition: "NOT EXISTS (SELECT 1 FROM subscriptions WHERE uid = pending_deliveries.subscription_uid)",
+    uncounted: 0,
 };
 
 /// A subscription that has ended and still has deliveries waiting.
@@ -43,7 +43,7 @@ impl Store {
             backend,
             "SELECT uid, deleted_at IS NOT NULL AS deleted FROM subscriptions
              WHERE (deleted_at IS NOT NULL OR disabled_at IS NOT NULL)
-                AND EXISTS (SELECT 1 FROM deliveries WHERE subscription_uid = uid AND state = 0)
+                AND EXISTS (SELECT 1 FROM pending_deliveries WHERE subscription_uid = uid)
              LIMIT 1",
         );
         let Some(ended) = Ended::find_by_statement(find).one(&self.connections.reader).await? else {
@@ -79,7 +79,7 @@ impl Store {
         let find = Statement::from_sql_and_values(
             self.connections.backend(),
             format!(
-                "SELECT {WAITING} FROM deliveries WHERE subscription_uid = $1 AND state = 0
+                "SELECT {WAITING} FROM pending_deliveries WHERE subscription_uid = $1
                  ORDER BY priority, due_at LIMIT $2"
             ),
             [subscription.into(), BATCH.into()],

@@ -17,6 +17,10 @@ use sea_orm::{
 
 use super::{Bulk, Cell, Kind, null};
 
+/// The bytes that PostgreSQL's binary format takes for the length of a value, and for the head of an array.
+const LENGTH: usize = 4;
+const HEADER: usize = 24;
+
 /// The statement and what has been bound of its parameters.
 pub(in crate::store) struct Arrays {
     sql: &'static str,
@@ -35,6 +39,9 @@ impl Arrays {
         bulk: &Bulk<N>,
         rows: &[[Cell<'_>; N]],
     ) -> Result<Self, DbErr> {
+        // Or the buffer would grow, and be copied, again and again.
+        let size = rows.iter().flatten().map(|cell| cell.len() + LENGTH).sum::<usize>() + N * HEADER;
+        self.arguments.reserve(N, size);
         for (place, column) in bulk.columns.iter().enumerate() {
             bind(&mut self.arguments, column.kind, rows.iter().map(|row| &row[place]))
                 .map_err(|cause| failed(sqlx::Error::Encode(cause)))?;

@@ -45,6 +45,21 @@ impl<'a, T: Into<Cell<'a>>> From<Option<T>> for Cell<'a> {
     }
 }
 
+impl Cell<'_> {
+    /// Its bytes in PostgreSQL's binary format. What stands for null is short.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Null | Self::BigInt(_) => 8,
+            Self::Uuid(_) => 16,
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Bool(_) => 1,
+            Self::SmallInt(_) => 2,
+            Self::Int(_) => 4,
+        }
+    }
+}
+
 /// As sea-orm takes it; none if it is null, whose type is the column's.
 impl From<Cell<'_>> for Option<Value> {
     fn from(cell: Cell<'_>) -> Self {

@@ -1,4 +1,4 @@
-//! Rows of `deliveries`.
+//! Rows of `deliveries`: what is kept of each. What changes while one is pending is in `pending_deliveries`.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,16 +11,14 @@ pub(in crate::store) struct Model {
     pub(in crate::store) subscription_uid: Uuid,
     pub(in crate::store) tenant_id: String,
     pub(in crate::store) state: i16,
-    pub(in crate::store) end_reason: Option<i16>,
-    pub(in crate::store) attempt_count: i32,
-    pub(in crate::store) due_at: i64,
     pub(in crate::store) created_at: i64,
+    // Of one that has ended.
+    pub(in crate::store) end_reason: Option<i16>,
     pub(in crate::store) ended_at: Option<i64>,
+    pub(in crate::store) attempt_count: Option<i32>,
+    /// If an attempt may have been under way when it was ended: until when that may go on.
+    pub(in crate::store) leased_until: Option<i64>,
     pub(in crate::store) last_traceparent: Option<String>,
-    pub(in crate::store) priority: i16,
-    pub(in crate::store) ordering_key: Option<String>,
-    pub(in crate::store) position: Option<i64>,
-    pub(in crate::store) expire_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

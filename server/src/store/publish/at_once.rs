@@ -10,7 +10,7 @@ use std::{
 
 use sea_orm::{DatabaseConnection, DbErr, QueryResult, SqlErr, sqlx::postgres::PgRow};
 
-use super::insert::{self, DELIVERIES, EVENTS, PAYLOADS};
+use super::insert::{self, DELIVERIES, EVENTS, NewDeliveries, PAYLOADS, PENDING_DELIVERIES};
 use crate::{
     domain::id::TenantId,
     publish::{Batch, Commit, Fate},
@@ -27,12 +27,15 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
     let events = EVENTS.insertion_to_the_last(&select(EVENTS.rows.select(3)));
     let payloads = PAYLOADS.insertion_to_the_last(&select(PAYLOADS.rows.select(3 + 18)));
     let deliveries = DELIVERIES.insertion_to_the_last(&select(DELIVERIES.rows.select(3 + 18 + 2)));
+    let pending =
+        PENDING_DELIVERIES.insertion_to_the_last(&select(PENDING_DELIVERIES.rows.select(3 + 18 + 2 + 6)));
     format!(
         "WITH stale AS MATERIALIZED (
              SELECT known.tenant_id FROM ({known}) AS known
              WHERE (SELECT subscriptions_version FROM tenants WHERE id = known.tenant_id) IS DISTINCT FROM known.version
          ),
-         new_events AS ({events}), new_payloads AS ({payloads}), new_deliveries AS ({deliveries})
+         new_events AS ({events}), new_payloads AS ({payloads}), new_deliveries AS ({deliveries}),
+             newly_pending AS ({pending})
          SELECT tenant_id FROM stale"
     )
 });
@@ -54,12 +57,13 @@ pub(super) async fn commit(writer: &DatabaseConnection, batch: &Batch) -> Result
         return Ok(None);
     }
     let entries: Vec<_> = batch.entries.iter().collect();
-    let deliveries = insert::deliveries(&entries, &HashMap::new(), batch.due_at, batch.leased_until);
+    let deliveries = NewDeliveries::of(&entries, &HashMap::new(), batch.due_at, batch.leased_until);
     let statement = Arrays::of(&STATEMENT)
         .with(&TABLES, &tables)?
         .with(&EVENTS.rows, &insert::events(&batch.entries))?
         .with(&PAYLOADS.rows, &insert::payloads(&entries))?
-        .with(&DELIVERIES.rows, &deliveries)?;
+        .with(&DELIVERIES.rows, &deliveries.kept)?
+        .with(&PENDING_DELIVERIES.rows, &deliveries.pending)?;
     match statement.run(writer).await {
         Ok(stale) if stale.is_empty() => {
             let fates = vec![Fate::Stored; batch.entries.len()];

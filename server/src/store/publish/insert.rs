@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::prelude::Uuid;
+use sea_orm::{DatabaseTransaction, DbErr, prelude::Uuid};
 
 use crate::{
     domain::{handling::Priority, id::DeliveryId, timestamp::Timestamp},
@@ -54,7 +54,7 @@ pub(super) static FAN_OUTS: Inserted<5> = Inserted::new(
     "",
 );
 
-pub(in crate::store) static DELIVERIES: Inserted<12> = Inserted::new(
+pub(super) static DELIVERIES: Inserted<6> = Inserted::new(
     "deliveries",
     [
         Column::uuid("id"),
@@ -62,9 +62,19 @@ pub(in crate::store) static DELIVERIES: Inserted<12> = Inserted::new(
         Column::uuid("subscription_uid"),
         Column::text("tenant_id"),
         Column::small_int("state"),
+        Column::big_int("created_at"),
+    ],
+    "",
+);
+
+pub(super) static PENDING_DELIVERIES: Inserted<9> = Inserted::new(
+    "pending_deliveries",
+    [
+        Column::uuid("id"),
+        Column::uuid("event_id"),
+        Column::uuid("subscription_uid"),
         Column::int("attempt_count"),
         Column::big_int("due_at"),
-        Column::big_int("created_at"),
         Column::small_int("priority"),
         Column::text("ordering_key").or_null(),
         Column::big_int("position").or_null(),
@@ -72,6 +82,98 @@ pub(in crate::store) static DELIVERIES: Inserted<12> = Inserted::new(
     ],
     "",
 );
+
+/// The rows of deliveries that come into being: what is kept of them, and their places in the queue.
+#[derive(Default)]
+pub(in crate::store) struct NewDeliveries<'a> {
+    pub(super) kept: Vec<[Cell<'a>; 6]>,
+    pub(super) pending: Vec<[Cell<'a>; 9]>,
+}
+
+impl<'a> NewDeliveries<'a> {
+    /// `places` are those of deliveries that stand in a lane. Those that are neither parked, claimed nor put off are due `at`.
+    pub(in crate::store) fn of(
+        entries: &[&'a Entry],
+        places: &HashMap<DeliveryId, Place>,
+        at: Timestamp,
+        leased_until: Timestamp,
+    ) -> Self {
+        let count = entries.iter().map(|entry| entry.deliveries.len()).sum();
+        let mut new = Self { kept: Vec::with_capacity(count), pending: Vec::with_capacity(count) };
+        for entry in entries {
+            let handling = &entry.event.content.handling;
+            for delivery in &entry.deliveries {
+                let place = places.get(&delivery.id);
+                let (attempt_count, due_at) = if place.is_some_and(|place| place.parked) {
+                    (0, Timestamp::NEVER)
+                } else if delivery.claimed {
+                    // It is already in its first attempt: due again only if this node dies.
+                    (1, leased_until)
+                } else {
+                    (0, handling.put_off(at).unwrap_or(at))
+                };
+                new.kept.push([
+                    delivery.id.uuid().into(),
+                    entry.event.id.uuid().into(),
+                    delivery.subscription.uuid().into(),
+                    entry.event.tenant.as_str().into(),
+                    codes::PENDING.into(),
+                    entry.event.created_at.as_micros().into(),
+                ]);
+                new.pending.push([
+                    delivery.id.uuid().into(),
+                    entry.event.id.uuid().into(),
+                    delivery.subscription.uuid().into(),
+                    attempt_count.into(),
+                    due_at.as_micros().into(),
+                    codes::priority_code(handling.priority).into(),
+                    handling.ordering_key.as_ref().map(crate::domain::handling::OrderingKey::as_str).into(),
+                    place.map(|place| place.position).into(),
+                    handling.expire_at.map(Timestamp::as_micros).into(),
+                ]);
+            }
+        }
+        new
+    }
+
+    /// Of an event of which nothing is known but its id, due `at`.
+    pub(in crate::store) fn plain(
+        event: Uuid,
+        tenant: &'a str,
+        to: impl Iterator<Item = (DeliveryId, &'a Uuid)>,
+        at: Timestamp,
+    ) -> Self {
+        let mut new = Self::default();
+        for (id, subscription) in to {
+            new.kept.push([
+                id.uuid().into(),
+                event.into(),
+                (*subscription).into(),
+                tenant.into(),
+                codes::PENDING.into(),
+                at.as_micros().into(),
+            ]);
+            new.pending.push([
+                id.uuid().into(),
+                event.into(),
+                (*subscription).into(),
+                0.into(),
+                at.as_micros().into(),
+                codes::priority_code(Priority::Normal).into(),
+                Cell::Null,
+                Cell::Null,
+                Cell::Null,
+            ]);
+        }
+        new
+    }
+
+    pub(in crate::store) async fn insert(self, transaction: &DatabaseTransaction) -> Result<(), DbErr> {
+        DELIVERIES.insert(transaction, self.kept).await?;
+        PENDING_DELIVERIES.insert(transaction, self.pending).await?;
+        Ok(())
+    }
+}
 
 pub(super) fn events(entries: &[Entry]) -> Vec<[Cell<'_>; 18]> {
     let mut in_order: Vec<_> = entries.iter().collect();
@@ -134,69 +236,4 @@ pub(super) fn fan_outs<'a>(entries: &[&'a Entry], at: Timestamp) -> Vec<[Cell<'a
         }
     }
     rows
-}
-
-/// `places` are those of deliveries that stand in a lane. Those that are neither parked, claimed nor put off are due `at`.
-pub(in crate::store) fn deliveries<'a>(
-    entries: &[&'a Entry],
-    places: &HashMap<DeliveryId, Place>,
-    at: Timestamp,
-    leased_until: Timestamp,
-) -> Vec<[Cell<'a>; 12]> {
-    let mut rows = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let handling = &entry.event.content.handling;
-        for delivery in &entry.deliveries {
-            let place = places.get(&delivery.id);
-            let (attempt_count, due_at) = if place.is_some_and(|place| place.parked) {
-                (0, Timestamp::NEVER)
-            } else if delivery.claimed {
-                // It is already in its first attempt: due again only if this node dies.
-                (1, leased_until)
-            } else {
-                (0, handling.put_off(at).unwrap_or(at))
-            };
-            rows.push([
-                delivery.id.uuid().into(),
-                entry.event.id.uuid().into(),
-                delivery.subscription.uuid().into(),
-                entry.event.tenant.as_str().into(),
-                codes::PENDING.into(),
-                attempt_count.into(),
-                due_at.as_micros().into(),
-                entry.event.created_at.as_micros().into(),
-                codes::priority_code(handling.priority).into(),
-                handling.ordering_key.as_ref().map(crate::domain::handling::OrderingKey::as_str).into(),
-                place.map(|place| place.position).into(),
-                handling.expire_at.map(Timestamp::as_micros).into(),
-            ]);
-        }
-    }
-    rows
-}
-
-/// Deliveries of an event of which nothing is known but its id, due `at`.
-pub(in crate::store) fn plain_deliveries<'a>(
-    event: Uuid,
-    tenant: &'a str,
-    to: impl Iterator<Item = (DeliveryId, &'a Uuid)>,
-    at: Timestamp,
-) -> Vec<[Cell<'a>; 12]> {
-    let row = |(id, subscription): (DeliveryId, &Uuid)| {
-        [
-            id.uuid().into(),
-            event.into(),
-            (*subscription).into(),
-            tenant.into(),
-            codes::PENDING.into(),
-            0.into(),
-            at.as_micros().into(),
-            at.as_micros().into(),
-            codes::priority_code(Priority::Normal).into(),
-            Cell::Null,
-            Cell::Null,
-            Cell::Null,
-        ]
-    };
-    to.map(row).collect()
 }

@@ -40,11 +40,7 @@ mod postgres;
 mod sqlite;
 
 /// The end of what was taken over at `$1` and cannot be read. There was no attempt, so none counts.
-const UNREADABLE: Ending = Ending {
-    reason: EndReason::Unreadable,
-    condition: "due_at > $1",
-    also_set: ", attempt_count = attempt_count - 1",
-};
+const UNREADABLE: Ending = Ending { reason: EndReason::Unreadable, condition: "due_at > $1", uncounted: 1 };
 
 /// What is read of a delivery that was taken over.
 #[derive(Debug, FromQueryResult)]
@@ -101,7 +97,9 @@ impl Store {
         let mut throttled = Vec::new();
         let mut window = Window::after(&self.connections.looker, begin).await?;
         loop {
-            let mut sorted = self.take_due_of(ask, window).await?;
+            // Where nothing is pending, which is most of the time, this look is all that it takes.
+            let mut sorted =
+                if window.is_empty { Sorted::default() } else { self.take_due_of(ask, window).await? };
             throttled.append(&mut sorted.throttled);
             let next = if window.is_last() { Uuid::nil() } else { window.until };
             self.set_claimed_up_to(next);

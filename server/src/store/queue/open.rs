@@ -1,6 +1,6 @@
 //! Which subscriptions are open: those that something is due for and that may be sent to now, each with its room.
 //!
-//! They are found by skipping through the index of what is pending, from one subscription to the next, whatever their
+//! They are found by skipping through the index of the queue, from one subscription to the next, whatever their
 //! backlogs: one that is paused, blocked or saturated costs one step, also with a million deliveries waiting.
 //!
 //! A claim looks at some hundred of them, and the next one goes on where it ended, so that the cost of a claim has a bound
@@ -25,19 +25,19 @@ const MAX_CLAIMED: usize = 500;
 /// How many subscriptions one claim looks at: bounds the time that it takes, and that others may have to wait for it.
 const WINDOW: usize = 500;
 
-/// Subscriptions with anything pending, from `$7` (exclusive) to `$8`: each step finds the next greater uid in `deliveries_pending`. It
-/// asks for the whole order of that index, which another one may begin with that also holds what has ended.
+/// Subscriptions with anything pending, from `$7` (exclusive) to `$8`: each step finds the next greater uid in `pending_deliveries_due`. It
+/// asks for the whole order of that index, or the planner may take the one of lanes.
 const WAITING: &str = "
     waiting (uid) AS (
         SELECT * FROM (
-            SELECT subscription_uid FROM deliveries
-            WHERE state = 0 AND subscription_uid > $7 AND subscription_uid <= $8
+            SELECT subscription_uid FROM pending_deliveries
+            WHERE subscription_uid > $7 AND subscription_uid <= $8
             ORDER BY subscription_uid, priority, due_at LIMIT 1
         ) AS first
         UNION ALL
         SELECT (
-            SELECT subscription_uid FROM deliveries
-            WHERE state = 0 AND subscription_uid > waiting.uid AND subscription_uid <= $8
+            SELECT subscription_uid FROM pending_deliveries
+            WHERE subscription_uid > waiting.uid AND subscription_uid <= $8
             ORDER BY subscription_uid, priority, due_at LIMIT 1
         )
         FROM waiting WHERE waiting.uid IS NOT NULL
@@ -48,6 +48,8 @@ const WAITING: &str = "
 pub(super) struct Window {
     pub(super) after: Uuid,
     pub(super) until: Uuid,
+    /// Whether none of them has anything pending.
+    pub(super) is_empty: bool,
 }
 
 /// [`WAITING`] with other names for its parameters.
@@ -57,20 +59,24 @@ pub(in crate::store) fn waiting_between(after: &str, until: &str) -> String {
 
 impl Window {
     /// All there are.
-    pub(super) const ALL: Self = Self { after: Uuid::nil(), until: Uuid::max() };
+    pub(super) const ALL: Self = Self { after: Uuid::nil(), until: Uuid::max(), is_empty: false };
 
     /// The next ones of those that have anything pending, as many as a claim looks at.
     pub(super) async fn after(connection: &impl ConnectionTrait, after: Uuid) -> Result<Self, DbErr> {
         let sql = format!(
-            "WITH RECURSIVE {} SELECT uid FROM waiting WHERE uid IS NOT NULL LIMIT 1 OFFSET {}",
+            "WITH RECURSIVE {}
+             SELECT (SELECT uid FROM waiting WHERE uid IS NOT NULL LIMIT 1 OFFSET {}) AS last,
+                 NOT EXISTS (SELECT 1 FROM waiting WHERE uid IS NOT NULL) AS is_empty",
             waiting_between("$1", "$2"),
             WINDOW - 1
         );
         let values = [after.into(), Uuid::max().into()];
         let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
-        let last = connection.query_one_raw(statement).await?;
-        let until = last.map(|row| row.try_get("", "uid")).transpose()?.unwrap_or(Uuid::max());
-        Ok(Self { after, until })
+        let (mut last, mut is_empty) = (None, true);
+        for row in connection.query_all_raw(statement).await? {
+            (last, is_empty) = (row.try_get::<Option<Uuid>>("", "last")?, row.try_get("", "is_empty")?);
+        }
+        Ok(Self { after, until: last.unwrap_or(Uuid::max()), is_empty })
     }
 
     /// Whether there may be more behind it.
@@ -108,14 +114,14 @@ const OPEN: &str = "
         WHERE room > 0 AND {due}
     )";
 
-/// Whether a subscription has anything due at `$1`: needs `levels`, of which each is a range of `deliveries_pending`. Without an order
+/// Whether a subscription has anything due at `$1`: needs `levels`, of which each is a range of `pending_deliveries_due`. Without an order
 /// a planner may look through all that is pending, or was, for one that is due.
 pub(super) fn is_due(subscription: &str) -> String {
     format!(
         "EXISTS (
             SELECT 1 FROM levels WHERE (
-                SELECT due_at FROM deliveries
-                WHERE subscription_uid = {subscription} AND state = 0 AND priority = levels.priority AND due_at <= $1
+                SELECT due_at FROM pending_deliveries
+                WHERE subscription_uid = {subscription} AND priority = levels.priority AND due_at <= $1
                 ORDER BY due_at LIMIT 1
             ) IS NOT NULL
         )"

@@ -34,17 +34,17 @@ impl Store {
         };
         let sql = format!(
             "WITH RECURSIVE {with}
-             SELECT deliveries.id, deliveries.subscription_uid, deliveries.due_at
+             SELECT p.id, p.subscription_uid, p.due_at
              FROM (
                  SELECT (
-                     SELECT id FROM deliveries
-                     WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority AND due_at <= $1
+                     SELECT id FROM pending_deliveries
+                     WHERE subscription_uid = open.uid AND priority = levels.priority AND due_at <= $1
                      ORDER BY due_at LIMIT 1
                  ) AS id
                  FROM open CROSS JOIN levels {unused}
              ) AS heads
-             JOIN deliveries ON deliveries.id = heads.id
-             ORDER BY deliveries.due_at LIMIT 1"
+             JOIN pending_deliveries AS p ON p.id = heads.id
+             ORDER BY p.due_at LIMIT 1"
         );
         let found = reader.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         let read = |row: sea_orm::QueryResult| {

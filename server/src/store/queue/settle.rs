@@ -13,10 +13,12 @@ use sea_orm::{
 use super::{failing, health};
 use crate::{
     dispatch::{Settled, Settling},
-    domain::{claim::Target, delivery::Settlement, id::DeliveryId, operational::About, timestamp::Timestamp},
+    domain::{
+        claim::Target, delivery::Settlement, id::DeliveryId, operational::About, trace_context::TraceContext,
+    },
     store::{
         self, Error, Store,
-        bulk::{Arrays, Bulk, Cell, Column, Inserted},
+        bulk::{Array, Arrays, Bulk, Cell, Column, Inserted, LISTED},
         codes,
         entity::subscriptions,
         lanes::{self, Lane},
@@ -48,65 +50,134 @@ static ATTEMPTS: Inserted<16> = Inserted::new(
     "ON CONFLICT DO NOTHING",
 );
 
-/// What deliveries become.
-static SETTLED: Bulk<9> = Bulk::new([
+/// What leaves the queue, if it is still ours.
+static REMOVED: Bulk<4> = Bulk::new(HOLD);
+
+/// What becomes of what has left it.
+static ENDED: Bulk<6> = Bulk::new([
+    Column::uuid("settled_id"),
+    Column::small_int("new_state"),
+    Column::small_int("new_end_reason"),
+    Column::big_int("new_ended_at"),
+    Column::int("new_attempt_count"),
+    Column::text("new_traceparent").or_null(),
+]);
+
+/// What stays in the queue, if it is still ours, and is put off.
+static PUT_OFF: Bulk<6> = {
+    let [id, number, held_until, attempt_count] = HOLD;
+    let traceparent = Column::text("new_traceparent").or_null();
+    Bulk::new([id, number, held_until, attempt_count, Column::big_int("new_due_at"), traceparent])
+};
+
+/// How a delivery is known to be still ours.
+///
+/// The number of an attempt is given once; that of a claim that was given back is given again to the next one. So where nothing was
+/// attempted the lease must be ours as well: we may not have heard that the claim was given back, and repeat it.
+const HOLD: [Column; 4] = [
     Column::uuid("settled_id"),
     Column::int("number"),
     Column::big_int("held_until"),
-    Column::small_int("new_state"),
-    Column::small_int("new_end_reason").or_null(),
-    Column::big_int("new_due_at"),
-    Column::big_int("new_ended_at").or_null(),
-    Column::text("new_traceparent").or_null(),
     Column::int("new_attempt_count"),
-]);
+];
 
-/// Moves on the deliveries that are still ours.
-///
-/// The number of an attempt is given once; that of a claim that was given back is given again to the next one. So where nothing was
-/// attempted the lease must be ours as well: we may not have heard that the claim was given back, and repeat it. SQLite calls the columns of a list of rows `column1` and so on.
-fn sqlite(rows: &str) -> String {
-    let columns = SETTLED.each_name(|number, name| format!("column{number} AS {name}"));
+/// What is asked of those that were still ours.
+const MOVED: &str = "id, subscription_uid, ordering_key, position";
+
+/// SQLite's list of rows, whose columns it calls `column1` and so on.
+fn sqlite_list<const N: usize>(bulk: &Bulk<N>, rows: &str) -> String {
+    let columns = bulk.each_name(|number, name| format!("column{number} AS {name}"));
+    format!("(SELECT {columns} FROM (VALUES {rows}) WHERE {LISTED}) AS settled")
+}
+
+/// [`HOLD`] in SQLite.
+const SQLITE_HOLD: &str = "pending_deliveries.id = settled_id AND pending_deliveries.attempt_count = number
+    AND (new_attempt_count = number OR pending_deliveries.due_at = held_until)";
+
+fn sqlite_remove(rows: &str) -> String {
+    let list = sqlite_list(&REMOVED, rows);
     format!(
-        "UPDATE deliveries SET state = new_state, end_reason = new_end_reason, due_at = new_due_at,
-             ended_at = new_ended_at, last_traceparent = new_traceparent, attempt_count = new_attempt_count
-         FROM (SELECT {columns} FROM (VALUES {rows})) AS settled
-         WHERE deliveries.id = settled_id AND deliveries.attempt_count = number AND deliveries.state = 0
-             AND (new_attempt_count = number OR deliveries.due_at = held_until)
-         RETURNING deliveries.id, deliveries.state, subscription_uid, ordering_key, position"
+        "DELETE FROM pending_deliveries WHERE id IN (
+             SELECT id FROM {list} CROSS JOIN pending_deliveries ON {SQLITE_HOLD}
+         )
+         RETURNING {MOVED}"
+    )
+}
+
+fn sqlite_end(rows: &str) -> String {
+    let list = sqlite_list(&ENDED, rows);
+    format!(
+        "UPDATE deliveries SET state = new_state, end_reason = new_end_reason, ended_at = new_ended_at,
+             attempt_count = new_attempt_count, last_traceparent = new_traceparent
+         FROM {list} WHERE deliveries.id = settled_id"
+    )
+}
+
+fn sqlite_put_off(rows: &str) -> String {
+    let list = sqlite_list(&PUT_OFF, rows);
+    format!(
+        "UPDATE pending_deliveries SET due_at = new_due_at, last_traceparent = new_traceparent, attempt_count = new_attempt_count
+         FROM {list} WHERE {SQLITE_HOLD}
+         RETURNING pending_deliveries.id, subscription_uid, ordering_key, position"
+    )
+}
+
+/// [`HOLD`] in PostgreSQL, of arrays.
+///
+/// They are in the order of the ids, so that a row finds its place in them by halving. Joining them as rows reads better, but
+/// then the planner may go through all that is pending for each of them: it has no idea how few they are.
+fn postgres_hold([ids, numbers, held, counts]: [Array; 4]) -> String {
+    let place = format!("width_bucket(id, {ids})");
+    format!(
+        "id = ANY ({ids}) AND attempt_count = ({numbers})[{place}]
+             AND (({counts})[{place}] = attempt_count OR due_at = ({held})[{place}])"
     )
 }
 
 /// Records the attempts and moves the deliveries on.
-///
-/// The arrays are in the order of the ids, so that a row finds its place in them by halving. Joining them as rows reads better, but
-/// then the planner may go through all that is pending for each of them: it has no idea how few they are. For the same reason `state` is
-/// hidden from it, or it would take the index of what is pending.
 fn postgres() -> String {
     let attempts = ATTEMPTS.insertion(1);
-    let [ids, numbers, held, values @ ..] = SETTLED.array_names(1 + 16);
-    let counts = values[values.len() - 1];
-    let values = values.map(|array| array.at("place")).join(", ");
+    let removed = REMOVED.array_names(1 + 16);
+    let [ended_ids, ended @ ..] = ENDED.array_names(1 + 16 + 4);
+    let [id, number, held, count, due_at, traceparent] = PUT_OFF.array_names(1 + 16 + 4 + 6);
+    let ended = ended.map(|array| array.at("place")).join(", ");
+    let put_off = [due_at, traceparent, count].map(|array| array.at("place")).join(", ");
     format!(
-        "WITH recorded AS ({attempts}), moved AS (
-             UPDATE deliveries SET (state, end_reason, due_at, ended_at, last_traceparent, attempt_count) = (
-                 SELECT {values} FROM (SELECT width_bucket(id, {ids})) AS found (place)
+        "WITH recorded AS ({attempts}),
+         removed AS (DELETE FROM pending_deliveries WHERE {} RETURNING {MOVED}),
+         ended AS (
+             UPDATE deliveries SET (state, end_reason, ended_at, attempt_count, last_traceparent) = (
+                 SELECT {ended} FROM (SELECT width_bucket(id, {ended_ids})) AS found (place)
              )
-             WHERE id = ANY ({ids}) AND attempt_count = ({numbers})[width_bucket(id, {ids})] AND (state + 0) = 0
-                 AND (({counts})[width_bucket(id, {ids})] = attempt_count OR due_at = ({held})[width_bucket(id, {ids})])
-             RETURNING id, state, subscription_uid, ordering_key, position
-         )"
+             WHERE id = ANY (ARRAY(SELECT id FROM removed))
+         ),
+         put_off AS (
+             UPDATE pending_deliveries SET (due_at, last_traceparent, attempt_count) = (
+                 SELECT {put_off} FROM (SELECT width_bucket(id, {id})) AS found (place)
+             )
+             WHERE {}
+             RETURNING {MOVED}
+         )",
+        postgres_hold(removed),
+        postgres_hold([id, number, held, count])
     )
 }
 
 /// Within a transaction that has more to do: with all that lanes need.
 static TOGETHER: LazyLock<String> = LazyLock::new(|| {
-    format!("{} SELECT id, state, subscription_uid, ordering_key, position FROM moved", postgres())
+    format!(
+        "{} SELECT {MOVED}, TRUE AS ended FROM removed UNION ALL SELECT {MOVED}, FALSE FROM put_off",
+        postgres()
+    )
 });
 
 /// By itself: those that were still ours come back as one list.
-static ALONE: LazyLock<String> =
-    LazyLock::new(|| format!("{} SELECT array_agg(id) AS ids FROM moved", postgres()));
+static ALONE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{} SELECT array_cat((SELECT array_agg(id) FROM removed), (SELECT array_agg(id) FROM put_off)) AS ids",
+        postgres()
+    )
+});
 
 impl Store {
     pub(super) async fn settle_batch(&self, batch: &[Settled]) -> Result<Settling, Error> {
@@ -122,7 +193,8 @@ impl Store {
         }
         let transaction = self.connections.begin_engine().await?;
         lanes::lock(&transaction, &lanes_of(batch)).await?;
-        let Moved { lost, left } = record_and_move(&transaction, batch).await?;
+        let Moved { ours, left } = record_and_move(&transaction, batch).await?;
+        let lost = lost(batch, &ours);
         let released = release(&transaction, batch, &left).await?;
         tell_of_exhausted(&transaction, batch, &lost).await?;
         health::lock_all(&transaction, batch).await?;
@@ -138,11 +210,30 @@ impl Store {
 }
 
 /// What became of deliveries.
+#[derive(Default)]
 struct Moved {
-    /// Those that were no longer ours: taken over by somebody else or called off.
-    lost: Vec<DeliveryId>,
+    /// Those that were still ours: not taken over by somebody else, nor called off.
+    ours: HashSet<Uuid>,
     /// The lanes of those that ended.
     left: BTreeSet<Lane>,
+}
+
+impl Moved {
+    fn add(
+        &mut self,
+        rows: Vec<QueryResult>,
+        ended: impl Fn(&QueryResult) -> Result<bool, DbErr>,
+    ) -> Result<(), DbErr> {
+        for row in rows {
+            self.ours.insert(row.try_get("", "id")?);
+            if ended(&row)? {
+                let subscription = row.try_get("", "subscription_uid")?;
+                let (key, position) = (row.try_get("", "ordering_key")?, row.try_get("", "position")?);
+                self.left.extend(Lane::of_row(subscription, key, position));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The lanes that may be left by what ends.
@@ -166,30 +257,31 @@ async fn release(
 
 /// Records the attempts and moves the deliveries on. The log is true also of attempts from which nothing follows any more.
 async fn record_and_move(connection: &DatabaseTransaction, batch: &[Settled]) -> Result<Moved, DbErr> {
-    let updates = match connection.get_database_backend() {
-        DbBackend::Sqlite => {
-            ATTEMPTS.insert(connection, attempts(batch)).await?;
-            SETTLED.runs(batch.iter().map(settlement).collect(), sqlite)
+    let mut moved = Moved::default();
+    let settlements = Settlements::of(batch);
+    let backend = connection.get_database_backend();
+    if backend == DbBackend::Sqlite {
+        ATTEMPTS.insert(connection, attempts(batch)).await?;
+        for remove in REMOVED.lists(settlements.removed, sqlite_remove) {
+            moved.add(connection.query_all_raw(remove).await?, |_| Ok(true))?;
         }
-        backend => {
-            let mut values = Vec::from(ATTEMPTS.rows.arrays(attempts(batch)));
-            values.extend(SETTLED.arrays(settlements_by_id(batch)));
-            vec![Statement::from_sql_and_values(backend, TOGETHER.as_str(), values)]
+        let mut ended = settlements.ended;
+        ended.retain(|[id, ..]| matches!(id, Cell::Uuid(id) if moved.ours.contains(id)));
+        for end in ENDED.lists(ended, sqlite_end) {
+            connection.execute_raw(end).await?;
         }
-    };
-    let mut ours = Vec::with_capacity(batch.len());
-    let mut left = BTreeSet::new();
-    for update in updates {
-        for row in connection.query_all_raw(update).await? {
-            ours.push(row.try_get::<Uuid>("", "id")?);
-            let position: Option<i64> = row.try_get("", "position")?;
-            if position.is_some() && row.try_get::<i16>("", "state")? != codes::PENDING {
-                let subscription = row.try_get("", "subscription_uid")?;
-                left.extend(Lane::of_row(subscription, row.try_get("", "ordering_key")?, position));
-            }
+        for put_off in PUT_OFF.lists(settlements.put_off, sqlite_put_off) {
+            moved.add(connection.query_all_raw(put_off).await?, |_| Ok(false))?;
         }
+    } else {
+        let mut values = Vec::from(ATTEMPTS.rows.arrays(attempts(batch)));
+        values.extend(REMOVED.arrays(settlements.removed));
+        values.extend(ENDED.arrays(settlements.ended));
+        values.extend(PUT_OFF.arrays(settlements.put_off));
+        let statement = Statement::from_sql_and_values(backend, TOGETHER.as_str(), values);
+        moved.add(connection.query_all_raw(statement).await?, |row| row.try_get("", "ended"))?;
     }
-    Ok(Moved { lost: lost(batch, ours), left })
+    Ok(moved)
 }
 
 /// The same for deliveries that stand in no lane, on PostgreSQL. Returns those that were no longer ours.
@@ -197,22 +289,24 @@ async fn record_and_move_alone(
     connection: &DatabaseConnection,
     batch: &[Settled],
 ) -> Result<Vec<DeliveryId>, DbErr> {
+    let settlements = Settlements::of(batch);
     let statement = Arrays::of(&ALONE)
         .with(&ATTEMPTS.rows, &attempts(batch))?
-        .with(&SETTLED, &settlements_by_id(batch))?;
+        .with(&REMOVED, &settlements.removed)?
+        .with(&ENDED, &settlements.ended)?
+        .with(&PUT_OFF, &settlements.put_off)?;
     let mut ours = Vec::new();
     for row in statement.run(connection).await? {
         ours = QueryResult::from(row).try_get::<Option<Vec<Uuid>>>("", "ids")?.unwrap_or_default();
     }
-    Ok(lost(batch, ours))
+    if ours.len() == batch.len() {
+        return Ok(Vec::new());
+    }
+    Ok(lost(batch, &ours.into_iter().collect()))
 }
 
 /// Those of a batch that are not among `ours`.
-fn lost(batch: &[Settled], ours: Vec<Uuid>) -> Vec<DeliveryId> {
-    if ours.len() == batch.len() {
-        return Vec::new();
-    }
-    let ours: HashSet<_> = ours.into_iter().collect();
+fn lost(batch: &[Settled], ours: &HashSet<Uuid>) -> Vec<DeliveryId> {
     let deliveries = batch.iter().map(|settled| settled.delivery);
     deliveries.filter(|delivery| !ours.contains(&delivery.uuid())).collect()
 }
@@ -222,40 +316,58 @@ fn attempts(batch: &[Settled]) -> Vec<[Cell<'_>; 16]> {
     made.map(|(delivery, attempt)| rows::attempt_values(delivery, attempt)).collect()
 }
 
-/// Of two attempts at one delivery the later one counts, and of two equal ids the last place is found.
-fn settlements_by_id(batch: &[Settled]) -> Vec<[Cell<'_>; 9]> {
-    let mut by_id: Vec<_> = batch.iter().collect();
-    by_id.sort_unstable_by_key(|settled| (settled.delivery.uuid(), settled.number));
-    by_id.into_iter().map(settlement).collect()
+/// The rows of a batch. Of two attempts at one delivery the later one counts, and of two equal ids the last place is found.
+#[derive(Default)]
+struct Settlements<'a> {
+    removed: Vec<[Cell<'a>; 4]>,
+    ended: Vec<[Cell<'a>; 6]>,
+    put_off: Vec<[Cell<'a>; 6]>,
 }
 
-fn settlement(settled: &Settled) -> [Cell<'_>; 9] {
-    let (state, end_reason, due_at, ended_at) = match settled.settlement {
-        Settlement::RetryAt(due_at) => (codes::PENDING, None, due_at, None),
-        Settlement::End(reason) => (
-            codes::status_code(reason.status()),
-            Some(codes::end_reason_code(reason)),
-            settled.at,
-            Some(settled.at),
-        ),
-    };
-    let number = i32::try_from(settled.number.get()).unwrap_or(i32::MAX);
-    let span = match &settled.attempt {
-        Some(attempt) => attempt.span.as_ref(),
-        None => settled.previous_span.as_ref(),
-    };
-    [
-        settled.delivery.uuid().into(),
-        number.into(),
-        settled.leased_until.as_micros().into(),
-        state.into(),
-        end_reason.into(),
-        due_at.as_micros().into(),
-        ended_at.map(Timestamp::as_micros).into(),
-        span.map(crate::domain::trace_context::TraceContext::traceparent).into(),
+impl<'a> Settlements<'a> {
+    fn of(batch: &'a [Settled]) -> Self {
+        let mut by_id: Vec<_> = batch.iter().collect();
+        by_id.sort_unstable_by_key(|settled| (settled.delivery.uuid(), settled.number));
+        let mut settlements = Self::default();
+        for settled in by_id {
+            settlements.add(settled);
+        }
+        settlements
+    }
+
+    fn add(&mut self, settled: &'a Settled) {
+        let id = || Cell::from(settled.delivery.uuid());
+        let number = i32::try_from(settled.number.get()).unwrap_or(i32::MAX);
         // What was not attempted does not count as an attempt.
-        (number - i32::from(settled.attempt.is_none())).into(),
-    ]
+        let count = number - i32::from(settled.attempt.is_none());
+        let span = match &settled.attempt {
+            Some(attempt) => attempt.span.as_ref(),
+            None => settled.previous_span.as_ref(),
+        };
+        let traceparent = span.map(TraceContext::traceparent).into();
+        let held_until = settled.leased_until.as_micros().into();
+        match settled.settlement {
+            Settlement::RetryAt(due_at) => self.put_off.push([
+                id(),
+                number.into(),
+                held_until,
+                count.into(),
+                due_at.as_micros().into(),
+                traceparent,
+            ]),
+            Settlement::End(reason) => {
+                self.removed.push([id(), number.into(), held_until, count.into()]);
+                self.ended.push([
+                    id(),
+                    codes::status_code(reason.status()).into(),
+                    codes::end_reason_code(reason).into(),
+                    settled.at.as_micros().into(),
+                    count.into(),
+                    traceparent,
+                ]);
+            }
+        }
+    }
 }
 
 /// Has the tenants told whose deliveries have used up their schedules, of those that were still ours.

@@ -23,8 +23,8 @@ pub(super) fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> S
                      SELECT id, turn_at, row_number() OVER (ORDER BY turn_at) + open.attempts AS round
                      FROM (
                          SELECT id, due_at + handicap AS turn_at FROM levels CROSS JOIN LATERAL (
-                             SELECT id, due_at FROM deliveries
-                             WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority
+                             SELECT id, due_at FROM pending_deliveries
+                             WHERE subscription_uid = open.uid AND priority = levels.priority
                                  AND due_at <= $1
                              ORDER BY due_at LIMIT open.room
                          ) AS most_overdue
@@ -36,14 +36,14 @@ pub(super) fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> S
              ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4
          ),
          -- Rows that another node is claiming at this moment are left to it. Locking sees the latest version of a
-         -- row, so what was claimed since `due` was read is no longer due and drops out. (The sums hide the columns from
+         -- row, so what was claimed since `due` was read is no longer due and drops out. (The sum hides the column from
          -- the planner, which would otherwise take the index of everything that is due.)
          locked AS (
-             SELECT id FROM deliveries
-             WHERE id = ANY (ARRAY(SELECT id FROM due)) AND (state + 0) = 0 AND (due_at + 0) <= $1
+             SELECT id FROM pending_deliveries
+             WHERE id = ANY (ARRAY(SELECT id FROM due)) AND (due_at + 0) <= $1
              FOR UPDATE SKIP LOCKED
          )
-         UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
+         UPDATE pending_deliveries SET attempt_count = attempt_count + 1, due_at = $2
          WHERE id = ANY (ARRAY(SELECT id FROM locked))
          RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
     );

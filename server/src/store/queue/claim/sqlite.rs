@@ -38,8 +38,8 @@ pub(super) fn take(ask: &Ask, found: Vec<Uuid>) -> Statement {
     let ids: Vec<_> = (1..=found.len()).map(|nth| format!("${}", values.len() + nth)).collect();
     values.extend(found.into_iter().map(Value::from));
     let sql = format!(
-        "UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2
-         WHERE id IN ({}) AND state = 0 AND due_at <= $1
+        "UPDATE pending_deliveries SET attempt_count = attempt_count + 1, due_at = $2
+         WHERE id IN ({}) AND due_at <= $1
              AND EXISTS (
                  SELECT 1 FROM subscriptions
                  WHERE uid = subscription_uid AND {SENDABLE}
@@ -55,7 +55,7 @@ pub(super) fn take(ask: &Ask, found: Vec<Uuid>) -> Statement {
 pub(super) fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
     let (with, values) = candidates(ask, window, admitted);
     let sql = format!(
-        "{with} UPDATE deliveries SET attempt_count = attempt_count + 1, due_at = $2 WHERE id IN ({FIRST}) RETURNING {TAKEN}"
+        "{with} UPDATE pending_deliveries SET attempt_count = attempt_count + 1, due_at = $2 WHERE id IN ({FIRST}) RETURNING {TAKEN}"
     );
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }
@@ -73,11 +73,11 @@ fn candidates(ask: &Ask, window: Window, admitted: &Admitted) -> (String, Vec<Va
     let with = format!(
         "WITH RECURSIVE {with},
          most_overdue AS (
-             SELECT d.id, d.due_at + handicap AS turn_at, open.*
-             FROM open CROSS JOIN levels CROSS JOIN deliveries AS d
-             WHERE d.id IN (
-                 SELECT id FROM deliveries
-                 WHERE subscription_uid = open.uid AND state = 0 AND priority = levels.priority AND due_at <= $1
+             SELECT p.id, p.due_at + handicap AS turn_at, open.*
+             FROM open CROSS JOIN levels CROSS JOIN pending_deliveries AS p
+             WHERE p.id IN (
+                 SELECT id FROM pending_deliveries
+                 WHERE subscription_uid = open.uid AND priority = levels.priority AND due_at <= $1
                  ORDER BY due_at LIMIT $3
              )
          ),
