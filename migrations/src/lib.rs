@@ -6,7 +6,7 @@
 //!   what must be true of a row whoever writes it.
 //! - Each migration is one transaction on both databases: one that fails halfway leaves nothing behind.
 //! - A new migration has one idea, is added at the end, and keeps to expand, deploy, contract: nodes of the previous
-//!   version go on working while it runs.
+//!   version go on working while it runs. The README names the exception.
 
 use sea_orm_migration::prelude::*;
 

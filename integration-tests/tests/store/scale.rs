@@ -3,7 +3,10 @@
 //! one that was, and with the plans that PostgreSQL makes for whatever values may come.
 
 use postrider_integration_tests::Kind;
-use postrider_server::{dispatch::Queue, domain::subscription::Subscription};
+use postrider_server::{
+    dispatch::Queue,
+    domain::{subscription::Subscription, trace_context::TraceContext},
+};
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::{
@@ -144,7 +147,14 @@ async fn what_ends_changes_in_its_place() {
     let sub = node.subscribe("sub").await;
     node.publish((0..100).map(|_| a_draft().to([&sub]))).await;
     let claims = node.claim(NOW, 100).await;
-    node.settle(claims.iter().map(|claim| acknowledged(claim, NOW))).await;
+    // With the spans of their attempts they grow most.
+    let span = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "");
+    let settled = claims.iter().map(|claim| {
+        let mut settled = acknowledged(claim, NOW);
+        settled.attempt.as_mut().unwrap().span.clone_from(&span);
+        settled
+    });
+    node.settle(settled).await;
     // Connections tell of their work when they end.
     work(&node).await;
     let sql = "SELECT n_tup_upd AS changed, n_tup_hot_upd AS in_place FROM pg_stat_user_tables WHERE relname = 'deliveries'";

@@ -223,6 +223,20 @@ on_both_databases! {
         assert_eq!(read().await, before);
     }
 
+    async fn of_two_ends_in_one_batch_the_one_of_the_attempt_that_counts_is_recorded(kind: Kind) {
+        let node = Node::new(kind).await;
+        let first = node.claimed(&node.subscribe("sub").await).await;
+        let later = NOW + LEASE;
+        let second = node.claim(later, 1).await.remove(0);
+        assert_eq!((second.delivery, second.attempt.get()), (first.delivery, 2));
+        // The outcome of the first could not be recorded before its lease was over.
+        node.settle([acknowledged(&second, later), exhausted(&first, later)]).await;
+        let delivery = node.delivery(first.delivery).await;
+        assert_eq!(delivery.state, ended(later, EndReason::Acknowledged));
+        assert_eq!(delivery.attempt_count, 2);
+        assert_eq!(node.attempts(first.delivery).await.len(), 2);
+    }
+
     async fn more_settlements_than_one_statement_takes_are_recorded(kind: Kind) {
         let node = Node::new(kind).await;
         let subscription = node.subscribe("sub").await;

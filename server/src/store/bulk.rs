@@ -26,7 +26,7 @@ mod null {
     pub(super) const BOOL: bool = false;
 }
 
-/// The lengths of SQLite's lists are the powers of two below this one: 1 to 512. A row has at most 32 values: SQLite takes 32,766 in a
+/// How many lengths SQLite's lists have: the powers of two from 1 to 512. A row has at most 32 values: SQLite takes 32,766 in a
 /// statement.
 const LENGTHS: usize = 10;
 
@@ -184,6 +184,7 @@ pub(super) struct Bulk<const N: usize> {
 
 impl<const N: usize> Bulk<N> {
     pub(super) const fn new(columns: [Column; N]) -> Self {
+        assert!(!columns[0].nullable, "rows without it are left out");
         Self { columns, texts: [const { OnceLock::new() }; LENGTHS] }
     }
 

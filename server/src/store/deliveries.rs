@@ -88,6 +88,10 @@ impl Store {
         if let Some(status) = filter.status {
             query = query.filter(deliveries::Column::State.eq(codes::status_code(status)));
         }
+        if filter.status == Some(DeliveryStatus::Pending) {
+            // Few of many, as a rule: they can be found by the queue.
+            query = query.filter(pending_deliveries::Column::Id.is_not_null());
+        }
         // Bounds on the id as well, which is in the order of time and has an index.
         if let Some(from) = filter.from {
             query = query

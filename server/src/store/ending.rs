@@ -1,7 +1,7 @@
 //! Ends deliveries without an attempt: those of subscriptions that have ended, those that have expired, those that nobody can
 //! read, and those that an operator calls off.
 //!
-//! All go in batches: whoever finds deliveries to end names them, and they are judged again when their rows are locked.
+//! Who finds deliveries to end names them, and they are judged again when their rows are locked.
 
 use std::collections::BTreeSet;
 
@@ -139,7 +139,7 @@ pub(super) async fn close(
         uncounted.into(),
     ];
     let places = parameters(&mut values, ids.clone());
-    // An attempt may be under way that nobody waits for any more.
+    // An attempt may be under way that nobody waits for any more, until its lease is over; where it has a record, it is not.
     let update = format!(
         "UPDATE deliveries SET state = $2, end_reason = $3, ended_at = $1,
              (attempt_count, leased_until, last_traceparent) = (
@@ -149,7 +149,12 @@ pub(super) async fn close(
          WHERE id IN ({places})"
     );
     let backend = transaction.get_database_backend();
-    transaction.execute_raw(Statement::from_sql_and_values(backend, update, values)).await?;
+    let update = Statement::from_sql_and_values(backend, update, values);
+    let updated = transaction.execute_raw(update).await?.rows_affected();
+    if updated != ids.len() as u64 {
+        let missing = ids.len() as u64 - updated;
+        tracing::error!(missing, "deliveries that are not kept were in the queue, and leave it");
+    }
     let mut values = Vec::with_capacity(ids.len());
     let places = parameters(&mut values, ids);
     let delete = format!("DELETE FROM pending_deliveries WHERE id IN ({places})");

@@ -65,7 +65,7 @@ impl Store {
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Steered, Error> {
-        let Some(Locked { transaction, kept, pending }) = self.lock(tenant, id, None).await? else {
+        let Some(Locked { transaction, kept, pending }) = self.lock(tenant, id, false).await? else {
             return Ok(Steered::NotFound);
         };
         let event = events::Entity::find_by_id(kept.event_id).one(&transaction).await?;
@@ -91,10 +91,7 @@ impl Store {
 
     /// Calls a pending delivery off.
     pub async fn cancel(&self, tenant: &TenantId, id: DeliveryId, now: Timestamp) -> Result<Steered, Error> {
-        // The lane before the delivery, like everybody.
-        let before = pending_deliveries::Entity::find_by_id(id.uuid()).one(&self.connections.reader).await?;
-        let lane = before.and_then(|row| Lane::of_row(row.subscription_uid, row.ordering_key, row.position));
-        let Some(Locked { transaction, kept, pending }) = self.lock(tenant, id, lane).await? else {
+        let Some(Locked { transaction, kept, pending }) = self.lock(tenant, id, true).await? else {
             return Ok(Steered::NotFound);
         };
         match codes::status_of(kept.state)? {
@@ -105,40 +102,45 @@ impl Store {
             }
         }
         ending::close(&transaction, std::iter::once(kept.id), EndReason::Cancelled, 0, now).await?;
-        if let Some(lane) =
-            pending.and_then(|row| Lane::of_row(row.subscription_uid, row.ordering_key, row.position))
-        {
-            lanes::release(&transaction, &BTreeSet::from([lane]), now).await?;
-        }
+        lanes::release(&transaction, &lane_of(pending.as_ref()), now).await?;
         let after = read(&transaction, tenant, id).await?;
         transaction.commit().await?;
         Ok(found(after))
     }
 
-    /// Locks a lane and a delivery: its place in the queue before what is kept of it, like everybody. None if there is no such delivery.
-    async fn lock(
-        &self,
-        tenant: &TenantId,
-        id: DeliveryId,
-        lane: Option<Lane>,
-    ) -> Result<Option<Locked>, Error> {
-        let lane: BTreeSet<_> = lane.into_iter().collect();
+    /// Locks a delivery: its place in the queue before what is kept of it, like everybody, and before both its lane, if it is to end.
+    /// None if there is no such delivery.
+    async fn lock(&self, tenant: &TenantId, id: DeliveryId, to_end: bool) -> Result<Option<Locked>, Error> {
         for _ in 0..LOOKS {
             let transaction = self.connections.begin().await?;
-            lanes::lock(&transaction, &lane).await?;
-            let pending = for_update(&transaction, pending_deliveries::Entity::find_by_id(id.uuid())).await?;
+            let place = || pending_deliveries::Entity::find_by_id(id.uuid());
+            let mut lane = BTreeSet::new();
+            if to_end {
+                lane = lane_of(place().one(&transaction).await?.as_ref());
+                lanes::lock(&transaction, &lane).await?;
+            }
+            let pending = for_update(&transaction, place()).await?;
             let kept = deliveries::Entity::find_by_id(id.uuid())
                 .filter(deliveries::Column::TenantId.eq(tenant.as_str()));
             let Some(kept) = for_update(&transaction, kept).await? else { return Ok(None) };
-            if pending.is_some() == (kept.state == codes::PENDING) {
+            let is_one = pending.is_some() == (kept.state == codes::PENDING);
+            if is_one && (!to_end || lane.is_superset(&lane_of(pending.as_ref()))) {
                 return Ok(Some(Locked { transaction, kept, pending }));
             }
-            // Somebody has redelivered it between the two.
+            // Somebody has published or redelivered it between two looks.
             transaction.rollback().await?;
         }
         let cause = format!("{} is pending and not in the queue, or the other way round", id.uuid());
         Err(Error::Corrupt { table: "deliveries", cause })
     }
+}
+
+/// The lane that a delivery stands in.
+fn lane_of(pending: Option<&pending_deliveries::Model>) -> BTreeSet<Lane> {
+    let lane = |row: &pending_deliveries::Model| {
+        Lane::of_row(row.subscription_uid, row.ordering_key.clone(), row.position)
+    };
+    pending.and_then(lane).into_iter().collect()
 }
 
 /// How often to look at a delivery that is redelivered and ends all the time.

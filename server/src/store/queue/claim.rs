@@ -195,7 +195,7 @@ fn room_for(taken: &[Taken], sizes: &HashMap<Uuid, usize>, places: usize) -> Opt
 /// A claim of what was taken over, which is not known to be a probe yet.
 fn claim(taken: Taken, contents: &Contents, leased_until: Timestamp) -> Result<Claim, Unreadable> {
     let (event, target) = contents.of(taken.event_id, taken.subscription_uid)?;
-    let attempt = rows::attempt_number(taken.attempt_count, "deliveries")?;
+    let attempt = rows::attempt_number(taken.attempt_count, "pending_deliveries")?;
     let previous_span = taken.last_traceparent.map(|span| TraceContext::from_stored(span, String::new()));
     Ok(Claim {
         delivery: DeliveryId::from_uuid(taken.id),

@@ -25,8 +25,10 @@ const MAX_CLAIMED: usize = 500;
 /// How many subscriptions one claim looks at: bounds the time that it takes, and that others may have to wait for it.
 const WINDOW: usize = 500;
 
-/// Subscriptions with anything pending, from `$7` (exclusive) to `$8`: each step finds the next greater uid in `pending_deliveries_due`. It
-/// asks for the whole order of that index, or the planner may take the one of lanes.
+/// Subscriptions with anything pending, from `$7` (exclusive) to `$8`: each step finds the next greater uid in `pending_deliveries_due`,
+/// and asks for the whole order of that index.
+///
+/// Name it once in a statement that wants only the first of them: SQLite makes all rows of what is named twice.
 const WAITING: &str = "
     waiting (uid) AS (
         SELECT * FROM (
@@ -66,7 +68,9 @@ impl Window {
         let sql = format!(
             "WITH RECURSIVE {}
              SELECT (SELECT uid FROM waiting WHERE uid IS NOT NULL LIMIT 1 OFFSET {}) AS last,
-                 NOT EXISTS (SELECT 1 FROM waiting WHERE uid IS NOT NULL) AS is_empty",
+                 NOT EXISTS (
+                     SELECT 1 FROM pending_deliveries WHERE subscription_uid > $1 AND subscription_uid <= $2
+                 ) AS is_empty",
             waiting_between("$1", "$2"),
             WINDOW - 1
         );
@@ -115,7 +119,7 @@ const OPEN: &str = "
     )";
 
 /// Whether a subscription has anything due at `$1`: needs `levels`, of which each is a range of `pending_deliveries_due`. Without an order
-/// a planner may look through all that is pending, or was, for one that is due.
+/// a planner may look through all that is pending for one that is due.
 pub(super) fn is_due(subscription: &str) -> String {
     format!(
         "EXISTS (

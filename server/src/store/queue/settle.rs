@@ -100,7 +100,7 @@ fn sqlite_remove(rows: &str) -> String {
         "DELETE FROM pending_deliveries WHERE id IN (
              SELECT id FROM {list} CROSS JOIN pending_deliveries ON {SQLITE_HOLD}
          )
-         RETURNING {MOVED}"
+         RETURNING {MOVED}, attempt_count"
     )
 }
 
@@ -262,11 +262,17 @@ async fn record_and_move(connection: &DatabaseTransaction, batch: &[Settled]) ->
     let backend = connection.get_database_backend();
     if backend == DbBackend::Sqlite {
         ATTEMPTS.insert(connection, attempts(batch)).await?;
+        let mut removed = HashSet::new();
         for remove in REMOVED.lists(settlements.removed, sqlite_remove) {
-            moved.add(connection.query_all_raw(remove).await?, |_| Ok(true))?;
+            let rows = connection.query_all_raw(remove).await?;
+            for row in &rows {
+                removed.insert((row.try_get::<Uuid>("", "id")?, row.try_get::<i32>("", "attempt_count")?));
+            }
+            moved.add(rows, |_| Ok(true))?;
         }
-        let mut ended = settlements.ended;
-        ended.retain(|[id, ..]| matches!(id, Cell::Uuid(id) if moved.ours.contains(id)));
+        // Two attempts at one delivery may be in one batch, and one of them at most has ended it.
+        let ended = settlements.ended.into_iter().zip(settlements.ends);
+        let ended = ended.filter(|(_, end)| removed.contains(end)).map(|(row, _)| row).collect();
         for end in ENDED.lists(ended, sqlite_end) {
             connection.execute_raw(end).await?;
         }
@@ -321,6 +327,8 @@ fn attempts(batch: &[Settled]) -> Vec<[Cell<'_>; 16]> {
 struct Settlements<'a> {
     removed: Vec<[Cell<'a>; 4]>,
     ended: Vec<[Cell<'a>; 6]>,
+    /// Which attempt at which delivery each of these is for.
+    ends: Vec<(Uuid, i32)>,
     put_off: Vec<[Cell<'a>; 6]>,
 }
 
@@ -357,6 +365,7 @@ impl<'a> Settlements<'a> {
             ]),
             Settlement::End(reason) => {
                 self.removed.push([id(), number.into(), held_until, count.into()]);
+                self.ends.push((settled.delivery.uuid(), number));
                 self.ended.push([
                     id(),
                     codes::status_code(reason.status()).into(),
