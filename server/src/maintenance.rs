@@ -22,6 +22,9 @@ const EXPIRE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often to look for lanes that nobody released, and for deliveries whose subscription is missing. There are none unless we
 /// have a defect.
 const MENDING_INTERVAL: Duration = Duration::from_mins(10);
+/// How often to look at the log of SQLite; and how soon again after it was long.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+const CHECKPOINT_AGAIN: Duration = Duration::from_millis(250);
 /// How often to look for what is old.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -166,6 +169,24 @@ impl Maintenance {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(MENDING_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Keeps SQLite's log short until `stop`. There is nothing to do on PostgreSQL.
+    pub async fn run_checkpoint(&self, stop: CancellationToken) {
+        if !self.store.has_log() {
+            return stop.cancelled().await;
+        }
+        while !stop.is_cancelled() {
+            let was_long = self.store.checkpoint().await.unwrap_or_else(|cause| {
+                tracing::error!(cause = &cause as &dyn std::error::Error, "the log cannot be kept short");
+                false
+            });
+            let pause = if was_long { CHECKPOINT_AGAIN } else { CHECKPOINT_INTERVAL };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

@@ -23,6 +23,7 @@ use sea_orm::{
 use crate::domain::{id::SubscriptionUid, timestamp::Timestamp};
 
 mod bulk;
+mod checkpoint;
 mod codes;
 mod database;
 pub mod deliveries;

@@ -11,6 +11,7 @@ mod node;
 mod plans;
 
 mod attempts;
+mod checkpoint;
 mod claim;
 mod deliveries;
 mod errors;

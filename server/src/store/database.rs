@@ -18,10 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How large SQLite's log may grow until it is brought into the database, in pages of 4 KiB: the longer, the more changes of the same
 /// page are written there once.
 const WAL_PAGES: &str = "8192";
-/// How much of the database each connection to SQLite keeps in memory, in KiB (negative by SQLite's convention). The system keeps the rest. Where a
-/// commit has put pages of an index in another order, SQLite goes through all that it keeps: with 32 MiB that was an eighth of the
-/// server's time under load.
-const CACHE: &str = "-4096";
+/// How much of the database the connection that writes to SQLite keeps in memory, in KiB (negative by SQLite's convention). The system keeps the
+/// rest. Where a commit has put pages of an index in another order, SQLite goes through all that it keeps: with 32 MiB that was an eighth
+/// of the server's time under load.
+const WRITER_CACHE: &str = "-4096";
+/// The same for each of the others, which forget it all whenever something has been written.
+const READER_CACHE: &str = "-1024";
 /// How many statements each connection to SQLite keeps ready: those that carry many rows come in some ten lengths each.
 const STATEMENTS: usize = 200;
 /// How many connections read from SQLite beside the one that writes.
@@ -126,10 +128,10 @@ impl Connections {
     pub(super) async fn open(config: &Config, data_dir: &Path) -> Result<Self, DbErr> {
         let url = config.url(data_dir);
         if url.starts_with("sqlite:") {
-            let writer = Database::connect(sqlite(&url, 1)).await?;
-            let reader = Database::connect(sqlite(&url, SQLITE_READERS)).await?;
-            let looker = Database::connect(sqlite(&url, 1)).await?;
-            let matcher = Database::connect(sqlite(&url, 1)).await?;
+            let writer = Database::connect(sqlite(&url, 1, WRITER_CACHE)).await?;
+            let reader = Database::connect(sqlite(&url, SQLITE_READERS, READER_CACHE)).await?;
+            let looker = Database::connect(sqlite(&url, 1, READER_CACHE)).await?;
+            let matcher = Database::connect(sqlite(&url, 1, READER_CACHE)).await?;
             Ok(Self { engine: writer.clone(), writer, reader, looker, matcher })
         } else {
             // Apart, so that slow listings cannot keep events from being taken in and delivered.
@@ -189,7 +191,7 @@ pub(super) async fn migrate(config: &Config, data_dir: &Path) -> Result<(), DbEr
     let url = config.url(data_dir);
     if url.starts_with("sqlite:") {
         let lock = lock_folder(data_dir).await?;
-        let connection = Database::connect(sqlite(&url, 1)).await?;
+        let connection = Database::connect(sqlite(&url, 1, WRITER_CACHE)).await?;
         Migrator::up(&connection, None).await?;
         drop(lock);
         return connection.close().await;
@@ -237,13 +239,13 @@ fn options(url: &str, connections: u32) -> ConnectOptions {
     options
 }
 
-fn sqlite(url: &str, connections: u32) -> ConnectOptions {
+fn sqlite(url: &str, connections: u32, cache: &'static str) -> ConnectOptions {
     let mut options = options(url, connections);
     // An idle connection costs nothing, and a new one must read the schema again.
     options.min_connections(1).idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
     // Nor can it be lost, so there is no need to ask each time whether it still stands.
     options.test_before_acquire(false);
-    options.map_sqlx_sqlite_opts(|options| {
+    options.map_sqlx_sqlite_opts(move |options| {
         options
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -252,7 +254,7 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .foreign_keys(true)
             .busy_timeout(PATIENCE)
             .pragma("wal_autocheckpoint", WAL_PAGES)
-            .pragma("cache_size", CACHE)
+            .pragma("cache_size", cache)
             .statement_cache_capacity(STATEMENTS)
     });
     options

@@ -97,18 +97,18 @@ async fn measure(how: &Options, stage: &Stage, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// The oldest attempt at a kind's newest delivery.
+/// The oldest attempt at a kind's oldest delivery: its breaker may have kept the later ones from being attempted.
 async fn first_attempt(stage: &Stage, index: usize) -> Result<Option<Attempt>, Failure> {
     let channel = Endpoint::from_shared(stage.server.grpc.clone())?.connect().await?;
     let mut client = DeliveryServiceClient::new(channel);
     let deliveries = ListDeliveriesRequest {
         parent: format!("tenants/{HOSTILE}"),
         subscription: format!("tenants/{HOSTILE}/subscriptions/s{index}"),
-        page_size: 1,
+        page_size: 1_000,
         ..ListDeliveriesRequest::default()
     };
     let deliveries = client.list_deliveries(deliveries).await?.into_inner().deliveries;
-    let Some(delivery) = deliveries.into_iter().next() else { return Ok(None) };
+    let Some(delivery) = deliveries.into_iter().next_back() else { return Ok(None) };
     let attempts = ListAttemptsRequest { parent: delivery.name, page_size: 1, ..Default::default() };
     Ok(client.list_attempts(attempts).await?.into_inner().attempts.into_iter().next())
 }
