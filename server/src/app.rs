@@ -264,12 +264,12 @@ impl App {
             let handshakes = handshakes.clone();
             async move { handshakes.run(stop).await }
         });
-        let (pruning, expiring, releasing) = (maintenance.clone(), maintenance.clone(), maintenance.clone());
         let checkpointing = maintenance.clone();
         running.supervise("checkpoint", move |stop| {
             let maintenance = checkpointing.clone();
             async move { maintenance.run_checkpoint(stop).await }
         });
+        let (pruning, expiring, releasing) = (maintenance.clone(), maintenance.clone(), maintenance.clone());
         running.supervise("expire", move |stop| {
             let maintenance = expiring.clone();
             async move { maintenance.run_expire(stop).await }

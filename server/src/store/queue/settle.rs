@@ -118,7 +118,7 @@ fn sqlite_put_off(rows: &str) -> String {
     format!(
         "UPDATE pending_deliveries SET due_at = new_due_at, last_traceparent = new_traceparent, attempt_count = new_attempt_count
          FROM {list} WHERE {SQLITE_HOLD}
-         RETURNING pending_deliveries.id, subscription_uid, ordering_key, position"
+         RETURNING {MOVED}"
     )
 }
 
