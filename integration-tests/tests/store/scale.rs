@@ -6,6 +6,7 @@ use postrider_integration_tests::Kind;
 use postrider_server::{
     dispatch::Queue,
     domain::{subscription::Subscription, trace_context::TraceContext},
+    store::Retention,
 };
 use sea_orm::{ConnectionTrait, Statement};
 
@@ -118,11 +119,21 @@ async fn the_hot_path(node: &Node, quiet: &Subscription) {
         .await;
 }
 
+/// Looks that find nothing: nobody's deliveries are to end, and nothing is old.
+async fn housekeeping(node: &Node) {
+    let (store, retention) = (&node.store, Retention::default());
+    costs(node, "look for who has ended", 10, async |_| store.sweep(NOW).await.unwrap()).await;
+    costs(node, "look for orphans", 10, async |_| store.end_orphans(NOW).await.unwrap()).await;
+    costs(node, "look for what has expired", 10, async |_| store.expire(NOW).await.unwrap()).await;
+    costs(node, "look for what is old", 10, async |_| store.prune(&retention, NOW).await.unwrap()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_deliveries_make_nothing_slower() {
     let node = Node::new(Kind::Postgres).await;
     let (busy, dead, quiet) =
         (node.subscribe("busy").await, node.subscribe("dead").await, node.subscribe("quiet").await);
+    node.subscribe("ended").await;
     for waiting in [&busy, &dead] {
         pile_up(&node, waiting, WAITING, "0, NULL, NULL, NULL").await;
     }
@@ -134,11 +145,15 @@ async fn a_million_deliveries_make_nothing_slower() {
         name("dead").as_str()
     ))
     .await;
+    node.execute("UPDATE subscriptions SET disabled_at = 0, disabled_reason = 1 WHERE id = 'ended'").await;
     the_hot_path(&node, &quiet).await;
+    housekeeping(&node).await;
     node.execute("ANALYZE").await;
     the_hot_path(&node, &quiet).await;
+    housekeeping(&node).await;
     plans::set(&node, "plan_cache_mode", "force_generic_plan").await;
     the_hot_path(&node, &quiet).await;
+    housekeeping(&node).await;
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ const READER_CACHE: &str = "-1024";
 const STATEMENTS: usize = 200;
 /// How many connections read from SQLite beside the one that writes.
 const SQLITE_READERS: u32 = 4;
-/// Everything that changes something finds its rows by an index. Of a table that is new or has grown much since it was last analysed
+/// Everything finds its rows by an index. Of a table that is new or has grown much since it was last analysed
 /// PostgreSQL's planner does not know that, and a statement prepared at such a time would read the whole table again and again.
 const INDEX_WORK_ONLY: [(&str, &str); 3] =
     [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
@@ -141,7 +141,7 @@ impl Connections {
             let steady = [INDEX_WORK_ONLY.as_slice(), &[PLANNED_ONCE]].concat();
             let engine = Database::connect(postgres(&url, engines, PATIENCE, &steady)).await?;
             let writer = Database::connect(postgres(&url, writers, PATIENCE, &INDEX_WORK_ONLY)).await?;
-            let reader = Database::connect(postgres(&url, readers, PATIENCE, &[])).await?;
+            let reader = Database::connect(postgres(&url, readers, PATIENCE, &INDEX_WORK_ONLY)).await?;
             let (looker, matcher) = (engine.clone(), writer.clone());
             Ok(Self { writer, engine, reader, looker, matcher })
         }

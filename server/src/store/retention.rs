@@ -67,8 +67,7 @@ const DELETIONS: [(&str, Border); 4] = [
     ),
     (
         "DELETE FROM deliveries WHERE state <> 0 AND id IN (
-            SELECT d.id FROM events AS e JOIN deliveries AS d ON d.event_id = e.id
-            WHERE e.id < $1 AND d.state <> 0 ORDER BY e.id LIMIT $2)",
+            SELECT id FROM deliveries WHERE event_id < $1 AND state <> 0 ORDER BY event_id, id LIMIT $2)",
         Border::Events,
     ),
     (

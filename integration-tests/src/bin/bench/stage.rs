@@ -183,6 +183,13 @@ impl Stage {
         }
     }
 
+    /// Has the system write to its disks what it still holds. Linux does so 30 seconds after it was written, and commits wait
+    /// meanwhile: what a run's preparation wrote would be felt in the middle of what is measured.
+    pub(crate) async fn flush(&self) -> Result<(), Failure> {
+        let status = tokio::process::Command::new("sync").status().await?;
+        if status.success() { Ok(()) } else { Err(format!("sync: {status}").into()) }
+    }
+
     /// Runs a producer to its end.
     pub(crate) async fn publish(&self, task: &Task) -> Result<Outcome, Failure> {
         Load::start(task)?.done().await

@@ -79,6 +79,7 @@ async fn measure(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<
 
     let task = task(stage, stage.options.seconds);
     stage.receiver.reset(GROUP, task.first).await?;
+    stage.flush().await?;
     let counted = stage.server.counters().await?;
     let (lagging, before) = (stage.database.lagging().await?, stage.reading().await?);
     let outcome = stage.publish(&task).await?;

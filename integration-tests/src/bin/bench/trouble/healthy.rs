@@ -48,6 +48,7 @@ impl Healthy {
         let shape = Shape::OpenLoop { rate: self.rate };
         let task = stage.task(self.name, &self.event_type(), shape, Until::time(time));
         stage.receiver.reset(self.name, task.first).await?;
+        stage.flush().await?;
         let before = stage.reading().await?;
         let outcome = stage.publish(&task).await?;
         let used = stage.reading().await?.since(before);
