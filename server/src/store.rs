@@ -103,7 +103,8 @@ pub async fn migrate(config: &Config, data_dir: &Path) -> Result<(), OpenError> 
 /// Gives up on the database after a while.
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let gone = || Error::Unavailable(sea_orm::DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout));
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(gone()))
+    // On the heap: it takes some 15 KiB, which would be moved several times on the way.
+    tokio::time::timeout(limit, Box::pin(work)).await.unwrap_or_else(|_| Err(gone()))
 }
 
 impl Store {

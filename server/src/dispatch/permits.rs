@@ -5,11 +5,12 @@
 //! so that however many there are, the others find the other half.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use foldhash::HashMap;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,

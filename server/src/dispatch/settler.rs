@@ -36,7 +36,10 @@ impl Inbox {
 pub(super) async fn run<Q: Queue, S: Sender>(shared: &Shared<Q, S>) {
     let mut inbox = shared.settled.take.lock().await;
     while let Some((settled, permit)) = inbox.recv().await {
-        let (mut batch, mut permits) = (vec![settled], vec![permit]);
+        let waiting = (inbox.len() + 1).min(MAX_BATCH);
+        let (mut batch, mut permits) = (Vec::with_capacity(waiting), Vec::with_capacity(waiting));
+        batch.push(settled);
+        permits.push(permit);
         while batch.len() < MAX_BATCH {
             let Ok((settled, permit)) = inbox.try_recv() else {
                 break;

@@ -8,22 +8,27 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::{Body, Error};
 use crate::domain::event::Event;
 
+/// The names and the time, and a little more.
+const HEAD: usize = 128;
+
 pub(super) fn write(event: &Event) -> Result<Body, Error> {
     let payload = &event.content.payload;
     let encoded = if payload.is_json() { None } else { Some(STANDARD.encode(&payload.data)) };
-    let mut text = String::with_capacity(512);
+    let data = match &encoded {
+        None => payload.data.len(),
+        Some(encoded) => encoded.len() + payload.content_type.len() * 2,
+    };
+    let mut text = String::with_capacity(HEAD + event.content.event_type.as_str().len() * 2 + data);
     text.push_str("{\"type\":");
     text.push_str(&serde_json::to_string(event.content.event_type.as_str())?);
     write!(text, ",\"timestamp\":\"{}\",", event.time())?;
     let mut body = text.into_bytes();
     match encoded {
         None => {
-            body.reserve_exact(payload.data.len() + 16);
             body.extend_from_slice(b"\"data\":");
             body.extend_from_slice(&payload.data);
         }
         Some(encoded) => {
-            body.reserve_exact(encoded.len() + payload.content_type.len() * 2 + 64);
             body.extend_from_slice(b"\"content_type\":");
             body.extend_from_slice(serde_json::to_string(&payload.content_type)?.as_bytes());
             body.extend_from_slice(b",\"data_base64\":\"");

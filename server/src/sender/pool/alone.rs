@@ -125,6 +125,7 @@ fn host(uri: &Uri) -> Option<HeaderValue> {
     let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
     match uri.port_u16().filter(|port| *port != default) {
         None => HeaderValue::from_str(host).ok(),
-        Some(port) => HeaderValue::try_from(format!("{host}:{port}")).ok(),
+        // What stands before it says who is calling.
+        Some(_) => HeaderValue::from_str(uri.authority()?.as_str().rsplit('@').next()?).ok(),
     }
 }

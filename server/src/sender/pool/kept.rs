@@ -1,11 +1,11 @@
 //! Connections between requests.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
+use foldhash::HashMap;
 use hyper::rt::Executor;
 use hyper_util::rt::TokioExecutor;
 

@@ -55,7 +55,7 @@ fn some(signatures: Vec<String>) -> Result<Vec<String>, Unsigned> {
 
 fn v1(key: &[u8], message: &Message<'_>, timestamp: &str) -> Result<String, Unsigned> {
     let parts = [message.id.as_bytes(), b".", timestamp.as_bytes(), b".", message.body];
-    Ok(format!("v1,{}", base64(&hmac(Algorithm::Sha256, key, &parts)?)))
+    Ok(["v1,", &base64(&hmac(Algorithm::Sha256, key, &parts)?)].concat())
 }
 
 fn v1a(pair: &KeyPair, message: &Message<'_>, timestamp: &str) -> Result<String, Unsigned> {

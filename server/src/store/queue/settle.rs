@@ -319,11 +319,12 @@ fn lost(batch: &[Settled], ours: &HashSet<Uuid>) -> Vec<DeliveryId> {
 
 fn attempts(batch: &[Settled]) -> Vec<[Cell<'_>; 16]> {
     let made = batch.iter().filter_map(|settled| Some((settled.delivery, settled.attempt.as_ref()?)));
-    made.map(|(delivery, attempt)| rows::attempt_values(delivery, attempt)).collect()
+    let mut rows = Vec::with_capacity(batch.len());
+    rows.extend(made.map(|(delivery, attempt)| rows::attempt_values(delivery, attempt)));
+    rows
 }
 
 /// The rows of a batch. Of two attempts at one delivery the later one counts, and of two equal ids the last place is found.
-#[derive(Default)]
 struct Settlements<'a> {
     removed: Vec<[Cell<'a>; 4]>,
     ended: Vec<[Cell<'a>; 6]>,
@@ -336,7 +337,13 @@ impl<'a> Settlements<'a> {
     fn of(batch: &'a [Settled]) -> Self {
         let mut by_id: Vec<_> = batch.iter().collect();
         by_id.sort_unstable_by_key(|settled| (settled.delivery.uuid(), settled.number));
-        let mut settlements = Self::default();
+        // Most of them end.
+        let mut settlements = Self {
+            removed: Vec::with_capacity(batch.len()),
+            ended: Vec::with_capacity(batch.len()),
+            ends: Vec::with_capacity(batch.len()),
+            put_off: Vec::new(),
+        };
         for settled in by_id {
             settlements.add(settled);
         }
