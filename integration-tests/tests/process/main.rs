@@ -7,6 +7,7 @@ mod crash;
 mod demo;
 mod event_types;
 mod keys;
+mod memory;
 mod nodes;
 mod refusals;
 mod stop;
