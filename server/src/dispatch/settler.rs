@@ -35,19 +35,11 @@ impl Inbox {
 /// Writes batch after batch; while one is written the next one gathers.
 pub(super) async fn run<Q: Queue, S: Sender>(shared: &Shared<Q, S>) {
     let mut inbox = shared.settled.take.lock().await;
-    while let Some((settled, permit)) = inbox.recv().await {
-        let waiting = (inbox.len() + 1).min(MAX_BATCH);
-        let (mut batch, mut permits) = (Vec::with_capacity(waiting), Vec::with_capacity(waiting));
-        batch.push(settled);
-        permits.push(permit);
-        while batch.len() < MAX_BATCH {
-            let Ok((settled, permit)) = inbox.try_recv() else {
-                break;
-            };
-            batch.push(settled);
-            permits.push(permit);
-        }
+    let mut gathered = Vec::new();
+    while inbox.recv_many(&mut gathered, MAX_BATCH).await > 0 {
+        let (batch, permits): (Vec<_>, Vec<_>) = gathered.drain(..).unzip();
         write(shared, &batch).await;
+        drop(permits);
     }
 }
 

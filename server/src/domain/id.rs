@@ -163,9 +163,7 @@ mod crockford {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
     pub(super) fn encode(bits: u128) -> String {
-        let mut text = String::with_capacity(26);
-        text.extend((0..26).rev().map(|place| char::from(DIGITS[(bits >> (place * 5)) as usize & 31])));
-        text
+        (0..26).rev().map(|place| char::from(DIGITS[(bits >> (place * 5)) as usize & 31])).collect()
     }
 
     pub(super) fn decode(text: &str) -> Option<u128> {
