@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     codec::CompressionEncoding,
-    service::InterceptorLayer,
+    service::Routes,
     transport::{Identity, Server, ServerTlsConfig},
 };
 use tonic_reflection::server::{
@@ -36,6 +36,7 @@ pub use budget::Budget;
 pub use check_target::Check;
 pub use convert::subscription::Limits;
 pub use preview::{Preview, Refusal, Request};
+use straight::Straight;
 pub use test_event::Settlements;
 pub use verify::Handshakes;
 
@@ -66,6 +67,7 @@ mod name;
 mod page_token;
 mod preview;
 mod publish_stream;
+mod straight;
 mod subscription_service;
 mod test_event;
 mod trace;
@@ -248,21 +250,14 @@ pub async fn serve(
     let counted = arriving::CountLayer(parts.budget.clone());
     let api = Arc::new(parts);
     let limit = config.max_request_bytes;
-    let router = server
-        .layer(web::WebLayer::new(&config.web_origins))
-        .layer(InterceptorLayer::new(keys.interceptor(config.web_origins.clone())))
-        .layer(explain::layer())
-        .layer(counted)
-        .add_service(health)
+    let events = EventServiceServer::new(event_service::Events(Arc::clone(&api)))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(limit);
+    let others = Routes::new(health)
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)
-        .add_service(
-            EventServiceServer::new(event_service::Events(Arc::clone(&api)))
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd)
-                .send_compressed(CompressionEncoding::Gzip)
-                .max_decoding_message_size(limit),
-        )
         .add_service(
             EventTypeServiceServer::new(event_type_service::EventTypes(Arc::clone(&api)))
                 .accept_compressed(CompressionEncoding::Gzip)
@@ -283,9 +278,18 @@ pub async fn serve(
                 .accept_compressed(CompressionEncoding::Zstd)
                 .send_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(limit),
-        );
-    router
-        .serve_with_incoming_shutdown(connection::incoming(acceptor), stop.cancelled())
+        )
+        .prepare();
+    server
+        .layer(web::WebLayer::new(&config.web_origins))
+        .layer(keys.layer(&config.web_origins))
+        .layer(explain::layer())
+        .layer(counted)
+        .serve_with_incoming_shutdown(
+            Straight { events, others },
+            connection::incoming(acceptor),
+            stop.cancelled(),
+        )
         .await
         .map_err(Error::Serve)
 }

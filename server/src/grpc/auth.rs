@@ -5,9 +5,14 @@
 use std::{collections::HashSet, fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{
+    HeaderMap, HeaderValue, Request, Response,
+    header::{AUTHORIZATION, ORIGIN},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tonic::{Request, Status, service::Interceptor};
+use tonic::{Status, body::Body};
+use tower_http::validate_request::{ValidateRequest, ValidateRequestHeaderLayer};
 
 use super::failure::Failure;
 
@@ -119,24 +124,39 @@ impl Keys {
         }
     }
 
-    /// Refuses every call that presents no known token, and every call of a web page whose origin is not listed. CORS alone
-    /// would not do: to a browser that has been led here under another name (DNS rebinding), such a page is of our own origin.
-    pub(super) fn interceptor(self, web_origins: Vec<String>) -> impl Interceptor + Clone {
-        move |request: Request<()>| {
-            if let Some(origin) = request.metadata().get("origin")
-                && !web_origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())
-            {
-                return Err(Failure::Unauthenticated(
-                    "pages of this origin may not call: see `grpc.web_origins`",
-                )
-                .into());
-            }
-            let authorization = request.metadata().get("authorization").map(|value| value.to_str());
-            match self.check(authorization.transpose().unwrap_or(Some(""))) {
-                Ok(()) => Ok(request),
-                Err(failure) => Err(Status::from(failure)),
-            }
+    /// What every call comes by.
+    pub(super) fn layer(self, web_origins: &[String]) -> ValidateRequestHeaderLayer<Guard> {
+        ValidateRequestHeaderLayer::custom(Guard { keys: self, web_origins: web_origins.into() })
+    }
+}
+
+/// Refuses every call that presents no known token, and every call of a web page whose origin is not listed. CORS alone
+/// would not do: to a browser that has been led here under another name (DNS rebinding), such a page is of our own origin.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    keys: Keys,
+    web_origins: Arc<[String]>,
+}
+
+impl Guard {
+    fn check(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        if let Some(origin) = headers.get(ORIGIN)
+            && !self.web_origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())
+        {
+            return Err(Failure::Unauthenticated(
+                "pages of this origin may not call: see `grpc.web_origins`",
+            ));
         }
+        let authorization = headers.get(AUTHORIZATION).map(HeaderValue::to_str);
+        self.keys.check(authorization.transpose().unwrap_or(Some("")))
+    }
+}
+
+impl<B> ValidateRequest<B> for Guard {
+    type ResponseBody = Body;
+
+    fn validate(&mut self, request: &mut Request<B>) -> Result<(), Response<Body>> {
+        self.check(request.headers()).map_err(|failure| Status::from(failure).into_http())
     }
 }
 

@@ -1,8 +1,9 @@
 //! gRPC-Web from pages of other origins (CORS, <https://fetch.spec.whatwg.org/#http-cors-protocol>).
 
 use std::{
-    fmt,
-    task::{Context, Poll, ready},
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -48,7 +49,7 @@ pub(super) fn check_origins(origins: &[String]) -> Result<(), Invalid> {
 
 /// Takes calls of pages and of others that speak gRPC-Web, beside those in plain gRPC, which all this would cost a twentieth of their time.
 #[derive(Debug, Clone)]
-pub(super) struct WebLayer(CorsLayer);
+pub(super) struct WebLayer(Arc<CorsLayer>);
 
 impl WebLayer {
     /// Lets pages of these origins call, and no others: without any, a browser refuses on our behalf.
@@ -59,7 +60,7 @@ impl WebLayer {
             .allow_methods([Method::POST])
             .allow_headers(REQUEST_HEADERS.map(HeaderName::from_static))
             .expose_headers(RESPONSE_HEADERS.map(HeaderName::from_static));
-        Self(cors)
+        Self(Arc::new(cors))
     }
 }
 
@@ -67,20 +68,20 @@ impl<S: Clone> Layer<S> for WebLayer {
     type Service = Web<S>;
 
     fn layer(&self, inner: S) -> Web<S> {
-        Web { web: self.0.layer(GrpcWebLayer::new().layer(inner.clone())), plain: inner }
+        Web { cors: Arc::clone(&self.0), inner }
     }
 }
 
 /// What [`WebLayer`] makes.
 #[derive(Debug, Clone)]
 pub(super) struct Web<S> {
-    web: Cors<GrpcWebService<S>>,
-    plain: S,
+    cors: Arc<CorsLayer>,
+    inner: S,
 }
 
 impl<S, B> Service<Request<Body>> for Web<S>
 where
-    S: Service<Request<Body>, Response = Response<B>>,
+    S: Service<Request<Body>, Response = Response<B>> + Clone,
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<tower::BoxError> + fmt::Display,
 {
@@ -92,15 +93,17 @@ where
     >;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        ready!(Service::<Request<Body>>::poll_ready(&mut self.web, context))?;
-        self.plain.poll_ready(context)
+        self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if request.version() == Version::HTTP_2 && is_plain(request.headers()) {
-            Either::Right(self.plain.call(request).map_ok(|response| response.map(Body::new)))
+            Either::Right(self.inner.call(request).map_ok(|response| response.map(Body::new)))
         } else {
-            Either::Left(self.web.call(request))
+            // The one that is ready goes.
+            let other = self.inner.clone();
+            let ready = mem::replace(&mut self.inner, other);
+            Either::Left(self.cors.layer(GrpcWebLayer::new().layer(ready)).call(request))
         }
     }
 }
