@@ -13,9 +13,13 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value, prelude::Uuid
 
 mod arrays;
 mod cell;
+mod lists;
+mod script;
 
 pub(super) use arrays::Arrays;
 pub(super) use cell::Cell;
+pub(super) use lists::List;
+pub(super) use script::Script;
 
 /// What stands for null where a column has no other value to spare.
 mod null {
@@ -139,19 +143,6 @@ impl Kind {
             Self::BigInt => "'-9223372036854775808'",
         }
     }
-
-    /// A cell as sea-orm takes it, where there are nulls.
-    fn value(self, cell: Cell<'_>) -> Value {
-        Option::from(cell).unwrap_or(match self {
-            Self::Uuid => Value::Uuid(None),
-            Self::Text => Value::String(None),
-            Self::Bytes => Value::Bytes(None),
-            Self::Bool => Value::Bool(None),
-            Self::SmallInt => Value::SmallInt(None),
-            Self::Int => Value::Int(None),
-            Self::BigInt => Value::BigInt(None),
-        })
-    }
 }
 
 /// A column's array, as it is written in a statement of PostgreSQL.
@@ -193,13 +184,6 @@ impl<const N: usize> Bulk<N> {
         self.columns.map(|column| column.name).join(", ")
     }
 
-    /// What `write` makes of each column's number, from 1, and name, with commas.
-    pub(super) fn each_name(&self, write: impl Fn(usize, &str) -> String) -> String {
-        let columns: Vec<_> =
-            (1..).zip(&self.columns).map(|(number, column)| write(number, column.name)).collect();
-        columns.join(", ")
-    }
-
     /// PostgreSQL's arrays as they are written in a statement: the parameters from `$first` on.
     pub(super) fn array_names(&self, first: usize) -> [Array; N] {
         let mut parameter = first;
@@ -234,23 +218,32 @@ impl<const N: usize> Bulk<N> {
         })
     }
 
-    /// SQLite's statements for the rows: `text` makes them of a list, from which it has to select by [`LISTED`].
-    pub(super) fn lists(&self, rows: Vec<[Cell<'_>; N]>, text: impl Fn(&str) -> String) -> Vec<Statement> {
+    /// SQLite's list of rows as a query, whose columns have their names.
+    pub(super) fn list(&self, rows: &str) -> String {
+        let named = |(number, column): (i32, &Column)| format!("column{number} AS {}", column.name);
+        let columns: Vec<_> = (1..).zip(&self.columns).map(named).collect();
+        format!("SELECT {} FROM (VALUES {rows}) WHERE {LISTED}", columns.join(", "))
+    }
+
+    /// SQLite's statements for the rows: `text` makes them of a list, from which it has to select by [`LISTED`]. A list has `least` places or
+    /// more: the fewer lengths there are, the fewer statements have to be kept.
+    pub(super) fn lists<'a>(
+        &'static self,
+        rows: Vec<[Cell<'a>; N]>,
+        least: usize,
+        text: impl Fn(&str) -> String,
+    ) -> Vec<List<'a>> {
         let mut rows = rows.into_iter();
-        let mut statements = Vec::new();
+        let mut lists = Vec::new();
         while rows.len() > 0 {
-            let power = (rows.len().next_power_of_two().ilog2() as usize).min(LENGTHS - 1);
+            let power = (rows.len().max(least).next_power_of_two().ilog2() as usize).min(LENGTHS - 1);
             let length = 1 << power;
             let sql = self.texts[power].get_or_init(|| text(&placeholders::<N>(length)));
-            let mut values = Vec::with_capacity(rows.len().min(length) * N);
-            for row in rows.by_ref().take(length) {
-                let cells = row.into_iter().zip(&self.columns);
-                values.extend(cells.map(|(cell, column)| column.kind.value(cell)));
-            }
-            // What is not bound is null.
-            statements.push(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values));
+            let mut cells = Vec::with_capacity(rows.len().min(length) * N);
+            cells.extend(rows.by_ref().take(length).flatten());
+            lists.push(List { sql, cells, places: length * N });
         }
-        statements
+        lists
     }
 }
 
@@ -281,9 +274,17 @@ impl<const N: usize> Inserted<N> {
         format!("INSERT INTO {} ({}) {select}", self.table, self.rows.names())
     }
 
+    /// SQLite's statements that insert the rows.
+    pub(super) fn lists<'a>(&'static self, rows: Vec<[Cell<'a>; N]>) -> Vec<List<'a>> {
+        self.rows.lists(rows, 1, |list| {
+            let (table, names, tail) = (self.table, self.rows.names(), self.tail);
+            format!("INSERT INTO {table} ({names}) SELECT * FROM (VALUES {list}) WHERE {LISTED} {tail}")
+        })
+    }
+
     /// Inserts the rows; returns how many were inserted.
     pub(super) async fn insert(
-        &self,
+        &'static self,
         connection: &impl ConnectionTrait,
         rows: Vec<[Cell<'_>; N]>,
     ) -> Result<u64, DbErr> {
@@ -291,10 +292,7 @@ impl<const N: usize> Inserted<N> {
             return Ok(0);
         }
         let statements = match connection.get_database_backend() {
-            DbBackend::Sqlite => self.rows.lists(rows, |list| {
-                let (table, names, tail) = (self.table, self.rows.names(), self.tail);
-                format!("INSERT INTO {table} ({names}) SELECT * FROM (VALUES {list}) WHERE {LISTED} {tail}")
-            }),
+            DbBackend::Sqlite => self.lists(rows).into_iter().map(Statement::from).collect(),
             backend => {
                 vec![Statement::from_sql_and_values(backend, self.insertion(1), self.rows.arrays(rows))]
             }
@@ -320,22 +318,24 @@ mod tests {
     static PAIRS: Bulk<2> = Bulk::new([Column::int("a"), Column::text("b").or_null()]);
 
     /// How long the lists are, and how many values they carry.
-    fn lists(rows: i32) -> Vec<(usize, usize)> {
+    fn lists(rows: i32, least: usize) -> Vec<(usize, usize)> {
         let rows = (0..rows).map(|n| [n.into(), Cell::Null]).collect();
-        let lists = PAIRS.lists(rows, |list| format!("SELECT * FROM (VALUES {list}) WHERE {LISTED}"));
-        let length = |list: Statement| {
-            let values = list.values.map_or(0, |values| values.0.len());
-            (list.sql.matches("(?,?)").count(), values)
+        let lists = PAIRS.lists(rows, least, |list| format!("SELECT * FROM (VALUES {list}) WHERE {LISTED}"));
+        let length = |list: List<'_>| {
+            let length = list.sql.matches("(?,?)").count();
+            assert_eq!(list.places, 2 * length);
+            (length, list.cells.len())
         };
         lists.into_iter().map(length).collect()
     }
 
     #[test]
     fn a_list_of_sqlite_is_as_long_as_the_next_power_of_two_and_carries_no_more_than_there_is() {
-        assert_eq!(lists(0), []);
-        assert_eq!(lists(1), [(1, 2)]);
-        assert_eq!(lists(3), [(4, 6)]);
-        assert_eq!(lists(512), [(512, 1024)]);
-        assert_eq!(lists(1_100), [(512, 1024), (512, 1024), (128, 152)]);
+        assert_eq!(lists(0, 8), []);
+        assert_eq!(lists(1, 1), [(1, 2)]);
+        assert_eq!(lists(3, 1), [(4, 6)]);
+        assert_eq!(lists(3, 5), [(8, 6)]);
+        assert_eq!(lists(512, 1), [(512, 1024)]);
+        assert_eq!(lists(1_100, 1), [(512, 1024), (512, 1024), (128, 152)]);
     }
 }

@@ -1,7 +1,7 @@
 //! Commits events together with their deliveries.
 //!
-//! On PostgreSQL a batch is one statement ([`at_once`]) as long as nothing is unusual about it: no tenant that comes into being, no
-//! request id that is known already, no ordering key, nothing to fan out later. Whatever is unusual, and everything on SQLite, goes step by step in a transaction.
+//! A batch is committed [`at_once`] as long as nothing is unusual about it: no tenant that comes into being, no
+//! request id that is known already, no ordering key, nothing to fan out later. Whatever is unusual goes step by step in a transaction.
 
 use std::collections::{HashMap, HashSet};
 
@@ -117,9 +117,7 @@ impl Store {
     }
 
     async fn commit_batch(&self, batch: &Batch) -> Result<Commit, Error> {
-        if self.connections.backend() == DbBackend::Postgres
-            && let Some(commit) = at_once::commit(&self.connections.engine, batch).await?
-        {
+        if let Some(commit) = at_once::commit(&self.connections, batch).await? {
             return Ok(commit);
         }
         let transaction = self.connections.begin_engine().await?;

@@ -14,30 +14,31 @@ use crate::{
     },
 };
 
-pub(super) static EVENTS: Inserted<18> = Inserted::new(
-    "events",
-    [
-        Column::uuid("id"),
-        Column::text("tenant_id"),
-        Column::text("type"),
-        Column::text("source"),
-        Column::text("subject"),
-        Column::big_int("occurred_at").or_null(),
-        Column::text("content_type"),
-        Column::text("attributes").or_null(),
-        Column::text("request_id").or_null(),
-        Column::bytes("fingerprint").or_null(),
-        Column::text("traceparent").or_null(),
-        Column::text("tracestate").or_null(),
-        Column::text("ordering_key").or_null(),
-        Column::big_int("deliver_at").or_null(),
-        Column::big_int("expire_at").or_null(),
-        Column::small_int("priority"),
-        Column::int("delivery_count"),
-        Column::big_int("created_at"),
-    ],
-    "ON CONFLICT DO NOTHING",
-);
+const EVENT: [Column; 18] = [
+    Column::uuid("id"),
+    Column::text("tenant_id"),
+    Column::text("type"),
+    Column::text("source"),
+    Column::text("subject"),
+    Column::big_int("occurred_at").or_null(),
+    Column::text("content_type"),
+    Column::text("attributes").or_null(),
+    Column::text("request_id").or_null(),
+    Column::bytes("fingerprint").or_null(),
+    Column::text("traceparent").or_null(),
+    Column::text("tracestate").or_null(),
+    Column::text("ordering_key").or_null(),
+    Column::big_int("deliver_at").or_null(),
+    Column::big_int("expire_at").or_null(),
+    Column::small_int("priority"),
+    Column::int("delivery_count"),
+    Column::big_int("created_at"),
+];
+
+pub(super) static EVENTS: Inserted<18> = Inserted::new("events", EVENT, "ON CONFLICT DO NOTHING");
+
+/// The same where a request id that is known already is an error.
+pub(super) static NEW_EVENTS: Inserted<18> = Inserted::new("events", EVENT, "");
 
 pub(super) static PAYLOADS: Inserted<2> =
     Inserted::new("payloads", [Column::uuid("event_id"), Column::bytes("data")], "");

@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         self, Error, Store,
-        bulk::{Array, Arrays, Bulk, Cell, Column, Inserted, LISTED},
+        bulk::{Array, Arrays, Bulk, Cell, Column, Inserted, List, Script},
         codes,
         entity::subscriptions,
         lanes::{self, Lane},
@@ -50,18 +50,23 @@ static ATTEMPTS: Inserted<16> = Inserted::new(
     "ON CONFLICT DO NOTHING",
 );
 
-/// What leaves the queue, if it is still ours.
-static REMOVED: Bulk<4> = Bulk::new(HOLD);
+/// What ends and leaves the queue, if it is still ours.
+static ENDED: Bulk<8> = {
+    let [id, number, held_until, attempt_count] = HOLD;
+    Bulk::new([
+        id,
+        number,
+        held_until,
+        attempt_count,
+        Column::small_int("new_state"),
+        Column::small_int("new_end_reason"),
+        Column::big_int("new_ended_at"),
+        Column::text("new_traceparent").or_null(),
+    ])
+};
 
-/// What becomes of what has left it.
-static ENDED: Bulk<6> = Bulk::new([
-    Column::uuid("settled_id"),
-    Column::small_int("new_state"),
-    Column::small_int("new_end_reason"),
-    Column::big_int("new_ended_at"),
-    Column::int("new_attempt_count"),
-    Column::text("new_traceparent").or_null(),
-]);
+/// The same without what becomes of it, for SQLite.
+static REMOVED: Bulk<4> = Bulk::new(HOLD);
 
 /// What stays in the queue, if it is still ours, and is put off.
 static PUT_OFF: Bulk<6> = {
@@ -84,41 +89,38 @@ const HOLD: [Column; 4] = [
 /// What is asked of those that were still ours.
 const MOVED: &str = "id, subscription_uid, ordering_key, position";
 
-/// SQLite's list of rows, whose columns it calls `column1` and so on.
-fn sqlite_list<const N: usize>(bulk: &Bulk<N>, rows: &str) -> String {
-    let columns = bulk.each_name(|number, name| format!("column{number} AS {name}"));
-    format!("(SELECT {columns} FROM (VALUES {rows}) WHERE {LISTED}) AS settled")
-}
-
-/// [`HOLD`] in SQLite.
-const SQLITE_HOLD: &str = "pending_deliveries.id = settled_id AND pending_deliveries.attempt_count = number
-    AND (new_attempt_count = number OR pending_deliveries.due_at = held_until)";
-
-fn sqlite_remove(rows: &str) -> String {
-    let list = sqlite_list(&REMOVED, rows);
+/// SQLite's list of rows and what they find in the queue, by [`HOLD`]. The list comes first: it is short.
+fn sqlite_held<const N: usize>(bulk: &Bulk<N>, rows: &str) -> String {
     format!(
-        "DELETE FROM pending_deliveries WHERE id IN (
-             SELECT id FROM {list} CROSS JOIN pending_deliveries ON {SQLITE_HOLD}
-         )
-         RETURNING {MOVED}, attempt_count"
+        "({}) AS settled CROSS JOIN pending_deliveries AS held ON held.id = settled_id
+             AND held.attempt_count = number AND (new_attempt_count = number OR held.due_at = held_until)",
+        bulk.list(rows)
     )
 }
 
 fn sqlite_end(rows: &str) -> String {
-    let list = sqlite_list(&ENDED, rows);
     format!(
         "UPDATE deliveries SET state = new_state, end_reason = new_end_reason, ended_at = new_ended_at,
              attempt_count = new_attempt_count, last_traceparent = new_traceparent
-         FROM {list} WHERE deliveries.id = settled_id"
+         FROM {} WHERE deliveries.id = settled_id",
+        sqlite_held(&ENDED, rows)
+    )
+}
+
+fn sqlite_remove(rows: &str) -> String {
+    format!(
+        "DELETE FROM pending_deliveries WHERE id IN (SELECT held.id FROM {})
+         RETURNING {MOVED}, TRUE AS ended",
+        sqlite_held(&REMOVED, rows)
     )
 }
 
 fn sqlite_put_off(rows: &str) -> String {
-    let list = sqlite_list(&PUT_OFF, rows);
     format!(
         "UPDATE pending_deliveries SET due_at = new_due_at, last_traceparent = new_traceparent, attempt_count = new_attempt_count
-         FROM {list} WHERE {SQLITE_HOLD}
-         RETURNING {MOVED}"
+         FROM {} WHERE pending_deliveries.id = settled_id
+         RETURNING {MOVED}, FALSE AS ended",
+        sqlite_held(&PUT_OFF, rows)
     )
 }
 
@@ -137,17 +139,18 @@ fn postgres_hold([ids, numbers, held, counts]: [Array; 4]) -> String {
 /// Records the attempts and moves the deliveries on.
 fn postgres() -> String {
     let attempts = ATTEMPTS.insertion(1);
-    let removed = REMOVED.array_names(1 + 16);
-    let [ended_ids, ended @ ..] = ENDED.array_names(1 + 16 + 4);
-    let [id, number, held, count, due_at, traceparent] = PUT_OFF.array_names(1 + 16 + 4 + 6);
-    let ended = ended.map(|array| array.at("place")).join(", ");
+    let [ended_id, ended_number, ended_held, ended_count, state, reason, ended_at, ended_traceparent] =
+        ENDED.array_names(1 + 16);
+    let [id, number, held, count, due_at, traceparent] = PUT_OFF.array_names(1 + 16 + 8);
+    let ended =
+        [state, reason, ended_at, ended_count, ended_traceparent].map(|array| array.at("place")).join(", ");
     let put_off = [due_at, traceparent, count].map(|array| array.at("place")).join(", ");
     format!(
         "WITH recorded AS ({attempts}),
          removed AS (DELETE FROM pending_deliveries WHERE {} RETURNING {MOVED}),
          ended AS (
              UPDATE deliveries SET (state, end_reason, ended_at, attempt_count, last_traceparent) = (
-                 SELECT {ended} FROM (SELECT width_bucket(id, {ended_ids})) AS found (place)
+                 SELECT {ended} FROM (SELECT width_bucket(id, {ended_id})) AS found (place)
              )
              WHERE id = ANY (ARRAY(SELECT id FROM removed))
          ),
@@ -158,7 +161,7 @@ fn postgres() -> String {
              WHERE {}
              RETURNING {MOVED}
          )",
-        postgres_hold(removed),
+        postgres_hold([ended_id, ended_number, ended_held, ended_count]),
         postgres_hold([id, number, held, count])
     )
 }
@@ -186,9 +189,9 @@ impl Store {
                 && settled.ordering_key.is_none()
                 && settled.exhausted.is_none()
         };
-        if self.connections.backend() == DbBackend::Postgres && batch.iter().all(concerns_deliveries_alone) {
-            // One statement: one round trip, and a transaction by itself.
-            let lost = record_and_move_alone(&self.connections.engine, batch).await?;
+        if batch.iter().all(concerns_deliveries_alone)
+            && let Some(lost) = record_and_move_alone(&self.connections.engine, batch).await?
+        {
             return Ok(Settling { lost, ..Settling::default() });
         }
         let transaction = self.connections.begin_engine().await?;
@@ -219,14 +222,10 @@ struct Moved {
 }
 
 impl Moved {
-    fn add(
-        &mut self,
-        rows: Vec<QueryResult>,
-        ended: impl Fn(&QueryResult) -> Result<bool, DbErr>,
-    ) -> Result<(), DbErr> {
+    fn add(&mut self, rows: Vec<QueryResult>) -> Result<(), DbErr> {
         for row in rows {
             self.ours.insert(row.try_get("", "id")?);
-            if ended(&row)? {
+            if row.try_get("", "ended")? {
                 let subscription = row.try_get("", "subscription_uid")?;
                 let (key, position) = (row.try_get("", "ordering_key")?, row.try_get("", "position")?);
                 self.left.extend(Lane::of_row(subscription, key, position));
@@ -259,56 +258,71 @@ async fn release(
 async fn record_and_move(connection: &DatabaseTransaction, batch: &[Settled]) -> Result<Moved, DbErr> {
     let mut moved = Moved::default();
     let settlements = Settlements::of(batch);
-    let backend = connection.get_database_backend();
-    if backend == DbBackend::Sqlite {
-        ATTEMPTS.insert(connection, attempts(batch)).await?;
-        let mut removed = HashSet::new();
-        for remove in REMOVED.lists(settlements.removed, sqlite_remove) {
-            let rows = connection.query_all_raw(remove).await?;
-            for row in &rows {
-                removed.insert((row.try_get::<Uuid>("", "id")?, row.try_get::<i32>("", "attempt_count")?));
+    if connection.get_database_backend() == DbBackend::Sqlite {
+        let lists = lists(attempts(batch), settlements);
+        if batch.len() <= Script::MAX_ROWS {
+            moved.add(Script::default().with(lists).run(connection).await?)?;
+        } else {
+            for list in lists {
+                moved.add(connection.query_all_raw(list.into()).await?)?;
             }
-            moved.add(rows, |_| Ok(true))?;
-        }
-        // Two attempts at one delivery may be in one batch, and one of them at most has ended it.
-        let ended = settlements.ended.into_iter().zip(settlements.ends);
-        let ended = ended.filter(|(_, end)| removed.contains(end)).map(|(row, _)| row).collect();
-        for end in ENDED.lists(ended, sqlite_end) {
-            connection.execute_raw(end).await?;
-        }
-        for put_off in PUT_OFF.lists(settlements.put_off, sqlite_put_off) {
-            moved.add(connection.query_all_raw(put_off).await?, |_| Ok(false))?;
         }
     } else {
         let mut values = Vec::from(ATTEMPTS.rows.arrays(attempts(batch)));
-        values.extend(REMOVED.arrays(settlements.removed));
         values.extend(ENDED.arrays(settlements.ended));
         values.extend(PUT_OFF.arrays(settlements.put_off));
-        let statement = Statement::from_sql_and_values(backend, TOGETHER.as_str(), values);
-        moved.add(connection.query_all_raw(statement).await?, |row| row.try_get("", "ended"))?;
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, TOGETHER.as_str(), values);
+        moved.add(connection.query_all_raw(statement).await?)?;
     }
     Ok(moved)
 }
 
-/// The same for deliveries that stand in no lane, on PostgreSQL. Returns those that were no longer ours.
+/// SQLite's statements.
+fn lists<'a>(attempts: Vec<[Cell<'a>; 16]>, settlements: Settlements<'a>) -> Vec<List<'a>> {
+    let Settlements { ended, put_off } = settlements;
+    let removed = ended.iter().map(|[id, number, held_until, count, ..]| {
+        [id.clone(), number.clone(), held_until.clone(), count.clone()]
+    });
+    let removed = removed.collect();
+    let lists = [
+        ATTEMPTS.lists(attempts),
+        // What has ended is known by what is still in the queue.
+        ENDED.lists(ended, 1, sqlite_end),
+        REMOVED.lists(removed, 1, sqlite_remove),
+        PUT_OFF.lists(put_off, 1, sqlite_put_off),
+    ];
+    lists.into_iter().flatten().collect()
+}
+
+/// The same for deliveries that stand in no lane, at once: one way to the database and back, and a transaction by itself. Returns those that were
+/// no longer ours; `None` if there are too many of them for that.
 async fn record_and_move_alone(
-    connection: &DatabaseConnection,
+    engine: &DatabaseConnection,
     batch: &[Settled],
-) -> Result<Vec<DeliveryId>, DbErr> {
+) -> Result<Option<Vec<DeliveryId>>, DbErr> {
     let settlements = Settlements::of(batch);
-    let statement = Arrays::of(&ALONE)
-        .with(&ATTEMPTS.rows, &attempts(batch))?
-        .with(&REMOVED, &settlements.removed)?
-        .with(&ENDED, &settlements.ended)?
-        .with(&PUT_OFF, &settlements.put_off)?;
-    let mut ours = Vec::new();
-    for row in statement.run(connection).await? {
-        ours = QueryResult::from(row).try_get::<Option<Vec<Uuid>>>("", "ids")?.unwrap_or_default();
-    }
+    let ours = if engine.get_database_backend() == DbBackend::Sqlite {
+        if batch.len() > Script::MAX_ROWS {
+            return Ok(None);
+        }
+        let script = Script::default().with(lists(attempts(batch), settlements));
+        let Some(rows) = script.commit(engine).await? else { return Ok(None) };
+        rows.iter().map(|row| row.try_get("", "id")).collect::<Result<Vec<Uuid>, _>>()?
+    } else {
+        let statement = Arrays::of(&ALONE)
+            .with(&ATTEMPTS.rows, &attempts(batch))?
+            .with(&ENDED, &settlements.ended)?
+            .with(&PUT_OFF, &settlements.put_off)?;
+        let mut ours = Vec::new();
+        for row in statement.run(engine).await? {
+            ours = QueryResult::from(row).try_get::<Option<Vec<Uuid>>>("", "ids")?.unwrap_or_default();
+        }
+        ours
+    };
     if ours.len() == batch.len() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
-    Ok(lost(batch, &ours.into_iter().collect()))
+    Ok(Some(lost(batch, &ours.into_iter().collect())))
 }
 
 /// Those of a batch that are not among `ours`.
@@ -326,10 +340,7 @@ fn attempts(batch: &[Settled]) -> Vec<[Cell<'_>; 16]> {
 
 /// The rows of a batch. Of two attempts at one delivery the later one counts, and of two equal ids the last place is found.
 struct Settlements<'a> {
-    removed: Vec<[Cell<'a>; 4]>,
-    ended: Vec<[Cell<'a>; 6]>,
-    /// Which attempt at which delivery each of these is for.
-    ends: Vec<(Uuid, i32)>,
+    ended: Vec<[Cell<'a>; 8]>,
     put_off: Vec<[Cell<'a>; 6]>,
 }
 
@@ -338,12 +349,7 @@ impl<'a> Settlements<'a> {
         let mut by_id: Vec<_> = batch.iter().collect();
         by_id.sort_unstable_by_key(|settled| (settled.delivery.uuid(), settled.number));
         // Most of them end.
-        let mut settlements = Self {
-            removed: Vec::with_capacity(batch.len()),
-            ended: Vec::with_capacity(batch.len()),
-            ends: Vec::with_capacity(batch.len()),
-            put_off: Vec::new(),
-        };
+        let mut settlements = Self { ended: Vec::with_capacity(batch.len()), put_off: Vec::new() };
         for settled in by_id {
             settlements.add(settled);
         }
@@ -351,7 +357,6 @@ impl<'a> Settlements<'a> {
     }
 
     fn add(&mut self, settled: &'a Settled) {
-        let id = || Cell::from(settled.delivery.uuid());
         let number = i32::try_from(settled.number.get()).unwrap_or(i32::MAX);
         // What was not attempted does not count as an attempt.
         let count = number - i32::from(settled.attempt.is_none());
@@ -360,28 +365,22 @@ impl<'a> Settlements<'a> {
             None => settled.previous_span.as_ref(),
         };
         let traceparent = span.map(TraceContext::traceparent).into();
-        let held_until = settled.leased_until.as_micros().into();
+        let (id, held_until) = (settled.delivery.uuid().into(), settled.leased_until.as_micros().into());
+        let (number, count) = (number.into(), count.into());
         match settled.settlement {
-            Settlement::RetryAt(due_at) => self.put_off.push([
-                id(),
-                number.into(),
+            Settlement::RetryAt(due_at) => {
+                self.put_off.push([id, number, held_until, count, due_at.as_micros().into(), traceparent]);
+            }
+            Settlement::End(reason) => self.ended.push([
+                id,
+                number,
                 held_until,
-                count.into(),
-                due_at.as_micros().into(),
+                count,
+                codes::status_code(reason.status()).into(),
+                codes::end_reason_code(reason).into(),
+                settled.at.as_micros().into(),
                 traceparent,
             ]),
-            Settlement::End(reason) => {
-                self.removed.push([id(), number.into(), held_until, count.into()]);
-                self.ends.push((settled.delivery.uuid(), number));
-                self.ended.push([
-                    id(),
-                    codes::status_code(reason.status()).into(),
-                    codes::end_reason_code(reason).into(),
-                    settled.at.as_micros().into(),
-                    count.into(),
-                    traceparent,
-                ]);
-            }
         }
     }
 }
