@@ -24,7 +24,8 @@ const WAL_PAGES: &str = "8192";
 const WRITER_CACHE: &str = "-4096";
 /// The same for each of the others, which forget it all whenever something has been written.
 const READER_CACHE: &str = "-1024";
-/// How many statements each connection to SQLite keeps ready: those that carry many rows come in some ten lengths each.
+/// How many statements each connection to SQLite keeps ready: those that carry many rows come in some ten lengths each, and scripts in combinations of
+/// them.
 const STATEMENTS: usize = 200;
 /// How many connections read from SQLite beside the one that writes.
 const SQLITE_READERS: u32 = 4;

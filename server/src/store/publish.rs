@@ -1,7 +1,8 @@
 //! Commits events together with their deliveries.
 //!
 //! A batch is committed [`at_once`] as long as nothing is unusual about it: no tenant that comes into being, no
-//! request id that is known already, no ordering key, nothing to fan out later. Whatever is unusual goes step by step in a transaction.
+//! request id that is known already, no ordering key, nothing to fan out later; on SQLite neither many rows nor a match table that is out of date. Whatever
+//! is unusual goes step by step in a transaction.
 
 use std::collections::{HashMap, HashSet};
 

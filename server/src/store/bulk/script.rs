@@ -22,8 +22,8 @@ pub(in crate::store) struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    /// How many rows of a table make a script at most. There is one for every two lengths of lists, and they are kept ready; with many rows the ways to
-    /// SQLite's thread do not count.
+    /// How many rows of a table make a script at most. There is a text for each combination of lists' lengths, and they are kept ready; with many rows the
+    /// ways to SQLite's thread do not count.
     pub(in crate::store) const MAX_ROWS: usize = 64;
 
     /// Adds the statements that rows go by.
@@ -64,8 +64,7 @@ impl<'a> Script<'a> {
         let mut midway = Midway(Some(pool.acquire().await.map_err(lost)?));
         let Some(connection) = &mut midway.0 else { return Ok(None) };
         let done = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut **connection).await;
-        let is_over = done.is_ok() || sqlx::query("ROLLBACK").execute(&mut **connection).await.is_ok();
-        if is_over {
+        if done.is_ok() || roll_back(connection).await {
             midway.0.take();
         }
         match done {
@@ -89,6 +88,15 @@ impl Drop for Midway {
         if let Some(connection) = &mut self.0 {
             connection.close_on_drop();
         }
+    }
+}
+
+/// Returns whether no transaction is left.
+async fn roll_back(connection: &mut PoolConnection<Sqlite>) -> bool {
+    match sqlx::query("ROLLBACK").execute(&mut **connection).await {
+        // SQLite refuses that only where there is none: it could not be begun, or was rolled back already.
+        Ok(_) | Err(sqlx::Error::Database(_)) => true,
+        Err(_) => false,
     }
 }
 
@@ -124,10 +132,13 @@ mod tests {
         format!("SELECT word FROM ({}) AS wanted JOIN pairs USING (id) ORDER BY id", FOUND.list(rows))
     }
 
-    async fn a_table(folder: &tempfile::TempDir) -> DatabaseConnection {
+    async fn connect(folder: &tempfile::TempDir) -> DatabaseConnection {
         let url = format!("sqlite://{}?mode=rwc", folder.path().join("pairs.db").display());
-        let connection =
-            Database::connect(ConnectOptions::new(url).max_connections(1).to_owned()).await.unwrap();
+        Database::connect(ConnectOptions::new(url).max_connections(1).to_owned()).await.unwrap()
+    }
+
+    async fn a_table(folder: &tempfile::TempDir) -> DatabaseConnection {
+        let connection = connect(folder).await;
         let table = "CREATE TABLE pairs (id INTEGER NOT NULL PRIMARY KEY, word TEXT NOT NULL)";
         connection.execute_unprepared(table).await.unwrap();
         connection
@@ -160,6 +171,19 @@ mod tests {
         for _ in 0..patience {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn where_it_cannot_begin_the_connection_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (connection, other) = (a_table(&folder).await, connect(&folder).await);
+        connection.execute_unprepared("PRAGMA busy_timeout = 0; CREATE TEMP TABLE mark (id)").await.unwrap();
+        other.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
+        assert!(script(&[Some("a")]).commit(&connection).await.is_err(), "the database is locked");
+        other.execute_unprepared("ROLLBACK").await.unwrap();
+        assert!(script(&[Some("a")]).commit(&connection).await.is_ok());
+        // What is temporary goes with the connection.
+        connection.execute_unprepared("SELECT id FROM mark").await.unwrap();
     }
 
     #[tokio::test]

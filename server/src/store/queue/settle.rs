@@ -295,7 +295,7 @@ fn lists<'a>(attempts: Vec<[Cell<'a>; 16]>, settlements: Settlements<'a>) -> Vec
 }
 
 /// The same for deliveries that stand in no lane, at once: one way to the database and back, and a transaction by itself. Returns those that were
-/// no longer ours; `None` if there are too many of them for that.
+/// no longer ours; `None` if it cannot be done so, as there are too many of them for instance, and nothing was.
 async fn record_and_move_alone(
     engine: &DatabaseConnection,
     batch: &[Settled],
