@@ -300,11 +300,12 @@ async fn record_and_move_alone(
     engine: &DatabaseConnection,
     batch: &[Settled],
 ) -> Result<Option<Vec<DeliveryId>>, DbErr> {
+    let is_sqlite = engine.get_database_backend() == DbBackend::Sqlite;
+    if is_sqlite && batch.len() > Script::MAX_ROWS {
+        return Ok(None);
+    }
     let settlements = Settlements::of(batch);
-    let ours = if engine.get_database_backend() == DbBackend::Sqlite {
-        if batch.len() > Script::MAX_ROWS {
-            return Ok(None);
-        }
+    let ours = if is_sqlite {
         let script = Script::default().with(lists(attempts(batch), settlements));
         let Some(rows) = script.commit(engine).await? else { return Ok(None) };
         rows.iter().map(|row| row.try_get("", "id")).collect::<Result<Vec<Uuid>, _>>()?
