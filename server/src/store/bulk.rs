@@ -2,14 +2,17 @@
 //!
 //! PostgreSQL takes a column as one array (`INSERT … SELECT … FROM unnest(…)`): one statement for any number of rows. SQLite has
 //! no arrays; there the rows go into lists of a few fixed lengths, of which the last is filled up with rows that are null and left out. Nearly
-//! always that is one statement as well, and each is a way to SQLite's thread and back.
+//! always that is one statement as well. Each is a way to SQLite's thread and back, unless there are few rows: those go as a [`Script`].
 //!
 //! Arrays carry no nulls here. A null travels as a value that the column never has otherwise (the least number, say) and becomes
 //! null again in the database.
 
 use std::{fmt, sync::OnceLock};
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value, prelude::Uuid, sea_query::ArrayType};
+use sea_orm::{
+    ConnectionTrait, DbBackend, DbErr, RuntimeErr, Statement, Value, prelude::Uuid, sea_query::ArrayType,
+    sqlx,
+};
 
 mod arrays;
 mod cell;
@@ -303,6 +306,16 @@ impl<const N: usize> Inserted<N> {
         }
         Ok(inserted)
     }
+}
+
+/// The driver had no connection for a statement of ours.
+fn not_acquired(cause: sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(cause.into()))
+}
+
+/// The driver could not run a statement of ours.
+fn failed(cause: sqlx::Error) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(cause.into()))
 }
 
 /// `(?,?),(?,?)` for two rows of two values.

@@ -6,7 +6,7 @@
 use std::iter;
 
 use sea_orm::{
-    DatabaseConnection, DbErr, RuntimeErr,
+    DatabaseConnection, DbErr,
     prelude::Uuid,
     sqlx::{
         self, Arguments,
@@ -15,7 +15,7 @@ use sea_orm::{
     },
 };
 
-use super::{Bulk, Cell, Kind, null};
+use super::{Bulk, Cell, Kind, failed, not_acquired, null};
 
 /// The bytes that PostgreSQL's binary format takes for the length of a value, and for the head of an array.
 const LENGTH: usize = 4;
@@ -52,8 +52,7 @@ impl Arrays {
     /// Runs it and returns its rows.
     pub(in crate::store) async fn run(self, connection: &DatabaseConnection) -> Result<Vec<PgRow>, DbErr> {
         let pool = connection.get_postgres_connection_pool();
-        let lost = |cause: sqlx::Error| DbErr::Conn(RuntimeErr::SqlxError(cause.into()));
-        let mut connection = pool.acquire().await.map_err(lost)?;
+        let mut connection = pool.acquire().await.map_err(not_acquired)?;
         sqlx::query_with(self.sql, self.arguments).fetch_all(&mut *connection).await.map_err(failed)
     }
 }
@@ -85,8 +84,4 @@ fn bind<'c>(
         Kind::Int => each!(Int(number) => *number, or i32::MIN),
         Kind::BigInt => each!(BigInt(number) => *number, or i64::MIN),
     }
-}
-
-fn failed(cause: sqlx::Error) -> DbErr {
-    DbErr::Query(RuntimeErr::SqlxError(cause.into()))
 }

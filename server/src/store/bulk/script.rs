@@ -1,8 +1,7 @@
 //! Statements that go the way to SQLite's thread and back together, which takes longer than a statement of a few rows.
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, RuntimeErr,
-    Statement,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement,
     sqlx::{
         self, Arguments, AssertSqlSafe, Sqlite,
         error::{BoxDynError, ErrorKind},
@@ -11,7 +10,7 @@ use sea_orm::{
     },
 };
 
-use super::{Cell, List, lists::values};
+use super::{Cell, List, failed, lists::values, not_acquired};
 
 /// Some statements and what they take.
 #[derive(Debug, Default)]
@@ -60,8 +59,7 @@ impl<'a> Script<'a> {
             add(&mut arguments, cell).map_err(|cause| failed(sqlx::Error::Encode(cause)))?;
         }
         let pool = connection.get_sqlite_connection_pool();
-        let lost = |cause: sqlx::Error| DbErr::Conn(RuntimeErr::SqlxError(cause.into()));
-        let mut midway = Midway(Some(pool.acquire().await.map_err(lost)?));
+        let mut midway = Midway(Some(pool.acquire().await.map_err(not_acquired)?));
         let Some(connection) = &mut midway.0 else { return Ok(None) };
         let done = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut **connection).await;
         if done.is_ok() || roll_back(connection).await {
@@ -111,10 +109,6 @@ fn add(arguments: &mut SqliteArguments, cell: Cell<'_>) -> Result<(), BoxDynErro
         Cell::Int(number) => arguments.add(number),
         Cell::BigInt(number) => arguments.add(number),
     }
-}
-
-fn failed(cause: sqlx::Error) -> DbErr {
-    DbErr::Query(RuntimeErr::SqlxError(cause.into()))
 }
 
 #[cfg(test)]

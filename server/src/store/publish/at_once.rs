@@ -23,6 +23,10 @@ use crate::{
 /// The match tables that a batch was made with.
 static TABLES: Bulk<2> = Bulk::new([Column::text("tenant_id"), Column::big_int("version")]);
 
+/// Whether one of them, `known`, is out of date.
+const IS_STALE: &str = "(SELECT subscriptions_version FROM tenants WHERE id = known.tenant_id)
+    IS DISTINCT FROM known.version";
+
 static STATEMENT: LazyLock<String> = LazyLock::new(|| {
     // Rows come in only if no match table is out of date.
     let select = |select: String| format!("{select} WHERE NOT EXISTS (SELECT FROM stale)");
@@ -35,7 +39,7 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH stale AS MATERIALIZED (
              SELECT known.tenant_id FROM ({known}) AS known
-             WHERE (SELECT subscriptions_version FROM tenants WHERE id = known.tenant_id) IS DISTINCT FROM known.version
+             WHERE {IS_STALE}
          ),
          new_events AS ({events}), new_payloads AS ({payloads}), new_deliveries AS ({deliveries}),
              newly_pending AS ({pending})
@@ -47,7 +51,7 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
 fn assert_versions(rows: &str) -> String {
     format!(
         "INSERT INTO tenants (id) SELECT NULL FROM ({}) AS known
-         WHERE (SELECT subscriptions_version FROM tenants WHERE id = known.tenant_id) IS DISTINCT FROM known.version",
+         WHERE {IS_STALE}",
         TABLES.list(rows)
     )
 }
