@@ -20,6 +20,7 @@ use sea_orm::{
     prelude::Uuid, sea_query::OnConflict,
 };
 
+use self::bulk::Script;
 use crate::domain::{id::SubscriptionUid, timestamp::Timestamp};
 
 mod bulk;
@@ -126,9 +127,11 @@ impl Store {
     /// Whether the database answers, and on SQLite whether it can be written to: a claim that finds nothing does not try.
     pub async fn ping(&self) -> Result<(), Error> {
         let answer = async {
-            self.connections.reader.execute_unprepared("SELECT 1").await?;
             if self.connections.backend() == DbBackend::Sqlite {
-                self.connections.begin().await?.rollback().await?;
+                // A transaction that does nothing.
+                Script::default().commit(&self.connections.writer).await?;
+            } else {
+                self.connections.reader.execute_unprepared("SELECT 1").await?;
             }
             Ok(())
         };

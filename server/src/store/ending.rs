@@ -77,10 +77,10 @@ impl Store {
             self.connections.backend(),
             format!(
                 "SELECT {WAITING} FROM pending_deliveries WHERE expire_at IS NOT NULL AND {}
-                 ORDER BY expire_at LIMIT $2",
+                 ORDER BY expire_at LIMIT {BATCH}",
                 EXPIRED.condition
             ),
-            [now.as_micros().into(), BATCH.into()],
+            [now.as_micros().into()],
         );
         let expired = Waiting::find_by_statement(find).all(&self.connections.reader).await?;
         Ok(self.end(expired, EXPIRED, now).await?)
@@ -163,7 +163,7 @@ pub(super) async fn close(
 }
 
 /// Adds ids to the values of a statement; returns their places in it, with commas.
-fn parameters(values: &mut Vec<Value>, ids: impl Iterator<Item = Uuid>) -> String {
+pub(super) fn parameters(values: &mut Vec<Value>, ids: impl Iterator<Item = impl Into<Value>>) -> String {
     let mut places = Vec::new();
     for id in ids {
         values.push(id.into());

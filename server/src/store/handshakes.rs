@@ -10,13 +10,14 @@
 use std::sync::Arc;
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, QueryFilter,
-    QueryOrder, QuerySelect, Statement, Value, prelude::Uuid,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value,
+    prelude::Uuid,
 };
 
 use super::{
     Error, STEP_TIMEOUT, Store,
-    entity::subscriptions::{Column, Entity, Model},
+    ending::parameters,
+    entity::subscriptions::{Column, Model},
     failing, lookup, rates, sending, tenants, within,
 };
 use crate::domain::{
@@ -127,20 +128,22 @@ impl Store {
         now: Timestamp,
         most: usize,
     ) -> Result<Vec<(SubscriptionUid, TenantId)>, Error> {
-        let due = Entity::find()
-            .select_only()
-            .columns([Column::Uid, Column::TenantId])
-            .filter(Column::HandshakeDueAt.is_not_null())
-            .filter(Column::DisabledAt.is_null())
-            .filter(Column::DeletedAt.is_null())
-            .filter(Column::HandshakeDueAt.lte(now.as_micros()))
-            .filter(Column::TenantId.is_not_in(besides.iter().map(TenantId::as_str)))
-            .order_by_asc(Column::HandshakeDueAt)
-            .limit(most as u64)
-            .into_model::<Due>();
+        let mut values = vec![now.as_micros().into()];
+        let besides = match parameters(&mut values, besides.iter().map(TenantId::as_str)) {
+            places if places.is_empty() => String::new(),
+            places => format!("AND tenant_id NOT IN ({places})"),
+        };
+        // The number is part of the text: SQLite prepares a statement again whenever it is told the parameter of a `LIMIT`.
+        let sql = format!(
+            "SELECT uid, tenant_id FROM subscriptions
+             WHERE handshake_due_at <= $1 AND handshake_due_at IS NOT NULL
+                 AND disabled_at IS NULL AND deleted_at IS NULL {besides}
+             ORDER BY handshake_due_at LIMIT {most}"
+        );
+        let due = Statement::from_sql_and_values(self.connections.backend(), sql, values);
         // Not by the readers' connections: those may all be busy with listings.
         let looker = &self.connections.looker;
-        let due = within(STEP_TIMEOUT, async { Ok(due.all(looker).await?) }).await?;
+        let due = within(STEP_TIMEOUT, async { Ok(Due::find_by_statement(due).all(looker).await?) }).await?;
         let read = |due: Due| (SubscriptionUid::from_uuid(due.uid), TenantId::from_stored(&due.tenant_id));
         Ok(due.into_iter().map(read).collect())
     }

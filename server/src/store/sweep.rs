@@ -80,9 +80,9 @@ impl Store {
             self.connections.backend(),
             format!(
                 "SELECT {WAITING} FROM pending_deliveries WHERE subscription_uid = $1
-                 ORDER BY priority, due_at LIMIT $2"
+                 ORDER BY priority, due_at LIMIT {BATCH}"
             ),
-            [subscription.into(), BATCH.into()],
+            [subscription.into()],
         );
         Waiting::find_by_statement(find).all(&self.connections.reader).await
     }

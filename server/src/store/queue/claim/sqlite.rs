@@ -63,9 +63,10 @@ pub(super) fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> S
 /// What is read of a delivery that is taken over.
 const TAKEN: &str = "id, event_id, subscription_uid, attempt_count, last_traceparent";
 
-/// Those of the candidates whose turn it is.
+/// Those of the candidates whose turn it is. Their number is a sum because SQLite prepares a statement again whenever it is told the
+/// parameter of a `LIMIT`.
 const FIRST: &str = "SELECT id FROM candidates WHERE turn + tenant_attempts <= $6
-     ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4";
+     ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4 + 0";
 
 /// The table `candidates`, and its parameters.
 fn candidates(ask: &Ask, window: Window, admitted: &Admitted) -> (String, Vec<Value>) {
@@ -78,7 +79,7 @@ fn candidates(ask: &Ask, window: Window, admitted: &Admitted) -> (String, Vec<Va
              WHERE p.id IN (
                  SELECT id FROM pending_deliveries
                  WHERE subscription_uid = open.uid AND priority = levels.priority AND due_at <= $1
-                 ORDER BY due_at LIMIT $3
+                 ORDER BY due_at LIMIT $3 + 0
              )
          ),
          ranked AS (
