@@ -5,7 +5,7 @@
 //!
 //! For the last two, the age of what is due does not tell: when a backlog is worked off, after an outage or when a subscription is
 //! resumed, it is hours old and all is well. What tells is that *the same* delivery stays at the head while there is room: the claim
-//! takes the most overdue one of each subscription first. So a node is not ready when the delivery that has been due for longest was
+//! takes the most overdue one of each subscription first, where one of a low priority is overdue later. So a node is not ready when the delivery that has been due for longest was
 //! due already [`DUE_BOUND`] ago, and was seen unclaimed at every look since. Left out is what the claim leaves out: subscriptions
 //! that are paused, disabled, blocked, or at their limit on this node. A node without any room is not judged by this: its attempts
 //! are work enough, and receivers that are slow must not take publishing from everybody else. Fanning out needs no room. The age is a
@@ -95,8 +95,15 @@ struct Heads {
 /// The delivery or the part that has been due for longest.
 #[derive(Debug)]
 struct Head<T> {
-    /// Which it is, and when it was first seen.
-    seen: Option<(T, Timestamp)>,
+    seen: Option<Seen<T>>,
+}
+
+/// Which it is, and when it was first and last seen. What has become of it since nobody knows.
+#[derive(Debug)]
+struct Seen<T> {
+    head: T,
+    first: Timestamp,
+    last: Timestamp,
 }
 
 impl<T> Default for Head<T> {
@@ -108,16 +115,16 @@ impl<T> Default for Head<T> {
 impl<T: Copy + PartialEq> Head<T> {
     /// Takes note of what is at the head now. Only what `could_go` counts as the same.
     fn see(&mut self, found: Option<T>, could_go: bool, now: Timestamp) {
-        self.seen = match (found, self.seen) {
-            (Some(found), Some((same, first))) if found == same && could_go => Some((same, first)),
-            (Some(found), _) => Some((found, now)),
-            (None, _) => None,
-        };
+        self.seen = found.map(|head| {
+            let is_same = |seen: &&Seen<T>| seen.head == head && could_go;
+            let first = self.seen.as_ref().filter(is_same).map_or(now, |seen| seen.first);
+            Seen { head, first, last: now }
+        });
     }
 
     /// Whether the same has been seen for longer than `bound`.
-    fn stays_beyond(&self, bound: Duration, now: Timestamp) -> bool {
-        self.seen.is_some_and(|(_, first)| now.since(first) > bound)
+    fn stays_beyond(&self, bound: Duration) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.last.since(seen.first) > bound)
     }
 }
 
@@ -169,9 +176,9 @@ impl Readiness {
             }
         }
         let heads = self.heads();
-        if heads.delivery.stays_beyond(self.due_bound, now) {
+        if heads.delivery.stays_beyond(self.due_bound) {
             Err(NotReady::Overdue)
-        } else if heads.part.stays_beyond(self.due_bound, now) {
+        } else if heads.part.stays_beyond(self.due_bound) {
             Err(NotReady::FanningOut)
         } else {
             Ok(())
@@ -231,4 +238,45 @@ impl Readiness {
 
 fn unknown(cause: &(dyn std::error::Error + 'static)) {
     tracing::debug!(cause, "what is overdue is not known");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(20);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_micros(0) + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_is_seen_again_and_again_for_too_long_stays() {
+        let mut head = Head::default();
+        for seconds in (0..=21).step_by(3) {
+            head.see(Some(1), true, at(seconds));
+        }
+        assert!(head.stays_beyond(BOUND));
+        head.see(Some(2), true, at(24));
+        assert!(!head.stays_beyond(BOUND));
+    }
+
+    #[test]
+    fn what_was_seen_once_and_could_not_be_looked_at_since_is_not_said_to_stay() {
+        let mut head = Head::default();
+        head.see(Some(1), true, at(0));
+        // However late it is by now.
+        assert!(!head.stays_beyond(BOUND));
+        head.see(Some(1), true, at(21));
+        assert!(head.stays_beyond(BOUND), "it was there all the time, as far as anybody has seen");
+    }
+
+    #[test]
+    fn where_it_could_not_go_it_begins_anew() {
+        let mut head = Head::default();
+        head.see(Some(1), true, at(0));
+        head.see(Some(1), false, at(20));
+        head.see(Some(1), true, at(30));
+        assert!(!head.stays_beyond(BOUND));
+    }
 }

@@ -131,7 +131,8 @@ impl Store {
                 // A transaction that does nothing.
                 Script::default().commit(&self.connections.writer).await?;
             } else {
-                self.connections.reader.execute_unprepared("SELECT 1").await?;
+                // Not by the readers' connections: those may all be busy with listings.
+                self.connections.looker.execute_unprepared("SELECT 1").await?;
             }
             Ok(())
         };

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use postrider_integration_tests::{Kind, TestDatabase, default_tenant, on_both_databases};
 use postrider_server::{
     dispatch::{Queue, QueueError},
@@ -118,6 +119,23 @@ async fn a_locked_postgres_is_unavailable_and_recovers() {
     assert_eq!(node.claim(NOW, 10).await.len(), 1);
     let created = node.store.create_subscription(&tenant, Some(id), &spec, &secret, NOW).await;
     created.unwrap().expect("nothing of the first try was left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_listings_use_all_connections_that_read_the_database_still_answers() {
+    let node = Node::new(Kind::Postgres).await;
+    let other = node.database.connect().await;
+    let lock = other.begin().await.unwrap();
+    lock.execute_unprepared("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let filter = DeliveryFilter::default();
+    let listings = join_all((0..10).map(|_| node.store.deliveries(&filter, one_page())));
+    let begun = Instant::now();
+    // In this order: the listings wait for the lock when it pings.
+    let (listed, pinged) = tokio::join!(listings, node.store.ping());
+    pinged.unwrap();
+    assert!(begun.elapsed() > PATIENCE, "{:?}", begun.elapsed());
+    assert!(listed.iter().all(|listed| matches!(listed, Err(Error::Unavailable(_)))), "{listed:?}");
+    lock.rollback().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use postrider_integration_tests::on_both_databases;
 use postrider_server::{
     dispatch::{Ask, Overdue, Queue},
-    domain::{subscription::Subscription, timestamp::Timestamp},
+    domain::{handling::Priority, subscription::Subscription, timestamp::Timestamp},
 };
 
 use crate::{
@@ -46,5 +46,16 @@ on_both_databases! {
         assert_eq!(node.claim(NOW, 10).await.len(), 3);
         assert_eq!(oldest(&node, &ask(NOW, 10)).await, None);
         assert_eq!(oldest(&node, &ask(NOW + SECOND, 10)).await, found("later", NOW + SECOND));
+    }
+
+    async fn what_the_claim_takes_later_is_overdue_later(kind: Kind) {
+        let node = Node::new(kind).await;
+        let subscription = node.subscribe("sub").await;
+        let low = a_draft().priority(Priority::Low).at(NOW.before(SECOND * 60));
+        node.publish([low.to([&subscription])]).await;
+        due(&node, &subscription, NOW.before(SECOND)).await;
+        let first = node.store.overdue(&ask(NOW, 1)).await.unwrap().unwrap();
+        assert_eq!(first.since, NOW.before(SECOND));
+        assert_eq!(node.claim(NOW, 1).await[0].delivery, first.delivery);
     }
 }

@@ -16,7 +16,8 @@ use crate::{
 };
 
 impl Store {
-    /// The delivery that has been due for longest of those that this node could claim now. Finds subscriptions as the claim does: one step
+    /// The delivery that has been due for longest of those that this node could claim now, by the order of claims: a low priority counts as
+    /// due later. Finds subscriptions as the claim does: one step
     /// through the index for each that has anything pending, whatever their backlogs.
     pub(super) async fn most_overdue(&self, ask: &Ask) -> Result<Option<Overdue>, Error> {
         // By the readers' connections: this is not worth the wait of anybody who writes.
@@ -36,7 +37,7 @@ impl Store {
             "WITH RECURSIVE {with}
              SELECT p.id, p.subscription_uid, p.due_at
              FROM (
-                 SELECT (
+                 SELECT handicap, (
                      SELECT id FROM pending_deliveries
                      WHERE subscription_uid = open.uid AND priority = levels.priority AND due_at <= $1
                      ORDER BY due_at LIMIT 1
@@ -44,7 +45,7 @@ impl Store {
                  FROM open CROSS JOIN levels {unused}
              ) AS heads
              JOIN pending_deliveries AS p ON p.id = heads.id
-             ORDER BY p.due_at LIMIT 1"
+             ORDER BY p.due_at + heads.handicap LIMIT 1"
         );
         let found = reader.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         let read = |row: sea_orm::QueryResult| {
