@@ -202,7 +202,7 @@ impl Settled {
         Self::unattempted(claim, Settlement::End(EndReason::Expired), at)
     }
 
-    /// A claim is given back unused: the delivery is due as it was before.
+    /// A claim is given back unused: the delivery is due now.
     #[must_use]
     pub fn returned(claim: Claim, at: Timestamp) -> Self {
         Self::unattempted(claim, Settlement::RetryAt(at), at)
@@ -375,6 +375,11 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         self.0.flights.spawn(flight::fly(Arc::clone(&self.0), permit, claim));
     }
 
+    /// Gives back what waits in memory for a subscription. Attempts that are under way go on.
+    pub fn send_away(&self, subscription: SubscriptionUid) {
+        self.0.permits.send_away(subscription);
+    }
+
     /// Says that there may be something to claim.
     pub fn wake(&self) {
         self.0.wakeup.now();
@@ -420,8 +425,8 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         let Claimed { claims, throttled, expired, unreadable } = shared.queue.claim(&ask).await?;
         let claimed = claims.len();
         shared.metrics.expired(expired as u64);
-        if expired > 0 {
-            // Others may have waited for them.
+        if expired > 0 || unreadable > 0 {
+            // Others may have waited for them, or are due behind them.
             shared.wakeup.now();
         }
         shared.metrics.unreadable(unreadable);

@@ -43,7 +43,7 @@ pub use verify::Handshakes;
 use crate::{
     accept::{Acceptor, Patience},
     clock::SharedClock,
-    domain::invalid::Invalid,
+    domain::{id::SubscriptionUid, invalid::Invalid},
     publish::Publisher,
     store::Store,
     telemetry::metrics::Metrics,
@@ -223,6 +223,8 @@ pub trait Nudge: Send + Sync + 'static {
     fn deliveries_due(&self);
     /// A subscription was deleted.
     fn subscription_ended(&self);
+    /// What waits in memory for a subscription is not to be sent as it is.
+    fn send_away(&self, subscription: SubscriptionUid);
 }
 
 /// Takes calls until `parts.stop`, then finishes those that are under way.

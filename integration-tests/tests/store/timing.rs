@@ -2,7 +2,7 @@
 
 use postrider_integration_tests::on_both_databases;
 use postrider_server::{
-    dispatch::{Ask, Settled},
+    dispatch::{Ask, Queue, Settled},
     domain::delivery::{DeliveryState, EndReason},
     store::{
         Retention,
@@ -64,6 +64,18 @@ on_both_databases! {
         assert_eq!(delivery.attempt_count, 0, "none was begun");
         assert!(node.attempts(delivery.id).await.is_empty());
         assert_eq!(node.count("deliveries WHERE end_reason = 7 AND state = 2").await, 31);
+    }
+
+    async fn a_claim_does_not_go_on_for_as_long_as_there_is_something_to_end(kind: Kind) {
+        let node = Node::new(kind).await;
+        let subscription = node.subscribe("sub").await;
+        node.publish((0..30).map(|_| a_draft().expire_at(NOW + SECOND).to([&subscription]))).await;
+        node.publish([a_draft().at(NOW + TICK).to([&subscription])]).await;
+        let room = Ask { max_per_subscription: 5, ..ask(NOW + SECOND, 5) };
+        let first = node.store.claim(&room).await.unwrap();
+        assert!(first.claims.is_empty());
+        assert_eq!(first.expired, 20);
+        assert_eq!(node.claim_as(&room).await.len(), 1);
     }
 
     async fn until_it_expires_a_delivery_is_claimed(kind: Kind) {

@@ -15,7 +15,7 @@ use crate::{
     domain::{
         claim::{Claim, Target},
         event::Event,
-        id::{DeliveryId, SubscriptionId, TenantId},
+        id::{DeliveryId, SubscriptionId, SubscriptionUid, TenantId},
         secret::KeyPair,
         target_check::{TargetCheck, TooManyChecks},
         timestamp::Timestamp,
@@ -139,6 +139,10 @@ impl grpc::Nudge for Nudge {
 
     fn subscription_ended(&self) {
         self.ended.notify_one();
+    }
+
+    fn send_away(&self, subscription: SubscriptionUid) {
+        self.deliverer.send_away(subscription);
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
     }
     if claim.expired(now) {
         shared.metrics.expired(1);
+        // Before its permit, without which nothing is known of the line.
+        drop(turn);
         return shared.settled.put(Settled::expired(claim, now), permit);
     }
     let span = trace_context::attempt_span(&claim);
@@ -61,6 +63,9 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
         Some(probe) => policy.breaker.after_probe(probe, &attempt, at, clock::jitter()),
         None => shared.permits.record(&claim.target, &attempt, &policy.breaker, at, clock::jitter()),
     };
+    if settlement.disables(attempt.wish).is_some() {
+        shared.permits.send_away(claim.target.uid);
+    }
     let lately = || shared.permits.is_well(&claim.target, at);
     let sign = Sign::of(&claim, &attempt, settlement, lately, shared.config.lease, at);
     drop(turn);

@@ -311,6 +311,13 @@ impl Permits {
         }
     }
 
+    /// What waits for this subscription in memory is to be given back.
+    pub(super) fn send_away(&self, subscription: SubscriptionUid) {
+        if let Some(vitals) = self.taken().by_subscription.get_mut(&subscription) {
+            vitals.line.dissolve();
+        }
+    }
+
     /// The database has taken note of an opening, or will never hear of it.
     pub(super) fn opened(&self, target: &Target, is_stored: bool) {
         let mut taken = self.taken();

@@ -128,7 +128,8 @@ impl Queue for Arc<FakeQueue> {
 #[derive(Default)]
 struct FakeSender {
     under_way: Mutex<(usize, usize)>,
-    failing: HashSet<SubscriptionUid>,
+    /// With which status.
+    failing: BTreeMap<SubscriptionUid, u16>,
 }
 
 impl Sender for Arc<FakeSender> {
@@ -140,10 +141,9 @@ impl Sender for Arc<FakeSender> {
         }
         tokio::task::yield_now().await;
         self.under_way.lock().unwrap().0 -= 1;
-        let outcome = if self.failing.contains(&claim.target.uid) {
-            Outcome::Rejected { status: 500, retry_after: None }
-        } else {
-            Outcome::Acknowledged { status: 204 }
+        let outcome = match self.failing.get(&claim.target.uid) {
+            Some(status) => Outcome::Rejected { status: *status, retry_after: None },
+            None => Outcome::Acknowledged { status: 204 },
         };
         Attempt { number: claim.attempt, ..attempt(now, outcome) }
     }
@@ -285,11 +285,46 @@ async fn more_is_held_than_is_sent_at_once() {
 async fn when_a_breaker_opens_what_waits_in_line_is_given_back_without_an_attempt() {
     let queue = FakeQueue::holding(50, 1);
     let dead = *queue.due.lock().unwrap().keys().next().unwrap();
-    let sender = FakeSender { failing: HashSet::from([dead]), ..FakeSender::default() };
+    let sender = FakeSender { failing: BTreeMap::from([(dead, 500)]), ..FakeSender::default() };
     let config = Config { max_queued: 100, max_queued_per_subscription: 100, ..config(4, 4) };
     run_with(&queue, sender, config, 50).await;
     let unattempted = *queue.unattempted.lock().unwrap();
     assert!((50 - 10 - 3..50 - 10 + 1).contains(&unattempted), "{unattempted} were given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_receiver_that_is_gone_is_given_back_unsent() {
+    let queue = FakeQueue::holding(30, 1);
+    let gone = *queue.due.lock().unwrap().keys().next().unwrap();
+    let config = Config { max_queued: 30, max_queued_per_subscription: 30, ..config(32, 2) };
+    let sender = FakeSender { failing: BTreeMap::from([(gone, 410)]), ..FakeSender::default() };
+    run_with(&queue, sender, config, 30).await;
+    assert_eq!(*queue.unattempted.lock().unwrap(), 28, "but for the two that were sent at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_memory_is_given_back_when_that_is_asked_for() {
+    let queue = FakeQueue::holding(30, 1);
+    let subscription = *queue.due.lock().unwrap().keys().next().unwrap();
+    let config = Config { max_queued: 30, max_queued_per_subscription: 30, ..config(32, 2) };
+    let dispatcher = Dispatcher::new(
+        config,
+        Policy::default(),
+        Arc::clone(&queue),
+        Arc::<FakeSender>::default(),
+        Arc::new(ManualClock::at(Timestamp::from_micros(1))),
+        Metrics::default(),
+        Arc::default(),
+    );
+    let settling = dispatcher.clone();
+    let settler = TaskTracker::new().spawn(async move { settling.settle().await });
+    assert_eq!(dispatcher.tick().await.unwrap(), 30);
+    // Each has lined up; two of them send.
+    tokio::task::yield_now().await;
+    dispatcher.send_away(subscription);
+    dispatcher.drain().await;
+    assert_eq!(*queue.unattempted.lock().unwrap(), 28);
+    settler.abort();
 }
 
 #[tokio::test(start_paused = true)]
@@ -375,7 +410,7 @@ async fn what_was_put_off_is_looked_for_at_its_time() {
 async fn a_receiver_that_fails_opens_its_breaker_once_and_holds_up_nobody_else() {
     let queue = FakeQueue::holding(200, 3);
     let dead = *queue.due.lock().unwrap().keys().next().unwrap();
-    let sender = FakeSender { failing: HashSet::from([dead]), ..FakeSender::default() };
+    let sender = FakeSender { failing: BTreeMap::from([(dead, 500)]), ..FakeSender::default() };
     // What the others have, and what it takes for the breaker to open.
     let (_, took) = run_with(&queue, sender, config(64, 8), 400 + 10).await;
     assert!(took < POLL_INTERVAL, "it took {took:?}");

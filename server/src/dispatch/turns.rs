@@ -3,8 +3,8 @@
 //! A node holds more deliveries than it sends at once, so that a burst for a receiver that answers quickly goes out from memory and
 //! need not be claimed. They wait in line for their receiver, which has as many attempts under way as its window allows, and then for
 //! room of the tenant and the node. Whoever has waited for [`PATIENCE`] in vain gives its delivery back without an attempt; and
-//! a subscription where that happened is for a while given no more than can be sent at once. When a breaker opens, the line is dissolved
-//! in the same way.
+//! a subscription where that happened is for a while given no more than can be sent at once. The line is dissolved in the same way when a
+//! breaker opens, when the subscription ends or is paused, and when one of its deliveries is called off.
 //!
 //! An attempt that is [`SLOW`] gives the room of tenant and node back while it goes on, so that slow receivers do not keep the others
 //! waiting, and its subscription needs none of that room until it is quick again. What bounds slow ones is how

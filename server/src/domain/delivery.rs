@@ -18,7 +18,7 @@
 use super::{
     attempt::{AttemptNumber, Outcome, Wish},
     event_type::EventType,
-    id::{DeliveryId, EventId, SubscriptionId, TenantId},
+    id::{DeliveryId, EventId, SubscriptionId, SubscriptionUid, TenantId},
     retry::{Jitter, RetryPolicy},
     subscription::DisabledReason,
     timestamp::Timestamp,
@@ -40,6 +40,8 @@ pub struct Delivery {
     pub event_type: EventType,
     /// To whom.
     pub subscription: SubscriptionId,
+    /// The same for good, whatever becomes of its id.
+    pub subscription_uid: SubscriptionUid,
     /// How it stands.
     pub state: DeliveryState,
     /// How many attempts were begun.

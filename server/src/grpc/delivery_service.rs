@@ -97,6 +97,9 @@ impl DeliveryService for Deliveries {
         let request = request.into_inner();
         let (tenant, id) = name::delivery("name", &request.name).map_err(Failure::from)?;
         let outcome = self.0.store.cancel(&tenant, id, self.0.clock.now()).await.map_err(Failure::from)?;
+        if let Steered::Done(delivery) = &outcome {
+            self.0.nudge.send_away(delivery.subscription_uid);
+        }
         let delivery = steered(outcome, request.name)?;
         // It may have held others up.
         self.0.nudge.deliveries_due();

@@ -47,6 +47,14 @@ fn etag(etag: &str) -> Option<&str> {
     (!etag.is_empty()).then_some(etag)
 }
 
+impl Subscriptions {
+    fn send_away(&self, change: &Change<Subscription>) {
+        if let Change::Done(subscription) = change {
+            self.0.nudge.send_away(subscription.uid);
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl SubscriptionService for Subscriptions {
     async fn create_subscription(
@@ -123,8 +131,10 @@ impl SubscriptionService for Subscriptions {
         let etag = etag(&subscription.etag);
         let now = self.0.clock.now();
         let change = self.0.store.update_subscription(&tenant, &id, etag, |spec| edit.apply(spec), now).await;
-        let subscription =
-            changed(change.map_err(Failure::from)?, &FIELDS_OF_UPDATE, subscription.name.clone())?;
+        let change = change.map_err(Failure::from)?;
+        // What waits would still go where it was to go before.
+        self.send_away(&change);
+        let subscription = changed(change, &FIELDS_OF_UPDATE, subscription.name.clone())?;
         self.0.handshakes.due();
         // It may no longer have to be waited for.
         self.0.nudge.deliveries_due();
@@ -139,7 +149,9 @@ impl SubscriptionService for Subscriptions {
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
         let now = self.0.clock.now();
         let change = self.0.store.delete_subscription(&tenant, &id, etag(&request.etag), now).await;
-        changed(change.map_err(Failure::from)?, &FIELDS, request.name)?;
+        let change = change.map_err(Failure::from)?;
+        self.send_away(&change);
+        changed(change, &FIELDS, request.name)?;
         self.0.nudge.subscription_ended();
         Ok(Response::new(pb::DeleteSubscriptionResponse {}))
     }
@@ -151,7 +163,9 @@ impl SubscriptionService for Subscriptions {
         let request = request.into_inner();
         let (tenant, id) = name::subscription("name", &request.name).map_err(Failure::from)?;
         let change = self.0.store.pause_subscription(&tenant, &id, self.0.clock.now()).await;
-        let subscription = changed(change.map_err(Failure::from)?, &FIELDS, request.name)?;
+        let change = change.map_err(Failure::from)?;
+        self.send_away(&change);
+        let subscription = changed(change, &FIELDS, request.name)?;
         Ok(Response::new(pb::PauseSubscriptionResponse { subscription }))
     }
 

@@ -193,6 +193,7 @@ fn delivery(row: &Row) -> Result<Delivery, Error> {
     if codes::status_code(state.status()) != row.state {
         return Err(makes_no_sense(row));
     }
+    let subscription_uid = SubscriptionUid::from_uuid(row.subscription_uid);
     Ok(Delivery {
         id: DeliveryId::from_uuid(row.id),
         tenant: TenantId::from_stored(&row.tenant_id),
@@ -200,10 +201,9 @@ fn delivery(row: &Row) -> Result<Delivery, Error> {
         event_type: EventType::from_stored(row.event_type.as_deref().unwrap_or_default()),
         subscription: match &row.subscription_id {
             Some(id) => SubscriptionId::from_stored(id),
-            None => {
-                SubscriptionId::from_stored(&SubscriptionUid::from_uuid(row.subscription_uid).to_string())
-            }
+            None => SubscriptionId::from_stored(&subscription_uid.to_string()),
         },
+        subscription_uid,
         state,
         attempt_count: attempt_count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
         due_at,

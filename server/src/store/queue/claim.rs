@@ -39,6 +39,10 @@ use crate::{
 mod postgres;
 mod sqlite;
 
+/// How many times a claim looks that finds nothing but what is to end. What comes due meanwhile is for the next claim, and a lease that is
+/// given at last has begun with the first look.
+const ROUNDS: usize = 4;
+
 /// The end of what was taken over at `$1` and cannot be read. There was no attempt, so none counts.
 const UNREADABLE: Ending = Ending { reason: EndReason::Unreadable, condition: "due_at > $1", uncounted: 1 };
 
@@ -70,7 +74,7 @@ impl Sorted {
 impl Store {
     pub(super) async fn claim_due(&self, ask: &Ask) -> Result<Claimed, Error> {
         let mut ended = Claimed::default();
-        loop {
+        for _ in 0..ROUNDS {
             let Sorted { claims, expired, unreadable, throttled } = self.take_due(ask).await?;
             let none_ended = expired.is_empty() && unreadable.is_empty();
             if !expired.is_empty() {
@@ -84,11 +88,14 @@ impl Store {
                 let waiting = ending::pending(&self.connections.writer, &unreadable).await?;
                 ended.unreadable += self.end(waiting, UNREADABLE, ask.now).await?;
             }
+            ended.throttled = throttled;
             if none_ended || !claims.is_empty() {
-                return Ok(Claimed { claims, throttled, ..ended });
+                ended.claims = claims;
+                break;
             }
-            // Behind those there may be others that are due. Each round ends some, so there is a last one.
+            // Behind those that ended there may be others that are due.
         }
+        Ok(ended)
     }
 
     /// Takes due deliveries over: of the first window that has any, beginning where the claim before ended.
