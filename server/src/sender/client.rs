@@ -3,19 +3,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy::connect::HttpConnector,
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::connect::HttpConnector;
 
 use super::{
     check::{Watched, Witness},
     config::Config,
     meter::MeteredConnector,
     phases::Connector,
-    pool::{Pool, Protocol},
+    pool::{Http2, Pool, Protocol},
     proxy::{Exempt, Proxy},
     resolver::GuardedResolver,
     route::Route,
@@ -27,6 +24,8 @@ use crate::domain::{address::AddressPolicy, invalid::Invalid};
 const MAX_IDLE_PER_ORIGIN: usize = 1024;
 /// Shorter than the five seconds after which Node.js and Apache close idle connections, lest a request cross that.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// For how long a connection takes requests, however busy it is: a receiver that has moved is found again after this.
+const MAX_AGE: Duration = Duration::from_mins(5);
 /// The most headers of an HTTP/1.1 response.
 const MAX_HEADERS: usize = 128;
 /// The most bytes of a response's head.
@@ -37,8 +36,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const MIN_STREAM_WINDOW_BYTES: u32 = 16 * 1024;
 /// What the kernel may hold for us (Linux doubles it). Left to itself it would hold megabytes for a receiver that sends what nobody reads.
 const SOCKET_BUFFER_BYTES: usize = 64 * 1024;
-/// After how much silence an HTTP/2 connection with requests on it is asked for a sign of life, and how long it has. Without it a dead
-/// connection would keep taking the requests of its host until the kernel gives up.
+/// Without this a dead connection of HTTP/2 would keep taking the requests of its host until the kernel gives up.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for TCP, where it also finds idle connections that are dead.
@@ -64,12 +62,13 @@ impl Maker {
     /// For clients that keep to the policy.
     pub(super) fn new(config: &Config, policy: Arc<AddressPolicy>) -> Result<Self, Invalid> {
         let resolver = GuardedResolver::new(Arc::clone(&policy));
-        let straight = tcp(resolver.clone());
+        let straight = tcp(resolver.clone(), config.connect_timeout);
         let route = match Proxy::parse(&config.proxy)? {
             None => Route::straight(straight),
             Some(proxy) => {
                 let exempt = Exempt::parse(&config.no_proxy)?;
-                let to_proxy = tcp(GuardedResolver::new(Arc::new(AddressPolicy::everything())));
+                let anywhere = GuardedResolver::new(Arc::new(AddressPolicy::everything()));
+                let to_proxy = tcp(anywhere, config.connect_timeout);
                 Route::through(proxy, exempt, straight, to_proxy, resolver, policy)
             }
         };
@@ -98,21 +97,22 @@ impl Maker {
         http1.max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD_BYTES);
         // No more than we keep.
         let stream_window = u32::try_from(self.max_response_bytes).unwrap_or(u32::MAX);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2
-            .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
-            .initial_stream_window_size(stream_window.max(MIN_STREAM_WINDOW_BYTES))
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT);
-        Protocol { http1, http2, max_idle, idle_timeout: IDLE_TIMEOUT }
+        let http2 = Http2 {
+            max_head_bytes: u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX),
+            stream_window: stream_window.max(MIN_STREAM_WINDOW_BYTES),
+            connection_window: CONNECTION_WINDOW_BYTES,
+            ping_interval: PING_INTERVAL,
+            ping_timeout: PING_TIMEOUT,
+        };
+        Protocol { http1, http2, max_idle, idle_timeout: IDLE_TIMEOUT, max_age: MAX_AGE }
     }
 }
 
 /// Opens TCP connections.
-fn tcp(resolver: GuardedResolver) -> HttpConnector<GuardedResolver> {
+fn tcp(resolver: GuardedResolver, connect_timeout: Duration) -> HttpConnector<GuardedResolver> {
     let mut tcp = HttpConnector::new_with_resolver(resolver);
+    // Each address of a name has its part of it, or one that does not answer would take all.
+    tcp.set_connect_timeout(Some(connect_timeout));
     tcp.enforce_http(false); // TLS is begun on top of it.
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE));

@@ -10,7 +10,7 @@
 //!                   └─ no ─> connect ────────┘               └── dropped before ──> closed
 //! ```
 //!
-//! A request that could not be written to a connection that had been kept goes out on another one. One that was written is never repeated: what
+//! A request that could not be written to a connection that others had used goes out on another one. One that was written is never repeated: what
 //! follows from that is decided elsewhere.
 
 use std::{sync::Arc, time::Duration};
@@ -22,22 +22,24 @@ use http::{
 };
 use http_body_util::Full;
 use hyper::{
-    client::conn::{http1, http2},
-    rt::{Executor, Read, Write},
+    client::conn::{TrySendError, http1},
+    rt::{Read, Write},
 };
-use hyper_util::{client::legacy::connect::Connection, rt::TokioExecutor};
+use hyper_util::client::legacy::connect::Connection;
 use tower::{BoxError, Service, ServiceExt};
 
-pub(super) use self::body::AnswerBody;
 use self::{
     alone::Alone,
     kept::{Keeper, Kept},
+    shared::Shared,
 };
+pub(super) use self::{body::AnswerBody, shared::Http2};
 use super::meter::Meter;
 
 mod alone;
 mod body;
 mod kept;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -57,11 +59,13 @@ pub(super) struct Pool<S> {
 #[derive(Debug, Clone)]
 pub(super) struct Protocol {
     pub(super) http1: http1::Builder,
-    pub(super) http2: http2::Builder<TokioExecutor>,
+    pub(super) http2: Http2,
     /// How many of HTTP/1.1 are kept for one origin.
     pub(super) max_idle: usize,
     /// For how long one is kept that nobody uses.
     pub(super) idle_timeout: Duration,
+    /// For how long one takes requests that is used all the time: then names are looked up again.
+    pub(super) max_age: Duration,
 }
 
 /// Why there is no answer.
@@ -95,13 +99,6 @@ struct Origin {
     authority: Authority,
 }
 
-/// A connection of HTTP/2.
-#[derive(Debug, Clone)]
-struct Shared {
-    requests: http2::SendRequest<Full<Bytes>>,
-    meter: Option<Meter>,
-}
-
 impl<S> Pool<S>
 where
     S: Service<Uri> + Clone + Send,
@@ -118,23 +115,18 @@ where
     pub(super) async fn request(&self, mut request: Request) -> Result<Answer, Error> {
         let origin = Origin::of(request.uri())?;
         loop {
-            let kept = self.kept.take(&origin, self.protocol.idle_timeout);
-            let is_new = kept.is_none();
             // Boxed, but for what most requests are: what one may have to wait for is part of the size of all.
-            let connection = match kept {
-                Some(connection) => connection,
+            let (connection, is_new) = match self.kept.take(&origin, &self.protocol) {
+                Some(connection) => (connection, false),
                 None => Box::pin(self.connect(&origin, request.uri())).await?,
             };
             let answer = match connection {
                 Taken::Alone(alone) => self.send_alone(&origin, alone, request).await,
-                Taken::Shared(shared) => Box::pin(shared.send(request)).await,
+                Taken::Shared(shared) => Box::pin(shared.send(request, self.keeper(&origin))).await,
             };
             match answer {
                 Ok(answer) => return Ok(answer),
-                Err(Unanswered::Unsent(unsent, _)) if !is_new => {
-                    self.kept.unshare(&origin);
-                    request = *unsent;
-                }
+                Err(Unanswered::Unsent(unsent, _)) if !is_new => request = *unsent,
                 Err(Unanswered::Unsent(_, cause)) => return Err(Error::Exchange(cause)),
                 Err(Unanswered::Failed(cause)) => return Err(cause),
             }
@@ -156,15 +148,16 @@ where
         request: Request,
     ) -> Result<Answer, Unanswered> {
         let (alone, answer) = alone.send(request).await?;
-        let keeper = Keeper {
-            kept: Arc::clone(&self.kept),
-            origin: origin.clone(),
-            protocol: Arc::clone(&self.protocol),
-        };
+        let keeper = self.keeper(origin);
         Ok(answer.map(|body| AnswerBody::alone(body, alone, keeper)))
     }
 
-    async fn connect(&self, origin: &Origin, uri: &Uri) -> Result<Taken, Error> {
+    fn keeper(&self, origin: &Origin) -> Keeper {
+        Keeper { kept: Arc::clone(&self.kept), origin: origin.clone(), protocol: Arc::clone(&self.protocol) }
+    }
+
+    /// Opens a connection; returns the one that is to be used, and whether it is that: somebody else may have opened another one meanwhile.
+    async fn connect(&self, origin: &Origin, uri: &Uri) -> Result<(Taken, bool), Error> {
         let opening = self.connector.clone().oneshot(uri.clone());
         let stream = opening.await.map_err(|cause| Error::Connect(cause.into()))?;
         let connected = stream.connected();
@@ -174,16 +167,12 @@ where
         if !connected.is_negotiated_h2() {
             let (requests, connection) =
                 self.protocol.http1.handshake(stream).await.map_err(Error::Exchange)?;
-            return Ok(Taken::Alone(Alone::new(requests, connection, meter)));
+            return Ok((Taken::Alone(Alone::new(requests, connection, meter)), true));
         }
-        let (requests, connection) = self.protocol.http2.handshake(stream).await.map_err(Error::Exchange)?;
-        TokioExecutor::new().execute(async move {
-            // Whoever has a request on it hears of its end.
-            let _ = connection.await;
-        });
-        let shared = Shared { requests, meter };
-        let kept = Arc::clone(&self.kept);
-        Ok(Taken::Shared(kept.share(origin, shared, self.protocol.idle_timeout)))
+        let own = Shared::open(stream, &self.protocol.http2, meter).await.map_err(Error::Exchange)?;
+        let used = Arc::clone(&self.kept).share(origin, own.clone(), &self.protocol);
+        let is_new = used.is(&own);
+        Ok((Taken::Shared(used), is_new))
     }
 }
 
@@ -193,28 +182,11 @@ enum Taken {
     Shared(Shared),
 }
 
-impl Shared {
-    async fn send(mut self, request: Request) -> Result<Answer, Unanswered> {
-        let under_way = self.meter.as_ref().map(Meter::begin);
-        let sent = self.requests.try_send_request(request).await;
-        sent.map(|answer| answer.map(|body| AnswerBody::shared(body, under_way))).map_err(Into::into)
-    }
-
-    fn stands(&self) -> bool {
-        !self.requests.is_closed()
-    }
-
-    fn is_kept(&self) -> bool {
-        self.meter.as_ref().is_none_or(Meter::is_kept)
-    }
-}
-
-impl From<hyper::client::conn::TrySendError<Request>> for Unanswered {
-    fn from(mut cause: hyper::client::conn::TrySendError<Request>) -> Self {
-        match cause.take_message() {
-            Some(request) => Self::Unsent(Box::new(request), cause.into_error()),
-            None => Self::Failed(Error::Exchange(cause.into_error())),
-        }
+/// What became of a request without an answer; `inner` is the request as it was handed in.
+fn unanswered<T>(mut cause: TrySendError<T>, inner: impl FnOnce(T) -> Request) -> Unanswered {
+    match cause.take_message() {
+        Some(request) => Unanswered::Unsent(Box::new(inner(request)), cause.into_error()),
+        None => Unanswered::Failed(Error::Exchange(cause.into_error())),
     }
 }
 

@@ -33,7 +33,8 @@ impl HttpSender {
             let timeout = dispatch::Sender::timeout(self, target);
             // Boxed: what an attempt may have to wait for is part of the size of every attempt.
             let header = Box::pin(sender.credentials.header(own, target, now, timeout));
-            let (name, value) = header.await?;
+            let late = |_| (Failure::Authentication, "no access token in time".to_owned());
+            let (name, value) = timeout_at(deadline, header).await.map_err(late)??;
             prepared.headers.insert(name, value);
         }
         let mut request = pool::Request::new(prepared.body.into());
@@ -41,6 +42,10 @@ impl HttpSender {
         *request.uri_mut() = prepared.uri;
         *request.headers_mut() = prepared.headers;
 
+        if Instant::now() >= deadline {
+            // It would be tried once even so.
+            return Err((Failure::Timeout, failure::timed_out(phases.stage())));
+        }
         let exchange = phases.observe(client.request(request));
         let answer = match timeout_at(deadline, exchange).await {
             Ok(Ok(answer)) => answer,

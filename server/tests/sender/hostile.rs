@@ -316,6 +316,7 @@ const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// A frame of HTTP/2 (RFC 9113, section 4.1).
@@ -391,4 +392,37 @@ async fn over_http2_one_that_leaves_no_room_for_the_request_has_until_the_timeou
 async fn over_http2_one_that_says_farewell_is_a_protocol_failure() {
     let mut hostile = Hostile::flooding_http2(frame(GOAWAY, 0, 0, &[0; 8]), Vec::new()).await;
     assert_failed(&hostile.attempt().await, Failure::Protocol, "the exchange broke off");
+}
+
+#[tokio::test]
+async fn over_http2_one_that_answers_what_it_never_takes_is_hung_up_on() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor("h2");
+    let mut hostile = Hostile::doing("https", authority, move |wire| {
+        let acceptor = acceptor.clone();
+        async move {
+            let mut stream = acceptor.accept(wire).await?;
+            // There is no room for the body of any request that comes after this.
+            stream.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await?;
+            for request in [1, 3] {
+                loop {
+                    let mut seen = vec![0; 16 * 1024];
+                    let count = stream.read(&mut seen).await?;
+                    let begins = [0, 0, 0, request];
+                    if count == 0 || seen[..count].windows(5).any(|bytes| bytes[1..] == begins) {
+                        break;
+                    }
+                }
+                stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, request.into(), &[0x88])).await?;
+            }
+            while stream.read(&mut [0; 16 * 1024]).await? > 0 {}
+            Ok(())
+        }
+    })
+    .await;
+    let (sender, url) = (hostile.sender(), format!("https://localhost:{}/", hostile.receiver.address.port()));
+    for _ in 0..2 {
+        assert_eq!(send(&sender, &url).await.outcome, Outcome::Acknowledged { status: 200 });
+    }
+    timeout(SOON, hostile.closed.recv()).await.expect("it is kept for the sake of what it never takes");
 }

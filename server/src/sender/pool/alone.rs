@@ -5,6 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use hyper::{
     rt::{Read, Write},
 };
 
-use super::{Request, Unanswered};
+use super::{Request, Unanswered, unanswered};
 use crate::sender::meter::{Meter, UnderWay};
 
 /// The connection, with what it may cost.
@@ -26,6 +27,7 @@ pub(super) struct Alone {
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
     meter: Option<Meter>,
     under_way: Option<UnderWay>,
+    pub(super) opened_at: Instant,
 }
 
 impl fmt::Debug for Alone {
@@ -43,7 +45,13 @@ impl Alone {
     where
         T: Read + Write + Unpin + Send + 'static,
     {
-        Self { requests, connection: Some(Box::pin(connection)), meter, under_way: None }
+        Self {
+            requests,
+            connection: Some(Box::pin(connection)),
+            meter,
+            under_way: None,
+            opened_at: Instant::now(),
+        }
     }
 
     /// Sends a request with an absolute URL; returns when the head of the answer is there.
@@ -60,7 +68,7 @@ impl Alone {
             answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         })
         .await;
-        match answered.map_err(Unanswered::from) {
+        match answered.map_err(|cause| unanswered(cause, |request| request)) {
             Ok(answer) => Ok((self, answer)),
             Err(Unanswered::Unsent(mut request, cause)) => {
                 written.undo(&mut request);

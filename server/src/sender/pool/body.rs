@@ -8,8 +8,7 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::{Keeper, alone::Alone};
-use crate::sender::meter::UnderWay;
+use super::{Keeper, alone::Alone, shared::Exchange};
 
 /// What comes after the head. When it has been read to its end, the connection serves the next request.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ enum Connection {
     /// Moved by whoever reads.
     Alone(Box<(Alone, Keeper)>),
     /// Moved by its own task.
-    Shared(#[expect(dead_code, reason = "lets the connection be read from")] Option<UnderWay>),
+    Shared(#[expect(dead_code, reason = "what it does it does when it is dropped")] Box<Exchange>),
     /// No longer needed.
     Left,
 }
@@ -37,8 +36,8 @@ impl AnswerBody {
         body
     }
 
-    pub(super) fn shared(incoming: Incoming, under_way: Option<UnderWay>) -> Self {
-        Self { incoming, connection: Connection::Shared(under_way) }
+    pub(super) fn shared(incoming: Incoming, exchange: Exchange) -> Self {
+        Self { incoming, connection: Connection::Shared(Box::new(exchange)) }
     }
 
     /// All of it is there.

@@ -37,6 +37,13 @@ pub(super) struct Keeper {
     pub(super) protocol: Arc<Protocol>,
 }
 
+impl Protocol {
+    /// Whether a connection may take requests that was opened at this time.
+    fn is_young(&self, opened_at: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(opened_at) < self.max_age
+    }
+}
+
 impl Keeper {
     pub(super) fn keep(self, alone: Alone) {
         let Self { kept, origin, protocol } = self;
@@ -46,7 +53,7 @@ impl Keeper {
 
 impl Kept {
     /// A connection that still stands.
-    pub(super) fn take(&self, origin: &Origin, idle_timeout: Duration) -> Option<Taken> {
+    pub(super) fn take(&self, origin: &Origin, protocol: &Protocol) -> Option<Taken> {
         let now = Instant::now();
         loop {
             // Looking whether it stands, and closing it if it does not, is done without the lock.
@@ -54,7 +61,7 @@ impl Kept {
                 let mut state = self.state();
                 let connections = state.by_origin.get_mut(origin)?;
                 if let Some((shared, used_at)) = &mut connections.shared {
-                    if shared.stands() {
+                    if shared.stands() && protocol.is_young(shared.opened_at, now) {
                         *used_at = now;
                         return Some(Taken::Shared(shared.clone()));
                     }
@@ -62,19 +69,23 @@ impl Kept {
                 }
                 connections.idle.pop()?
             };
-            if now.saturating_duration_since(since) < idle_timeout && alone.stands() {
+            if now.saturating_duration_since(since) < protocol.idle_timeout && alone.stands() {
                 return Some(Taken::Alone(alone));
             }
         }
     }
 
     fn put(self: Arc<Self>, origin: Origin, alone: Alone, protocol: &Protocol) {
+        let now = Instant::now();
+        if !protocol.is_young(alone.opened_at, now) {
+            return;
+        }
         let mut state = self.state();
         let idle = &mut state.by_origin.entry(origin).or_default().idle;
         if idle.len() >= protocol.max_idle {
             return;
         }
-        idle.push((alone, Instant::now()));
+        idle.push((alone, now));
         drop(state);
         self.have_swept(protocol.idle_timeout);
     }
@@ -87,7 +98,7 @@ impl Kept {
     }
 
     /// Has others use a connection as well; returns the one that is to be used, which somebody else may have opened meanwhile.
-    pub(super) fn share(self: Arc<Self>, origin: &Origin, shared: Shared, idle_timeout: Duration) -> Shared {
+    pub(super) fn share(self: Arc<Self>, origin: &Origin, shared: Shared, protocol: &Protocol) -> Shared {
         if !shared.is_kept() {
             return shared;
         }
@@ -98,14 +109,14 @@ impl Kept {
         }
         *place = Some((shared.clone(), Instant::now()));
         drop(state);
-        self.have_swept(idle_timeout);
+        self.have_swept(protocol.idle_timeout);
         shared
     }
 
-    /// Has nobody use a connection any more that takes no requests.
-    pub(super) fn unshare(&self, origin: &Origin) {
+    /// Has no further requests sent on a connection.
+    pub(super) fn unshare(&self, origin: &Origin, shared: &Shared) {
         if let Some(connections) = self.state().by_origin.get_mut(origin) {
-            connections.shared = None;
+            connections.shared.take_if(|(kept, _)| kept.is(shared));
         }
     }
 

@@ -8,16 +8,17 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use hyper::rt::ReadBufCursor;
+use hyper::rt::{Executor, ReadBufCursor};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
+    rt::{TokioExecutor, TokioIo},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+const MAX_AGE: Duration = Duration::from_mins(5);
 const NOTHING: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -107,8 +108,24 @@ fn pool(
             Ok(Wire(TokioIo::new(ours)))
         }
     });
-    let (http1, http2) = (http1::Builder::new(), http2::Builder::new(TokioExecutor::new()));
-    Pool::new(connector, Protocol { http1, http2, max_idle: 2, idle_timeout: IDLE_TIMEOUT })
+    // Nobody here speaks it.
+    let http2 = Http2 {
+        max_head_bytes: 0,
+        stream_window: 0,
+        connection_window: 0,
+        ping_interval: IDLE_TIMEOUT,
+        ping_timeout: IDLE_TIMEOUT,
+    };
+    let (http1, max_idle, idle_timeout) = (http1::Builder::new(), 2, IDLE_TIMEOUT);
+    Pool::new(connector, Protocol { http1, http2, max_idle, idle_timeout, max_age: MAX_AGE })
+}
+
+impl<S: Clone> Pool<S> {
+    /// The same for connections that take requests for so long.
+    fn aging(&self, max_age: Duration) -> Self {
+        let protocol = Protocol { max_age, ..Protocol::clone(&self.protocol) };
+        Self { protocol: Arc::new(protocol), ..self.clone() }
+    }
 }
 
 fn receiver(answers: &'static [&'static str]) -> Arc<Receiver> {
@@ -200,6 +217,16 @@ async fn what_nobody_uses_is_closed() {
     assert!(!pool.kept.close_unused(Duration::ZERO));
     pool.get(URL).await.unwrap();
     assert_eq!(receiver.opened.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn one_that_is_old_takes_no_more_requests() {
+    let receiver = receiver(&[NOTHING, NOTHING]);
+    let pool = pool(&receiver).aging(Duration::ZERO);
+    for opened in 1..=3 {
+        pool.get(URL).await.unwrap();
+        assert_eq!(receiver.opened.load(Ordering::SeqCst), opened);
+    }
 }
 
 #[tokio::test]
