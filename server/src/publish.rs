@@ -325,6 +325,20 @@ pub trait Outlet: Send + Sync + 'static {
     fn wake_at(&self, due_at: Timestamp);
 }
 
+/// Memory that was set aside for events; given back when the last clone is dropped.
+#[derive(Clone, Default)]
+pub struct Room(
+    #[expect(dead_code, reason = "is given back when it is dropped")] Option<Arc<dyn Send + Sync>>,
+);
+
+impl Room {
+    /// What gives it back when dropped.
+    #[must_use]
+    pub fn of(held: impl Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(held)))
+    }
+}
+
 /// The way in, for handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
@@ -385,12 +399,13 @@ impl Publisher {
 
     /// Publishes one event; returns after its commit.
     pub async fn publish(&self, event: NewEvent, route: Route) -> Result<Published, Error> {
-        self.submit(event, route).await?.published().await
+        self.submit(event, route, Room::default()).await?.published().await
     }
 
     /// Checks one event by the catalogue, unless it is for one subscription only or one of Postrider's own, and hands it to the writer,
-    /// waiting for a place in line; its commit is awaited separately.
-    pub async fn submit(&self, event: NewEvent, route: Route) -> Result<Submitted, Error> {
+    /// waiting for a place in line; its commit is awaited separately. The room is given back when it has its answer, whether or not
+    /// somebody waits for that.
+    pub async fn submit(&self, event: NewEvent, route: Route, room: Room) -> Result<Submitted, Error> {
         let (answer, answered) = oneshot::channel();
         let checked = match route {
             Route::Matching => match self.checked(&event.content).await {
@@ -401,7 +416,7 @@ impl Publisher {
         };
         let deprecated = checked.is_some_and(|(_, deprecated)| deprecated);
         let checked = checked.map(|(checked, _)| checked);
-        let pending = Pending { event, route, answer, screened: None, checked };
+        let pending = Pending { event, route, answer, screened: None, checked, room };
         self.queue.join(pending).await.map_err(|queue::Closed| Error::Stopping)?;
         Ok(Submitted { answered, deprecated })
     }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     domain::{event::RequestId, event_type::EventType, invalid::Invalid},
+    publish::Room,
     store::events::EventFilter,
 };
 
@@ -35,8 +36,8 @@ impl EventService for Events {
         let tenant = name::tenant("parent", &request.parent).map_err(Failure::from)?;
         let (event, request_id) = (request.event, request.request_id);
         let item = pb::PublishItem { event, request_id, ..pb::PublishItem::default() };
-        let _room = self.0.budget.take(&tenant, size(&item))?;
-        let in_hand = self.0.submit(tenant, item, trace).await;
+        let room = Room::of(self.0.budget.take(&tenant, size(&item))?);
+        let in_hand = self.0.submit(tenant, item, trace, room).await;
         let published = Some(self.0.published(in_hand).await?);
         Ok(Response::new(pb::PublishEventResponse { published }))
     }
@@ -52,11 +53,11 @@ impl EventService for Events {
             let reason = format!("holds {} events; 1 to {MAX_BATCH} are allowed", request.items.len());
             return Err(Failure::from(Invalid::new("items", reason)).into());
         }
-        let _room = self.0.budget.take(&tenant, request.items.iter().map(size).sum())?;
+        let room = Room::of(self.0.budget.take(&tenant, request.items.iter().map(size).sum())?);
         // All of them are handed over before the first answer is awaited, so that they share commits.
         let mut in_hand = Vec::with_capacity(request.items.len());
         for item in request.items {
-            in_hand.push(self.0.submit(tenant.clone(), item, trace.clone()).await);
+            in_hand.push(self.0.submit(tenant.clone(), item, trace.clone(), room.clone()).await);
         }
         let mut results = Vec::with_capacity(in_hand.len());
         for in_hand in in_hand {

@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use postrider_proto::v1 as pb;
+use prost::Message;
 
 use super::{Parts, convert, failure::Failure, name, trace};
 use crate::{
     domain::{
         event::NewEvent, id::TenantId, invalid::Invalid, timestamp::Timestamp, trace_context::TraceContext,
     },
-    publish::{self, Fate, Published, Route, Submitted},
+    publish::{self, Fate, Published, Room, Route, Submitted},
     telemetry::metrics::PublishResult,
 };
 
@@ -36,6 +37,7 @@ impl Parts {
         tenant: TenantId,
         item: pb::PublishItem,
         trace: Option<TraceContext>,
+        room: Room,
     ) -> Result<InHand, Failure> {
         let (arrived, now) = (Instant::now(), self.clock.now());
         let trace = trace::of_item(&item).or(trace);
@@ -48,7 +50,7 @@ impl Parts {
             now,
         );
         let answer = match read {
-            Ok(event) => self.hand_over(event, now).await,
+            Ok(event) => self.hand_over(event, now, room).await,
             Err(invalid) => Err(invalid.into()),
         };
         match answer {
@@ -62,19 +64,19 @@ impl Parts {
 
     /// Hands an event to the writer. One that has expired or that the catalogue refuses is answered here: it is refused, unless it is
     /// published once more.
-    async fn hand_over(&self, event: NewEvent, now: Timestamp) -> Result<Answer, Failure> {
+    async fn hand_over(&self, event: NewEvent, now: Timestamp, room: Room) -> Result<Answer, Failure> {
         let Err(expired) = event.content.handling.check_new(now) else {
-            return self.submit_by_rules(event).await;
+            return self.submit_by_rules(event, room).await;
         };
         Ok(Answer::Given(self.known(&event).await?.ok_or_else(|| expired.within("event"))??))
     }
 
     /// Hands an event to the writer unless the catalogue refuses it. A refusal is only believed by the rules of this moment: a node hears of
     /// new ones by events that are let through.
-    async fn submit_by_rules(&self, event: NewEvent) -> Result<Answer, Failure> {
-        let mut submitted = self.publisher.submit(event, Route::Matching).await;
+    async fn submit_by_rules(&self, event: NewEvent, room: Room) -> Result<Answer, Failure> {
+        let mut submitted = self.publisher.submit(event, Route::Matching, room.clone()).await;
         if let Err(publish::Error::Refused { event, reasons }) = submitted {
-            submitted = Box::pin(self.submit_refused(event, reasons)).await?;
+            submitted = Box::pin(self.submit_refused(event, reasons, room)).await?;
         }
         match submitted {
             Ok(submitted) => {
@@ -95,11 +97,12 @@ impl Parts {
         &self,
         event: Box<NewEvent>,
         reasons: Vec<Invalid>,
+        room: Room,
     ) -> Result<Result<Submitted, publish::Error>, Failure> {
         if !self.renew_rules().await? {
             return Ok(Err(publish::Error::Refused { event, reasons }));
         }
-        Ok(self.publisher.submit(*event, Route::Matching).await)
+        Ok(self.publisher.submit(*event, Route::Matching, room).await)
     }
 
     /// Goes by the catalogue of this moment; says whether there was a later one.
@@ -159,12 +162,9 @@ fn came_to(failure: &Failure) -> PublishResult {
     }
 }
 
-/// How much memory an item takes until it is committed: its data and its attributes. The rest is small.
+/// How much memory an item takes until it is committed.
 pub(super) fn size(item: &pb::PublishItem) -> usize {
-    let attribute = |(name, value): (&String, &String)| name.len() + value.len();
-    item.event
-        .as_ref()
-        .map_or(0, |event| event.data.len() + event.attributes.iter().map(attribute).sum::<usize>())
+    item.encoded_len()
 }
 
 /// Shows what became of one item of a batch or a stream.

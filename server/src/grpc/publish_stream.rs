@@ -11,12 +11,14 @@ use tonic::{Status, Streaming};
 
 use super::{
     Parts,
-    budget::Held,
     failure::{Failure, explained},
     intake::{InHand, size, to_result},
     name,
 };
-use crate::domain::{id::TenantId, invalid::Invalid, trace_context::TraceContext};
+use crate::{
+    domain::{id::TenantId, invalid::Invalid, trace_context::TraceContext},
+    publish::Room,
+};
 
 /// How many events of one stream may wait for their commit.
 const MAX_IN_HAND: usize = 1_024;
@@ -43,11 +45,7 @@ pub(super) fn answers(
             let parts = Arc::clone(&parts);
             async move {
                 let (index, in_hand) = read?;
-                let published = match in_hand {
-                    Ok((in_hand, _room)) => parts.published(Ok(in_hand)).await,
-                    Err(failure) => Err(failure),
-                };
-                let result = Some(to_result(published));
+                let result = Some(to_result(parts.published(in_hand).await));
                 Ok(pb::PublishEventStreamResponse { index, result })
             }
         })
@@ -56,7 +54,7 @@ pub(super) fn answers(
 
 impl Reader {
     /// Reads one request and hands its event to the writer; ends with the stream, or with the server.
-    async fn next(mut self) -> Option<(Result<(i64, Result<(InHand, Held), Failure>), Status>, Self)> {
+    async fn next(mut self) -> Option<(Result<(i64, Result<InHand, Failure>), Status>, Self)> {
         if self.ended {
             return None;
         }
@@ -82,7 +80,7 @@ impl Reader {
         }
     }
 
-    async fn submit(&mut self, request: pb::PublishEventStreamRequest) -> Result<(InHand, Held), Failure> {
+    async fn submit(&mut self, request: pb::PublishEventStreamRequest) -> Result<InHand, Failure> {
         if !request.parent.is_empty() {
             // A name that is refused must not leave the tenant before in force for what follows.
             self.tenant = None;
@@ -94,7 +92,7 @@ impl Reader {
             .clone()
             .ok_or_else(|| missing("parent", "is missing: the first message must name a tenant"))?;
         let item = request.item.ok_or_else(|| missing("item", "is missing"))?;
-        let room = self.parts.budget.wait(&tenant, size(&item)).await?;
-        Ok((self.parts.submit(tenant, item, self.trace.clone()).await?, room))
+        let room = Room::of(self.parts.budget.wait(&tenant, size(&item)).await?);
+        self.parts.submit(tenant, item, self.trace.clone(), room).await
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         id::{OperationalEventId, TenantId},
         subscription::Filter,
     },
-    publish::{Error as PublishError, Publisher, Route},
+    publish::{Error as PublishError, Publisher, Room, Route},
     store::{Error, Store},
 };
 
@@ -71,7 +71,7 @@ impl Announcer {
             };
             if filters.iter().any(|filter| filter.matches(&event.content.event_type)) {
                 // Handed over before the first is awaited, so that they share commits.
-                submitted.push((id, self.publisher.submit(event, Route::Matching).await));
+                submitted.push((id, self.publisher.submit(event, Route::Matching, Room::default()).await));
             } else {
                 over.push(id);
             }

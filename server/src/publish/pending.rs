@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Checked, Error, JournalError, Published, Route, queue::Waiting, screen::Screened};
+use super::{Checked, Error, JournalError, Published, Room, Route, queue::Waiting, screen::Screened};
 use crate::domain::{event::NewEvent, id::TenantId};
 
 /// An event with who waits for its answer.
@@ -16,6 +16,9 @@ pub(super) struct Pending {
     pub(super) screened: Option<Screened>,
     /// By which rules of the catalogue it was checked, if it goes by them.
     pub(super) checked: Option<Checked>,
+    /// What it takes of our memory, also when nobody waits for its answer any more.
+    #[expect(dead_code, reason = "is given back when it is dropped")]
+    pub(super) room: Room,
 }
 
 impl Waiting for Pending {

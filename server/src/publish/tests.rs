@@ -245,7 +245,7 @@ async fn publish_after(
         }
         let mut submitted = Vec::new();
         for event in events {
-            submitted.push(publisher.submit(event, Route::Matching).await.unwrap());
+            submitted.push(publisher.submit(event, Route::Matching, Room::default()).await.unwrap());
         }
         stop.cancel();
         let mut counts = Vec::new();
@@ -317,7 +317,7 @@ async fn with_writer(memory: Memory, work: impl AsyncFnOnce(&Publisher, &Memory)
 }
 
 async fn submit(publisher: &Publisher, tenant: &TenantId, data: &str) -> Submitted {
-    publisher.submit(an_event(tenant, data), Route::Matching).await.unwrap()
+    publisher.submit(an_event(tenant, data), Route::Matching, Room::default()).await.unwrap()
 }
 
 #[tokio::test]
@@ -336,6 +336,26 @@ async fn a_tenant_whose_subscriptions_take_long_to_read_holds_nobody_up() {
         assert_eq!(first.published().await.unwrap().delivery_count, 3);
         second.published().await.unwrap();
         assert_eq!(names(memory), [vec!["b"], vec!["d"], vec!["a", "c"]]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_keeps_its_room_until_its_commit_also_if_nobody_waits_for_that() {
+    let big = tenant("big");
+    let slow = Slow::new(&big);
+    let memory = Memory { slow_to_read: Some(slow.clone()), ..memory(&[(&big, 3)]) };
+    with_writer(memory, async |publisher, memory| {
+        let room = Arc::new(());
+        let event = an_event(&big, "a");
+        let held = Room::of(Arc::clone(&room));
+        drop(publisher.submit(event, Route::Matching, held).await.unwrap());
+        let last = submit(publisher, &big, "b").await;
+        assert_eq!(Arc::strong_count(&room), 2);
+        slow.told.notify_one();
+        last.published().await.unwrap();
+        assert_eq!(names(memory), [["a", "b"]]);
+        assert_eq!(Arc::strong_count(&room), 1);
     })
     .await;
 }
@@ -447,7 +467,14 @@ fn judging_that_is_not_to_go_on_leaves_the_rest_as_it_was() {
         event.content.event_type = EventType::parse("user.created").unwrap();
         "application/json".clone_into(&mut event.content.payload.content_type);
         let (answer, _) = oneshot::channel();
-        Pending { event, route: Route::Matching, answer, screened: None, checked: None }
+        Pending {
+            event,
+            route: Route::Matching,
+            answer,
+            screened: None,
+            checked: None,
+            room: Room::default(),
+        }
     };
     // Each is good for some twelve pauses.
     let pause: Pause = Rc::new({
@@ -478,7 +505,7 @@ fn only_events_that_a_subscription_with_conditions_can_want_are_judged() {
         let mut event = an_event(&shop, "e");
         event.content.event_type = EventType::parse(event_type).unwrap();
         let (answer, _) = oneshot::channel();
-        table.asks(&Pending { event, route, answer, screened: None, checked: None })
+        table.asks(&Pending { event, route, answer, screened: None, checked: None, room: Room::default() })
     };
     assert!(asks("user.created", Route::Matching));
     assert!(!asks("order.created", Route::Matching));
@@ -521,7 +548,7 @@ async fn a_tenant_whose_deliveries_find_no_room_waits_for_it_and_the_others_go_o
     let mut submitted = Vec::new();
     for number in 0..3 {
         let event = an_event(&crowded, &format!("a{number}"));
-        submitted.push(publisher.submit(event, Route::Matching).await.unwrap());
+        submitted.push(publisher.submit(event, Route::Matching, Room::default()).await.unwrap());
     }
     let stop = tokio_util::sync::CancellationToken::new();
     let running = async {
