@@ -20,6 +20,8 @@ use crate::{
 const WAITING: u64 = 500_000;
 /// How many of them have ended for the third.
 const HISTORY: u64 = 200_000;
+/// How many subscriptions have ended, and nothing waits for them.
+const ENDED: u64 = 10_000;
 /// What a row may cost, in blocks: a descent in each index of its table, and room for what the tables of a new database cost by themselves.
 const BLOCKS_PER_ROW: i64 = 60;
 /// What a row may cost, in rows that are looked at: those of the event, its data, its delivery and those beside it in the index.
@@ -133,6 +135,7 @@ async fn a_million_deliveries_make_nothing_slower() {
     let node = Node::new(Kind::Postgres).await;
     let (busy, dead, quiet) =
         (node.subscribe("busy").await, node.subscribe("dead").await, node.subscribe("quiet").await);
+    let limited = node.subscribe("limited").await;
     node.subscribe("ended").await;
     for waiting in [&busy, &dead] {
         pile_up(&node, waiting, WAITING, "0, NULL, NULL, NULL").await;
@@ -145,7 +148,17 @@ async fn a_million_deliveries_make_nothing_slower() {
         name("dead").as_str()
     ))
     .await;
+    // Claims have to look whom they may send to.
+    pile_up(&node, &limited, 10, "0, NULL, NULL, NULL").await;
+    node.execute("UPDATE subscriptions SET rate_per_second = 100, rate_burst = 100 WHERE id = 'limited'")
+        .await;
     node.execute("UPDATE subscriptions SET disabled_at = 0, disabled_reason = 1 WHERE id = 'ended'").await;
+    node.execute(&format!(
+        "INSERT INTO subscriptions
+         SELECT (jsonb_populate_record(s, jsonb_build_object('uid', gen_random_uuid(), 'deleted_at', 1))).*
+         FROM subscriptions AS s, generate_series(1, {ENDED}) WHERE s.id = 'ended'"
+    ))
+    .await;
     the_hot_path(&node, &quiet).await;
     housekeeping(&node).await;
     node.execute("ANALYZE").await;
