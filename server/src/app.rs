@@ -10,6 +10,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use futures_util::TryFutureExt;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -80,6 +81,9 @@ pub enum Error {
     /// Calls cannot be taken.
     #[error(transparent)]
     Grpc(#[from] grpc::Error),
+    /// Requests for health, metrics and keys cannot be taken.
+    #[error("the HTTP port failed")]
+    Http(#[source] std::io::Error),
 }
 
 impl World {
@@ -357,21 +361,20 @@ impl App {
         };
         let (reporter, health) = tonic_health::server::health_reporter();
         let mut readiness = self.readiness.watch();
+        let requests =
+            http::serve(self.world.http, self.readiness.watch(), self.metrics, public_keys, stop.clone());
         let keys = grpc::auth::Keys::new(&self.config.auth);
         let grpc_config = self.config.grpc.clone();
         let grpc_listener = self.world.grpc;
         let (followers, following) = (loops.clone(), stop.clone());
         let calls = loops.spawn(async move {
             health::show(&reporter, &mut readiness).await;
-            followers.spawn(health::follow(reporter, readiness, following));
-            grpc::serve(&grpc_config, keys, health, grpc_listener, parts).await
-        });
-        let requests =
-            http::serve(self.world.http, self.readiness.watch(), self.metrics, public_keys, stop.clone());
-        loops.spawn(async move {
-            if let Err(cause) = requests.await {
-                tracing::error!(cause = &cause as &dyn std::error::Error, "the HTTP port failed");
-            }
+            supervise(&followers, "health", following.clone(), move || {
+                health::follow(reporter.clone(), readiness.clone(), following.clone())
+            });
+            let calls = grpc::serve(&grpc_config, keys, health, grpc_listener, parts);
+            // Without either of its ports the process must not go on.
+            tokio::try_join!(calls.map_err(Error::Grpc), requests.map_err(Error::Http)).map(drop)
         });
         let patience = self.config.shutdown.grace / 2;
         let (deliverer, store) = (self.deliverer, self.store);
@@ -387,7 +390,7 @@ pub struct Running {
     lanes: TaskTracker,
     writing: TaskTracker,
     loops: TaskTracker,
-    calls: tokio::task::JoinHandle<Result<(), grpc::Error>>,
+    calls: tokio::task::JoinHandle<Result<(), Error>>,
     /// How long callers may take to come to an end when the server stops.
     patience: Duration,
     deliverer: Deliverer,
@@ -412,7 +415,7 @@ impl Running {
                 }
                 Ok(())
             }
-            Some(Ok(served)) => Ok(served?),
+            Some(Ok(served)) => served,
             // It does not panic by any input we know of; if it does, the process must not go on without its port.
             Some(Err(defect)) => std::panic::resume_unwind(defect.into_panic()),
         }
@@ -424,7 +427,7 @@ impl Running {
         self.loops.close();
         // Half of the grace period is for callers, and the rest for attempts: one that does not hang up must not cost the others.
         if tokio::time::timeout(self.patience, self.loops.wait()).await.is_err() {
-            tracing::warn!("calls that did not come to an end are broken off");
+            tracing::warn!("calls, or a probe, did not come to an end, and are broken off");
             self.calls.abort();
         }
         self.last_call.cancel();

@@ -45,6 +45,8 @@ pub(super) struct Findings {
     pub(super) compared: usize,
     /// Pending, and due later.
     pub(super) pending: usize,
+    /// Requests for which no fault would be an excuse.
+    pub(super) undisturbed: usize,
 }
 
 /// Acknowledgements beyond the first.
@@ -68,6 +70,8 @@ pub(super) fn check(evidence: &Evidence) -> Findings {
         judge.pending(delivery);
         judge.recorded(delivery);
     }
+    judge.findings.undisturbed =
+        evidence.requests.iter().filter(|request| !near(&evidence.faults, request.at)).count();
     judge.known();
     judge.in_order();
     for node in &evidence.not_ready {

@@ -43,9 +43,13 @@ pub(super) struct Step {
     pub(super) quiet: Duration,
 }
 
+/// How many steps there are to each long quiet.
+const STEPS_TO_REST: usize = 4;
+
 /// Steps without end: every kind once, then again in another order.
 pub(super) fn steps(mut chance: Chance, nodes: usize) -> impl Iterator<Item = Step> {
     let mut round = Vec::new();
+    let mut numbers = 1..;
     std::iter::from_fn(move || {
         if round.is_empty() {
             round = kinds(&mut chance, nodes);
@@ -60,7 +64,12 @@ pub(super) fn steps(mut chance: Chance, nodes: usize) -> impl Iterator<Item = St
             faults.push(second);
         }
         let lasting = faults.iter().map(|fault| lasting(*fault, &mut chance)).max()?;
-        Some(Step { faults, lasting, quiet: chance.millis(1_500, 4_000) })
+        // Now and then long enough for what happens then to have no fault to be explained by.
+        let quiet = match numbers.next()? % STEPS_TO_REST {
+            0 => chance.millis(12_000, 16_000),
+            _ => chance.millis(1_500, 4_000),
+        };
+        Some(Step { faults, lasting, quiet })
     })
 }
 

@@ -44,6 +44,7 @@ impl Report {
             ("duplicates, answer lost", duplicates.unanswered.to_string()),
             ("duplicates, unexplained", duplicates.unexplained.to_string()),
             ("attempts not recorded", findings.unrecorded.to_string()),
+            ("requests far from faults", findings.undisturbed.to_string()),
             ("records compared", findings.compared.to_string()),
             ("pending, due later", findings.pending.to_string()),
             ("all ended", settled),

@@ -55,12 +55,19 @@ pub(crate) async fn run(task: Task) -> Result<(), Failure> {
     for sender in 0..CONCURRENCY as u64 {
         senders.spawn(send(Arc::clone(&task), client.clone(), sender, begun + task.time));
     }
-    let requests = senders.join_all().await.into_iter().sum();
+    let sent: Result<Vec<_>, _> = senders.join_all().await.into_iter().collect();
+    let requests = sent?.into_iter().sum();
     let (seconds, cpu) = (clock::seconds(begun_at, clock::now()), usage::own_cpu() - cpu);
     helper::say(&Ceiling { requests, seconds, cpu })
 }
 
-async fn send(task: Arc<Task>, client: reqwest::Client, sender: u64, until: tokio::time::Instant) -> u64 {
+/// Fails with the first request that does: what is compared with must not be slowed down by that.
+async fn send(
+    task: Arc<Task>,
+    client: reqwest::Client,
+    sender: u64,
+    until: tokio::time::Instant,
+) -> Result<u64, reqwest::Error> {
     let padding = "x".repeat(task.bytes.saturating_sub(46));
     let mut sent = 0;
     while tokio::time::Instant::now() < until {
@@ -77,10 +84,8 @@ async fn send(task: Arc<Task>, client: reqwest::Client, sender: u64, until: toki
             .header("webhook-id", "evt_01jdq9m4w5f7k8e6r3t2y1u0pz")
             .header("webhook-timestamp", "1732186800")
             .header("webhook-signature", "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=");
-        match request.body(body).send().await {
-            Ok(answer) if answer.status().is_success() => sent += 1,
-            _ => return sent,
-        }
+        request.body(body).send().await?.error_for_status()?;
+        sent += 1;
     }
-    sent
+    Ok(sent)
 }

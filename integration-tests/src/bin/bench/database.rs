@@ -5,7 +5,7 @@ mod counters;
 
 use std::path::Path;
 
-use sea_orm::{ConnectOptions, ConnectionTrait, Database as SeaOrm, DatabaseConnection};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database as SeaOrm, DatabaseConnection, Statement};
 
 use self::cluster::Cluster;
 pub(crate) use self::counters::{Lagging, Prompt};
@@ -93,6 +93,19 @@ impl Database {
             }
             Self::Postgres(postgres) => counters::size(&postgres.observer, &postgres.name).await,
         }
+    }
+
+    /// How many deliveries are pending. By a connection of its own, which is closed again.
+    pub(crate) async fn pending(&self) -> Result<u64, Failure> {
+        let mut options = ConnectOptions::new(self.url());
+        options.max_connections(1).sqlx_logging(false);
+        let connection = SeaOrm::connect(options).await?;
+        let backend = connection.get_database_backend();
+        let count = "SELECT COUNT(*) AS pending FROM pending_deliveries";
+        let row = connection.query_one_raw(Statement::from_string(backend, count)).await?;
+        let pending: i64 = row.ok_or("nothing was counted")?.try_get("", "pending")?;
+        connection.close().await?;
+        Ok(pending.unsigned_abs())
     }
 
     /// Removes it.

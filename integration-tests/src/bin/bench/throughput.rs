@@ -8,7 +8,7 @@ use crate::{
     load::{Data, Outcome, Shape, Task, Until},
     options::{Common, Kind, Scenario},
     receiver::GroupReport,
-    report::{Report, per, percent_of_a_core, rate},
+    report::{Report, Section, per, percent_of_a_core, rate},
     stage::{Reading, Stage, pause},
     usage,
 };
@@ -88,8 +88,13 @@ async fn measure(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<
     // What is counted for an event includes that its outcome is recorded.
     pause(Duration::from_secs(1)).await;
     let used = stage.reading().await?.since(before);
+    // What is not settled by now would be sent again when its lease is over.
+    let pending = stage.database.pending().await?;
+    let duplicates = stage.receiver.report(GROUP).await?.duplicates;
+    let arrived = GroupReport { duplicates, ..arrived };
 
-    rates(report, &outcome, &arrived, expected, ceiling.as_ref());
+    rates(report, &outcome, &arrived, ceiling.as_ref());
+    counts(report, &outcome, &arrived, expected).count("deliveries_unsettled", pending);
     report
         .section("latency")
         .latencies("publish", &outcome.latencies)
@@ -110,13 +115,7 @@ async fn ceiling(stage: &Stage, plan: &Plan) -> Result<Option<ceiling::Ceiling>,
     ceiling::measure(&task).await.map(Some)
 }
 
-fn rates(
-    report: &mut Report,
-    outcome: &Outcome,
-    arrived: &GroupReport,
-    expected: u64,
-    ceiling: Option<&ceiling::Ceiling>,
-) {
+fn rates(report: &mut Report, outcome: &Outcome, arrived: &GroupReport, ceiling: Option<&ceiling::Ceiling>) {
     let publishing = crate::clock::seconds(outcome.begun_at, outcome.acknowledged_at);
     let delivering = crate::clock::seconds(outcome.begun_at, arrived.last_at);
     let deliveries = rate(arrived.unique, delivering);
@@ -132,7 +131,18 @@ fn rates(
             .number("bare_http_client_cpu_us_per_request", per(ceiling.cpu, ceiling.requests))
             .number("deliveries_to_bare_http_client", deliveries.zip(bare).map(|(ours, bare)| ours / bare));
     }
+}
+
+fn counts<'a>(
+    report: &'a mut Report,
+    outcome: &Outcome,
+    arrived: &GroupReport,
+    expected: u64,
+) -> &'a mut Section {
     let section = report.section("counts");
+    if let Some(failure) = &outcome.first_failure {
+        section.text("first_failure", failure);
+    }
     section
         .count("events_acknowledged", outcome.acknowledged)
         .count("events_failed", outcome.failed)
@@ -140,10 +150,7 @@ fn rates(
         .count("deliveries_duplicate", arrived.duplicates)
         .count("deliveries_missing", expected.saturating_sub(arrived.unique))
         .count("deliveries_stale", arrived.stale)
-        .count("peak_in_flight", arrived.peak_in_flight);
-    if let Some(failure) = &outcome.first_failure {
-        section.text("first_failure", failure);
-    }
+        .count("peak_in_flight", arrived.peak_in_flight)
 }
 
 fn cost(report: &mut Report, kind: Kind, outcome: &Outcome, used: Reading) {
