@@ -133,15 +133,15 @@ pub struct Ask {
     pub max: usize,
     /// Unless it is one, they take at most this many [`places`].
     pub places: usize,
-    /// At most this many of one subscription, less those under way.
+    /// At most this many of one subscription, less those held.
     pub max_per_subscription: usize,
-    /// How many attempts are under way, for each subscription that has any.
+    /// How many deliveries this node holds, sent or in line, for each subscription that has any.
     pub in_flight: Vec<(SubscriptionUid, usize)>,
-    /// At most this many of these subscriptions, less those under way.
+    /// At most this many of these subscriptions, less those held.
     pub windows: Vec<(SubscriptionUid, usize)>,
-    /// At most this many of one tenant, less those under way.
+    /// At most this many places of one tenant, less those taken.
     pub max_per_tenant: usize,
-    /// How many attempts are under way, for each tenant that has any.
+    /// How many [`places`] are taken, for each tenant that has any.
     pub tenants: Vec<(TenantId, usize)>,
 }
 
@@ -378,6 +378,11 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
     /// Gives back what waits in memory for a subscription. Attempts that are under way go on.
     pub fn send_away(&self, subscription: SubscriptionUid) {
         self.0.permits.send_away(subscription);
+    }
+
+    /// Gives one of them back, if it waits in memory.
+    pub fn send_one_away(&self, subscription: SubscriptionUid, delivery: DeliveryId) {
+        self.0.permits.send_one_away(subscription, delivery);
     }
 
     /// Says that there may be something to claim.

@@ -43,7 +43,10 @@ pub use verify::Handshakes;
 use crate::{
     accept::{Acceptor, Patience},
     clock::SharedClock,
-    domain::{id::SubscriptionUid, invalid::Invalid},
+    domain::{
+        id::{DeliveryId, SubscriptionUid},
+        invalid::Invalid,
+    },
     publish::Publisher,
     store::Store,
     telemetry::metrics::Metrics,
@@ -223,8 +226,10 @@ pub trait Nudge: Send + Sync + 'static {
     fn deliveries_due(&self);
     /// A subscription was deleted.
     fn subscription_ended(&self);
-    /// What waits in memory for a subscription is not to be sent as it is.
+    /// What waits in memory for a subscription is not to be sent.
     fn send_away(&self, subscription: SubscriptionUid);
+    /// Nor is one delivery to it.
+    fn send_one_away(&self, subscription: SubscriptionUid, delivery: DeliveryId);
 }
 
 /// Takes calls until `parts.stop`, then finishes those that are under way.

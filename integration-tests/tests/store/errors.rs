@@ -80,6 +80,21 @@ async fn a_locked_sqlite_is_unavailable_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_for_what_is_old_needs_nobody_to_stop_writing() {
+    let node = Node::new(Kind::Sqlite).await;
+    // It waits, however old it is.
+    node.publish([a_draft().to([&node.subscribe("sub").await])]).await;
+    let other = node.database.connect().await;
+    let writing = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let lock = other.begin_with_options(writing).await.unwrap();
+    assert_eq!(node.store.prune(&Retention::default(), NOW + DAY * 100).await.unwrap(), 0);
+    lock.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_postgres_is_unavailable_and_recovers() {
     let node = Node::new(Kind::Postgres).await;
     let subscription = node.subscribe("sub").await;

@@ -720,7 +720,8 @@ pub mod delivery_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing.
+        /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing; the next delivery
+        /// with its `ordering_key` does not wait for that. What a node has taken over and is about to send it may still send.
         /// Cancelling what is cancelled changes nothing.
         ///
         /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if it has succeeded or failed.
@@ -808,7 +809,8 @@ pub mod delivery_service_server {
             tonic::Response<super::RedeliverDeliveryResponse>,
             tonic::Status,
         >;
-        /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing.
+        /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing; the next delivery
+        /// with its `ordering_key` does not wait for that. What a node has taken over and is about to send it may still send.
         /// Cancelling what is cancelled changes nothing.
         ///
         /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if it has succeeded or failed.
@@ -1321,8 +1323,8 @@ pub struct Event {
     /// Output only. The W3C `traceparent` of the publishing call; empty if the call was not traced.
     #[prost(string, tag = "12")]
     pub traceparent: ::prost::alloc::string::String,
-    /// Optional. Events with the same key reach each subscription one after another, in the order in which they were
-    /// published: the next one goes out when the one before has ended, whether it succeeded, failed, expired or was
+    /// Optional. Events with the same key reach each subscription one after another, in the order in which their publishes
+    /// were committed (one that failed and is repeated comes after what was published meanwhile): the next one goes out when the one before has ended, whether it succeeded, failed, expired or was
     /// cancelled. One that fails holds up its own key at its own subscription and nothing else. 1 to 128 bytes without control
     /// characters; no order is kept if empty.
     #[prost(string, tag = "13")]
@@ -1787,7 +1789,8 @@ pub mod event_service_client {
         /// one transaction, and answers after the commit. OK means that every delivery will be attempted.
         ///
         /// Errors: `INVALID_ARGUMENT`; `ALREADY_EXISTS` if `request_id` was used for another event;
-        /// `UNAVAILABLE` if the database cannot be reached: repeat the call with the same `request_id`.
+        /// `UNAVAILABLE` if the database cannot be reached, `RESOURCE_EXHAUSTED` if there is no room for more events: repeat the call
+        /// with the same `request_id`.
         pub async fn publish_event(
             &mut self,
             request: impl tonic::IntoRequest<super::PublishEventRequest>,
@@ -1813,9 +1816,10 @@ pub mod event_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Publishes up to 10,000 events and answers for each of them. An event that is refused does not
-        /// fail its neighbours; the call itself fails only if the request as a whole cannot be read.
+        /// fail its neighbours; the call itself fails only if the request as a whole cannot be read or there is no room for it.
         ///
-        /// Errors: `INVALID_ARGUMENT` for a malformed `parent`, and for a request with no event or too many of them.
+        /// Errors: `INVALID_ARGUMENT` for a malformed `parent`, and for a request with no event or too many of them; `RESOURCE_EXHAUSTED` if
+        /// there is no room for more events: repeat the call.
         pub async fn publish_events(
             &mut self,
             request: impl tonic::IntoRequest<super::PublishEventsRequest>,
@@ -1973,7 +1977,8 @@ pub mod event_service_server {
         /// one transaction, and answers after the commit. OK means that every delivery will be attempted.
         ///
         /// Errors: `INVALID_ARGUMENT`; `ALREADY_EXISTS` if `request_id` was used for another event;
-        /// `UNAVAILABLE` if the database cannot be reached: repeat the call with the same `request_id`.
+        /// `UNAVAILABLE` if the database cannot be reached, `RESOURCE_EXHAUSTED` if there is no room for more events: repeat the call
+        /// with the same `request_id`.
         async fn publish_event(
             &self,
             request: tonic::Request<super::PublishEventRequest>,
@@ -1982,9 +1987,10 @@ pub mod event_service_server {
             tonic::Status,
         >;
         /// Publishes up to 10,000 events and answers for each of them. An event that is refused does not
-        /// fail its neighbours; the call itself fails only if the request as a whole cannot be read.
+        /// fail its neighbours; the call itself fails only if the request as a whole cannot be read or there is no room for it.
         ///
-        /// Errors: `INVALID_ARGUMENT` for a malformed `parent`, and for a request with no event or too many of them.
+        /// Errors: `INVALID_ARGUMENT` for a malformed `parent`, and for a request with no event or too many of them; `RESOURCE_EXHAUSTED` if
+        /// there is no room for more events: repeat the call.
         async fn publish_events(
             &self,
             request: tonic::Request<super::PublishEventsRequest>,

@@ -66,8 +66,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long one try of a call may take; 30 s if not set. The server is told, and stops working on what nobody
-    /// waits for.
+    /// How long one try of a call may take; 30 s if not set. The server is told, and stops working on what nobody waits for. What
+    /// was to be published may be all the same.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

@@ -144,6 +144,10 @@ impl grpc::Nudge for Nudge {
     fn send_away(&self, subscription: SubscriptionUid) {
         self.deliverer.send_away(subscription);
     }
+
+    fn send_one_away(&self, subscription: SubscriptionUid, delivery: DeliveryId) {
+        self.deliverer.send_one_away(subscription, delivery);
+    }
 }
 
 impl handshakes::Nudge for Nudge {

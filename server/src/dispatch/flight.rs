@@ -13,7 +13,7 @@ use crate::{
 
 /// Makes the attempt that `claim` calls for and hands over what follows.
 pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: Permit, claim: Claim) {
-    let Some(mut turn) = permit.turn(claim.probe.is_some(), &shared.clock).await else {
+    let Some(mut turn) = permit.turn(&claim, &shared.clock).await else {
         let now = shared.clock.now();
         return shared.settled.put(Settled::returned(claim, now), permit);
     };

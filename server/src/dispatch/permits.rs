@@ -22,7 +22,7 @@ use crate::{
         attempt::Attempt,
         breaker::{BreakerPolicy, HealthChange},
         claim::Target,
-        id::{SubscriptionUid, TenantId},
+        id::{DeliveryId, SubscriptionUid, TenantId},
         retry::Jitter,
         subscription::Pace,
         timestamp::Timestamp,
@@ -110,7 +110,7 @@ pub enum NoRoom {
 
 /// What is under way, and who may have less than the rest.
 pub(super) struct UnderWay {
-    /// How many attempts are under way to each subscription that has any.
+    /// How many deliveries to each subscription are held, where there are any.
     pub(super) in_flight: Vec<(SubscriptionUid, usize)>,
     /// How many may be, for each subscription where that is not the limit of all.
     pub(super) windows: Vec<(SubscriptionUid, usize)>,
@@ -252,7 +252,7 @@ impl Permits {
     }
 
     /// A delivery that this node holds is to be sent.
-    pub(super) fn line_up(&self, target: &Target, is_probe: bool) -> Arrival {
+    pub(super) fn line_up(&self, target: &Target, delivery: DeliveryId, is_probe: bool) -> Arrival {
         let limit = self.limit(target.pace);
         let mut taken = self.taken();
         let is_blocked = taken.blocked.contains(&target.uid);
@@ -262,7 +262,7 @@ impl Permits {
             vitals.line.pass_by();
         } else if is_blocked || vitals.opening {
             return Arrival::Held;
-        } else if let Some(called) = vitals.line.join(vitals.room(limit)) {
+        } else if let Some(called) = vitals.line.join(delivery, vitals.room(limit)) {
             return Arrival::Waiting(called);
         }
         let needs_room = !vitals.slow && !is_probe;
@@ -308,6 +308,13 @@ impl Permits {
     pub(super) fn crowded(&self, target: &Target, now: Timestamp) {
         if let Some(vitals) = self.taken().by_subscription.get_mut(&target.uid) {
             vitals.crowded(now);
+        }
+    }
+
+    /// A delivery to this subscription is to be given back, if it waits in memory.
+    pub(super) fn send_one_away(&self, subscription: SubscriptionUid, delivery: DeliveryId) {
+        if let Some(vitals) = self.taken().by_subscription.get_mut(&subscription) {
+            vitals.line.dismiss(delivery);
         }
     }
 

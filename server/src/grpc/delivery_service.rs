@@ -98,7 +98,7 @@ impl DeliveryService for Deliveries {
         let (tenant, id) = name::delivery("name", &request.name).map_err(Failure::from)?;
         let outcome = self.0.store.cancel(&tenant, id, self.0.clock.now()).await.map_err(Failure::from)?;
         if let Steered::Done(delivery) = &outcome {
-            self.0.nudge.send_away(delivery.subscription_uid);
+            self.0.nudge.send_one_away(delivery.subscription_uid, id);
         }
         let delivery = steered(outcome, request.name)?;
         // It may have held others up.

@@ -131,10 +131,8 @@ impl SubscriptionService for Subscriptions {
         let etag = etag(&subscription.etag);
         let now = self.0.clock.now();
         let change = self.0.store.update_subscription(&tenant, &id, etag, |spec| edit.apply(spec), now).await;
-        let change = change.map_err(Failure::from)?;
-        // What waits would still go where it was to go before.
-        self.send_away(&change);
-        let subscription = changed(change, &FIELDS_OF_UPDATE, subscription.name.clone())?;
+        let subscription =
+            changed(change.map_err(Failure::from)?, &FIELDS_OF_UPDATE, subscription.name.clone())?;
         self.0.handshakes.due();
         // It may no longer have to be waited for.
         self.0.nudge.deliveries_due();

@@ -22,7 +22,7 @@ use hickory_resolver::{
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// For how long an answer is used at most: a receiver that moves is found again after this.
+/// For how long an answer is used at most: a receiver that moves is found by new connections after this.
 const LONGEST_MEMORY: Duration = Duration::from_mins(1);
 /// For how long it is remembered at most that there is no answer: a receiver that was just set up is found after this.
 const LONGEST_MISS: Duration = Duration::from_secs(5);

@@ -207,7 +207,7 @@ impl Store {
 }
 
 /// `VALUES` with so many rows of parameters, from `$1` on.
-fn rows_of(columns: usize, rows: usize) -> String {
+pub(super) fn rows_of(columns: usize, rows: usize) -> String {
     let row = |row: usize| {
         let columns: Vec<_> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
         format!("({})", columns.join(","))

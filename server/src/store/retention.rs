@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Statement, Value};
+use sea_orm::{ConnectionTrait, Statement, Value, prelude::Uuid};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store};
+use super::{Error, Store, lanes::rows_of};
 use crate::domain::{id::EventId, invalid::Invalid, timestamp::Timestamp};
 
 /// How many rows one transaction deletes of each kind.
@@ -48,36 +48,55 @@ impl Retention {
     }
 }
 
-/// What a deletion removes: rows by age, sparing those that a pending delivery needs, or one that is still to be made. `$1` is the border, `$2` the batch.
-const DELETIONS: [(&str, Border); 4] = [
-    (
-        "DELETE FROM payloads WHERE event_id IN (
-            SELECT event_id FROM payloads AS p WHERE event_id < $1
-                AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.event_id = p.event_id AND d.state = 0)
-                AND NOT EXISTS (SELECT 1 FROM fan_outs AS f WHERE f.event_id = p.event_id)
-            ORDER BY event_id LIMIT $2)",
-        Border::Payloads,
-    ),
-    (
-        "DELETE FROM attempts WHERE (delivery_id, number) IN (
-            SELECT delivery_id, number FROM attempts AS a WHERE started_at < $1
-                AND NOT EXISTS (SELECT 1 FROM pending_deliveries AS p WHERE p.id = a.delivery_id)
-            ORDER BY started_at LIMIT $2)",
-        Border::Attempts,
-    ),
-    (
-        "DELETE FROM deliveries WHERE state <> 0 AND id IN (
-            SELECT id FROM deliveries WHERE event_id < $1 AND state <> 0 ORDER BY event_id, id LIMIT $2)",
-        Border::Events,
-    ),
-    (
-        "DELETE FROM events WHERE id IN (
-            SELECT id FROM events AS e WHERE id < $1
-                AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.event_id = e.id)
-                AND NOT EXISTS (SELECT 1 FROM fan_outs AS f WHERE f.event_id = e.id)
-            ORDER BY id LIMIT $2)",
-        Border::Events,
-    ),
+/// What is deleted of a table: rows by age, sparing those that a pending delivery needs, or one that is still to be made.
+struct Deletion {
+    table: &'static str,
+    /// What a row is known by: an id, and for some a number.
+    id: &'static str,
+    number: Option<&'static str>,
+    /// What its age is told by.
+    age: &'static str,
+    border: Border,
+    /// What must be true of it, in SQL.
+    condition: &'static str,
+}
+
+const DELETIONS: [Deletion; 4] = [
+    Deletion {
+        table: "payloads",
+        id: "event_id",
+        number: None,
+        age: "event_id",
+        border: Border::Payloads,
+        condition:
+            "NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.event_id = payloads.event_id AND d.state = 0)
+            AND NOT EXISTS (SELECT 1 FROM fan_outs AS f WHERE f.event_id = payloads.event_id)",
+    },
+    Deletion {
+        table: "attempts",
+        id: "delivery_id",
+        number: Some("number"),
+        age: "started_at",
+        border: Border::Attempts,
+        condition: "NOT EXISTS (SELECT 1 FROM pending_deliveries AS p WHERE p.id = attempts.delivery_id)",
+    },
+    Deletion {
+        table: "deliveries",
+        id: "id",
+        number: None,
+        age: "event_id",
+        border: Border::Events,
+        condition: "state <> 0",
+    },
+    Deletion {
+        table: "events",
+        id: "id",
+        number: None,
+        age: "id",
+        border: Border::Events,
+        condition: "NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.event_id = events.id)
+            AND NOT EXISTS (SELECT 1 FROM fan_outs AS f WHERE f.event_id = events.id)",
+    },
 ];
 
 /// Which age counts.
@@ -92,19 +111,47 @@ impl Store {
     /// Deletes up to a batch of everything that has passed its retention at `now`. Returns how many rows.
     pub async fn prune(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error> {
         let mut pruned = 0;
-        for (sql, border) in DELETIONS {
+        for deletion in &DELETIONS {
             // Ids are in the order of time, so the age of an event is a range of the primary key.
-            let border: Value = match border {
+            let border: Value = match deletion.border {
                 Border::Payloads => EventId::floor(now.before(retention.payloads)).uuid().into(),
                 Border::Attempts => now.before(retention.attempts).as_micros().into(),
                 Border::Events => EventId::floor(now.before(retention.events)).uuid().into(),
             };
-            let statement =
-                Statement::from_sql_and_values(self.connections.backend(), sql, [border, BATCH.into()]);
-            let transaction = self.connections.begin().await?;
-            pruned += transaction.execute_raw(statement).await?.rows_affected();
-            transaction.commit().await?;
+            pruned += self.delete_old(deletion, border).await?;
         }
         Ok(pruned)
+    }
+
+    async fn delete_old(&self, deletion: &Deletion, border: Value) -> Result<u64, Error> {
+        let Deletion { table, id, number, age, condition, .. } = deletion;
+        let backend = self.connections.backend();
+        let key: Vec<_> = std::iter::once(*id).chain(*number).collect();
+        let columns = key.join(", ");
+        // By those who only look: there may be much to be spared before the first that is not, and who writes to SQLite keeps others from that.
+        let find = format!(
+            "SELECT {columns} FROM {table} WHERE {age} < $1 AND {condition} ORDER BY {age} LIMIT {BATCH}"
+        );
+        let find = Statement::from_sql_and_values(backend, find, [border]);
+        let found = self.connections.reader.query_all_raw(find).await?;
+        if found.is_empty() {
+            return Ok(0);
+        }
+        let mut values: Vec<Value> = Vec::with_capacity(found.len() * key.len());
+        for row in &found {
+            values.push(row.try_get::<Uuid>("", id)?.into());
+            if let Some(number) = number {
+                values.push(row.try_get::<i32>("", number)?.into());
+            }
+        }
+        let (named, rows) = (["column1", "column2"][..key.len()].join(", "), rows_of(key.len(), found.len()));
+        let delete = format!(
+            "DELETE FROM {table} WHERE ({columns}) IN (SELECT {named} FROM ({rows}) AS v) AND {condition}"
+        );
+        let transaction = self.connections.begin().await?;
+        let delete = Statement::from_sql_and_values(backend, delete, values);
+        let deleted = transaction.execute_raw(delete).await?.rows_affected();
+        transaction.commit().await?;
+        Ok(deleted)
     }
 }

@@ -21,7 +21,7 @@ pub(crate) use self::{
 };
 use crate::{Failure, clock, helper, helper::Helper, usage};
 
-/// How long a call may take, and how long a producer may take beyond its time.
+/// What a call may take ten times of, and a producer twice beyond its time.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A producer that is at work.

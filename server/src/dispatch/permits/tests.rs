@@ -369,13 +369,18 @@ fn what_waits_in_line_is_sent_away_when_another_node_finds_the_receiver_dead() {
     let permits = permits_with_queue(10, 1, 5);
     let target = target();
     let held = take_all(&permits, &target);
-    assert!(matches!(permits.line_up(&target, false), Arrival::First(Some(_))));
-    let Arrival::Waiting(mut waiting) = permits.line_up(&target, false) else { panic!("it has a turn") };
+    assert!(matches!(permits.line_up(&target, DeliveryId::new(NOW), false), Arrival::First(Some(_))));
+    let Arrival::Waiting(mut waiting) = permits.line_up(&target, DeliveryId::new(NOW), false) else {
+        panic!("it has a turn")
+    };
     assert!(waiting.try_recv().is_err_and(|error| error == TryRecvError::Empty));
     permits.learn(HashSet::from([target.uid]), permits.generation(), NOW);
     assert!(waiting.try_recv().is_err_and(|error| error == TryRecvError::Closed));
-    assert!(matches!(permits.line_up(&target, false), Arrival::Held));
-    assert!(matches!(permits.line_up(&target, true), Arrival::First(None)), "a probe goes all the same");
+    assert!(matches!(permits.line_up(&target, DeliveryId::new(NOW), false), Arrival::Held));
+    assert!(
+        matches!(permits.line_up(&target, DeliveryId::new(NOW), true), Arrival::First(None)),
+        "a probe goes all the same"
+    );
     drop(held);
 }
 

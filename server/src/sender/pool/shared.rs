@@ -110,9 +110,12 @@ impl Shared {
                 Ok(answer.map(|body| AnswerBody::shared(body, exchange)))
             }
             Err(cause) => {
-                // It takes no requests, or none any more.
-                keeper.kept.unshare(&keeper.origin, &self);
-                Err(unanswered(cause, |request| request.map(|upload| upload.body)))
+                let unanswered = unanswered(cause, |request| request.map(|upload| upload.body));
+                // It takes no requests any more. One that was reset alone says nothing of the others.
+                if matches!(unanswered, Unanswered::Unsent(..)) {
+                    keeper.kept.unshare(&keeper.origin, &self);
+                }
+                Err(unanswered)
             }
         }
     }
