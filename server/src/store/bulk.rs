@@ -148,6 +148,19 @@ impl Kind {
     }
 }
 
+/// The parameters of a statement of PostgreSQL, in the order in which they are bound.
+#[derive(Debug, Default)]
+pub(super) struct Parameters {
+    named: usize,
+}
+
+impl Parameters {
+    fn next(&mut self) -> usize {
+        self.named += 1;
+        self.named
+    }
+}
+
 /// A column's array, as it is written in a statement of PostgreSQL.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Array {
@@ -187,21 +200,16 @@ impl<const N: usize> Bulk<N> {
         self.columns.map(|column| column.name).join(", ")
     }
 
-    /// PostgreSQL's arrays as they are written in a statement: the parameters from `$first` on.
-    pub(super) fn array_names(&self, first: usize) -> [Array; N] {
-        let mut parameter = first;
-        self.columns.map(|column| {
-            let array = Array { parameter, column };
-            parameter += 1;
-            array
-        })
+    /// PostgreSQL's arrays as they are written in a statement.
+    pub(super) fn array_names(&self, parameters: &mut Parameters) -> [Array; N] {
+        self.columns.map(|column| Array { parameter: parameters.next(), column })
     }
 
-    /// `SELECT` over PostgreSQL's arrays, which are the parameters from `$first` on.
-    pub(super) fn select(&self, first: usize) -> String {
+    /// `SELECT` over PostgreSQL's arrays.
+    pub(super) fn select(&self, parameters: &mut Parameters) -> String {
         let columns =
             self.columns.map(|column| format!("{} AS {}", column.restored(column.name), column.name));
-        let arrays = self.array_names(first).map(|array| array.to_string());
+        let arrays = self.array_names(parameters).map(|array| array.to_string());
         format!("SELECT {} FROM unnest({}) AS bulk ({})", columns.join(", "), arrays.join(", "), self.names())
     }
 
@@ -267,9 +275,9 @@ impl<const N: usize> Inserted<N> {
         Self { table, tail, rows: Bulk::new(columns) }
     }
 
-    /// The insertion in PostgreSQL of rows whose arrays are the parameters from `$first` on.
-    pub(super) fn insertion(&self, first: usize) -> String {
-        format!("{} {}", self.insertion_to_the_last(&self.rows.select(first)), self.tail)
+    /// The insertion in PostgreSQL of rows of arrays.
+    pub(super) fn insertion(&self, parameters: &mut Parameters) -> String {
+        format!("{} {}", self.insertion_to_the_last(&self.rows.select(parameters)), self.tail)
     }
 
     /// The insertion in PostgreSQL of rows that `select` gives, to the last of them or none.
@@ -297,7 +305,8 @@ impl<const N: usize> Inserted<N> {
         let statements = match connection.get_database_backend() {
             DbBackend::Sqlite => self.lists(rows).into_iter().map(Statement::from).collect(),
             backend => {
-                vec![Statement::from_sql_and_values(backend, self.insertion(1), self.rows.arrays(rows))]
+                let insertion = self.insertion(&mut Parameters::default());
+                vec![Statement::from_sql_and_values(backend, insertion, self.rows.arrays(rows))]
             }
         };
         let mut inserted = 0;

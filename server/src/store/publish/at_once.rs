@@ -15,7 +15,7 @@ use crate::{
     domain::id::TenantId,
     publish::{Batch, Commit, Entry, Fate},
     store::{
-        bulk::{Arrays, Bulk, Cell, Column, Script},
+        bulk::{Arrays, Bulk, Cell, Column, Parameters, Script},
         database::Connections,
     },
 };
@@ -30,12 +30,13 @@ const IS_STALE: &str = "(SELECT subscriptions_version FROM tenants WHERE id = kn
 static STATEMENT: LazyLock<String> = LazyLock::new(|| {
     // Rows come in only if no match table is out of date.
     let select = |select: String| format!("{select} WHERE NOT EXISTS (SELECT FROM stale)");
-    let known = TABLES.select(1);
-    let events = EVENTS.insertion_to_the_last(&select(EVENTS.rows.select(3)));
-    let payloads = PAYLOADS.insertion_to_the_last(&select(PAYLOADS.rows.select(3 + 18)));
-    let deliveries = DELIVERIES.insertion_to_the_last(&select(DELIVERIES.rows.select(3 + 18 + 2)));
+    let mut bound = Parameters::default();
+    let known = TABLES.select(&mut bound);
+    let events = EVENTS.insertion_to_the_last(&select(EVENTS.rows.select(&mut bound)));
+    let payloads = PAYLOADS.insertion_to_the_last(&select(PAYLOADS.rows.select(&mut bound)));
+    let deliveries = DELIVERIES.insertion_to_the_last(&select(DELIVERIES.rows.select(&mut bound)));
     let pending =
-        PENDING_DELIVERIES.insertion_to_the_last(&select(PENDING_DELIVERIES.rows.select(3 + 18 + 2 + 6)));
+        PENDING_DELIVERIES.insertion_to_the_last(&select(PENDING_DELIVERIES.rows.select(&mut bound)));
     format!(
         "WITH stale AS MATERIALIZED (
              SELECT known.tenant_id FROM ({known}) AS known

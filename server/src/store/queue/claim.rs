@@ -110,10 +110,7 @@ impl Store {
             throttled.append(&mut sorted.throttled);
             let next = if window.is_last() { Uuid::nil() } else { window.until };
             self.set_claimed_up_to(next);
-            // Once around.
-            let is_over =
-                window.until >= begin && (window.after < begin || begin.is_nil() && window.is_last());
-            if is_over || !sorted.is_empty() {
+            if window.comes_around_to(begin) || !sorted.is_empty() {
                 return Ok(Sorted { throttled, ..sorted });
             }
             window = Window::after(&self.connections.looker, next).await?;

@@ -83,9 +83,14 @@ impl Window {
         Ok(Self { after, until: last.unwrap_or(Uuid::max()), is_empty })
     }
 
-    /// Whether there may be more behind it.
+    /// Whether it is the end of the range of all, behind which the first one comes.
     pub(super) fn is_last(self) -> bool {
         self.until == Uuid::max()
+    }
+
+    /// Whether a look that began behind `begin` is once around with it.
+    pub(super) fn comes_around_to(self, begin: Uuid) -> bool {
+        self.until >= begin && (self.after < begin || begin.is_nil() && self.is_last())
     }
 }
 

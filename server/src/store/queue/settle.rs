@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         self, Error, Store,
-        bulk::{Array, Arrays, Bulk, Cell, Column, Inserted, List, Script},
+        bulk::{Array, Arrays, Bulk, Cell, Column, Inserted, List, Parameters, Script},
         codes,
         entity::subscriptions,
         lanes::{self, Lane},
@@ -138,10 +138,11 @@ fn postgres_hold([ids, numbers, held, counts]: [Array; 4]) -> String {
 
 /// Records the attempts and moves the deliveries on.
 fn postgres() -> String {
-    let attempts = ATTEMPTS.insertion(1);
+    let mut bound = Parameters::default();
+    let attempts = ATTEMPTS.insertion(&mut bound);
     let [ended_id, ended_number, ended_held, ended_count, state, reason, ended_at, ended_traceparent] =
-        ENDED.array_names(1 + 16);
-    let [id, number, held, count, due_at, traceparent] = PUT_OFF.array_names(1 + 16 + 8);
+        ENDED.array_names(&mut bound);
+    let [id, number, held, count, due_at, traceparent] = PUT_OFF.array_names(&mut bound);
     let ended =
         [state, reason, ended_at, ended_count, ended_traceparent].map(|array| array.at("place")).join(", ");
     let put_off = [due_at, traceparent, count].map(|array| array.at("place")).join(", ");
