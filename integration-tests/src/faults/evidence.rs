@@ -30,6 +30,9 @@ pub(super) struct Published {
     pub(super) place: u64,
     /// Whether the subscription was created on another node in the moment before.
     pub(super) read_your_writes: bool,
+    /// Before when, and from when on, it must not be sent.
+    pub(super) deliver_at: Option<Duration>,
+    pub(super) expire_at: Option<Duration>,
 }
 
 /// A request that the receiver saw.

@@ -8,6 +8,7 @@
 //! 5. The API's record of attempts agrees with what the receiver saw.
 //! 6. Events of one ordering key came one after another, in the order in which they were published.
 //! 7. Every node is ready again.
+//! 8. Nothing was sent before its time, or after it had expired.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -25,6 +26,9 @@ use super::{
 const BEFORE: Duration = Duration::from_secs(2);
 /// How long after a fault outcomes may still be held up by it: the longest pause of the settler, and a timeout.
 const AFTER: Duration = Duration::from_secs(7);
+/// How late a request may arrive that was begun in time, and how far the clocks may be apart.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+const BETWEEN_CLOCKS: Duration = Duration::from_millis(100);
 /// How many violations of one kind are told.
 const TOLD: usize = 5;
 
@@ -65,6 +69,7 @@ pub(super) fn check(evidence: &Evidence) -> Findings {
     let mut judge = Judge::of(evidence);
     for published in &evidence.published {
         judge.delivered(published);
+        judge.in_time(published);
     }
     for delivery in &evidence.deliveries {
         judge.pending(delivery);
@@ -132,9 +137,32 @@ impl<'a> Judge<'a> {
                 (DeliveryState::Failed, Some(EndReason::Exhausted)) if subscription.contains(DEAD) => {
                     self.findings.ended_otherwise += 1;
                 }
+                (DeliveryState::Failed, Some(EndReason::Expired)) if published.expire_at.is_some() => {
+                    self.findings.ended_otherwise += 1;
+                }
                 (state, reason) => {
                     self.complain("ended without a cause", format!("{what}: {state:?}, {reason:?}"));
                 }
+            }
+        }
+    }
+
+    /// Invariant 8.
+    fn in_time(&mut self, published: &'a Published) {
+        for subscription in &published.wanted_by {
+            let requests = self.requests((subscription, &published.event));
+            let early = published
+                .deliver_at
+                .is_some_and(|from| requests.iter().any(|request| request.at + BETWEEN_CLOCKS < from));
+            let late = published.expire_at.is_some_and(|until| {
+                let is_late = |at| at > until + UNDER_WAY && !near(&self.evidence.faults, at);
+                requests.iter().any(|request| is_late(request.at))
+            });
+            let what = format!("{} for {subscription}", published.event);
+            if early {
+                self.complain("sent before its time", what);
+            } else if late {
+                self.complain("sent when it had expired", what);
             }
         }
     }
@@ -296,6 +324,8 @@ mod tests {
             ordering_key: Some("k".to_owned()),
             place,
             read_your_writes: false,
+            deliver_at: None,
+            expire_at: None,
         }
     }
 
@@ -380,6 +410,15 @@ mod tests {
             }),
             "pending past its due time"
         );
+    }
+
+    #[test]
+    fn what_goes_at_the_wrong_time_is_seen() {
+        assert_eq!(violation(|e| e.published[1].deliver_at = Some(at(31))), "sent before its time");
+        assert_eq!(violation(|e| e.published[1].expire_at = Some(at(27))), "sent when it had expired");
+        let mut evidence = good();
+        (evidence.published[1].deliver_at, evidence.published[1].expire_at) = (Some(at(30)), Some(at(30)));
+        assert!(check(&evidence).violations.is_empty());
     }
 
     #[test]

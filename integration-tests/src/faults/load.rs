@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use postrider_sdk::{Client, Event, Subscription};
+use postrider_sdk::{Client, Event, Subscription, model::Priority};
+use postrider_server::{
+    clock::{Clock, SystemClock},
+    domain::timestamp::Timestamp,
+};
+use time::OffsetDateTime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -56,6 +61,39 @@ struct Producer {
     stop: CancellationToken,
     pause: Duration,
     places: Arc<AtomicU64>,
+    watch: Stopwatch,
+}
+
+/// When an event is to be sent, and how urgently.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wishes {
+    deliver_after: Option<Duration>,
+    expire_after: Option<Duration>,
+    priority: Option<Priority>,
+}
+
+impl Wishes {
+    fn of(chance: &mut Chance) -> Self {
+        Self {
+            deliver_after: chance.percent(10).then(|| chance.millis(100, 3_000)),
+            // Some faults last for longer.
+            expire_after: chance.percent(10).then(|| chance.millis(8_000, 30_000)),
+            priority: chance.percent(20).then(|| chance.one_of(&[Priority::Low, Priority::High])),
+        }
+    }
+
+    fn ask(self, mut event: Event, now: OffsetDateTime) -> Event {
+        if let Some(after) = self.deliver_after {
+            event = event.deliver_at(now + after);
+        }
+        if let Some(after) = self.expire_after {
+            event = event.expire_at(now + after);
+        }
+        match self.priority {
+            Some(priority) => event.priority(priority),
+            None => event,
+        }
+    }
 }
 
 impl Load {
@@ -65,7 +103,7 @@ impl Load {
         receiver: &Receiver,
         options: &Options,
         chance: &mut Chance,
-        _watch: Stopwatch,
+        watch: Stopwatch,
     ) -> Result<Self, Error> {
         let clients = nodes.clients()?;
         for tenant in TENANTS {
@@ -88,6 +126,7 @@ impl Load {
             stop: stop.clone(),
             pause: Duration::from_secs(1) * PRODUCERS / options.rate.max(1),
             places: Arc::clone(&places),
+            watch,
         };
         for number in 0..PRODUCERS {
             producers.spawn(producer(number).run());
@@ -181,6 +220,8 @@ impl Producer {
         let is_ordered = !read_your_writes && !wants(DEAD_TYPES, event_type) && self.chance.below(3) == 0;
         let ordering_key = is_ordered.then(|| format!("producer-{}", self.number));
         let place = self.places.fetch_add(1, Ordering::Relaxed);
+        let wishes = if read_your_writes { Wishes::default() } else { Wishes::of(&mut self.chance) };
+        let (now, elapsed) = (OffsetDateTime::UNIX_EPOCH + since_epoch(), self.watch.elapsed());
         loop {
             let target = node.take().unwrap_or_else(|| self.chance.below(self.clients.len()));
             let mut event =
@@ -188,7 +229,7 @@ impl Producer {
             if let Some(key) = &ordering_key {
                 event = event.ordering_key(key.as_str());
             }
-            match self.clients[target].tenant(tenant).publish(event).await {
+            match self.clients[target].tenant(tenant).publish(wishes.ask(event, now)).await {
                 Ok(published) => {
                     self.ledger.lock().unwrap().events.push(Published {
                         event: published.event_id().to_owned(),
@@ -197,6 +238,8 @@ impl Producer {
                         ordering_key,
                         place,
                         read_your_writes,
+                        deliver_at: wishes.deliver_after.map(|after| elapsed + after),
+                        expire_at: wishes.expire_after.map(|after| elapsed + after),
                     });
                     return;
                 }
@@ -208,6 +251,10 @@ impl Producer {
             }
         }
     }
+}
+
+fn since_epoch() -> Duration {
+    SystemClock.now().since(Timestamp::default())
 }
 
 /// Whether a pattern of ours matches a type of ours.
