@@ -34,7 +34,7 @@ impl Client {
     }
 
     /// Publishes any number of events, in their order, and answers for each of them. One that is refused does not fail
-    /// its neighbours. Those that fail for a reason that passes are published once more, after the others.
+    /// its neighbours. Those that fail for a reason that passes are published again, behind what was stored meanwhile.
     ///
     /// ```no_run
     /// # async fn example(client: postrider_sdk::Client) {

@@ -243,6 +243,8 @@ impl Producer {
                     });
                     return;
                 }
+                // It expired before anybody could take it in, so nothing of it is stored, and nothing was promised.
+                Err(error) if wishes.expire_after.is_some() && error.is_invalid_argument() => return,
                 Err(error) => {
                     tracing::debug!(%error, node = target, "a publish is repeated");
                     self.ledger.lock().unwrap().repeated += 1;

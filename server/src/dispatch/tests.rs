@@ -198,6 +198,19 @@ fn claim(target: &Arc<Target>) -> Claim {
     }
 }
 
+/// A dispatcher whose attempts are acknowledged.
+fn dispatcher(queue: &Arc<FakeQueue>, config: Config) -> Dispatcher<Arc<FakeQueue>, Arc<FakeSender>> {
+    Dispatcher::new(
+        config,
+        Policy::default(),
+        Arc::clone(queue),
+        Arc::default(),
+        Arc::new(ManualClock::at(Timestamp::from_micros(1))),
+        Metrics::default(),
+        Arc::default(),
+    )
+}
+
 /// Runs a dispatcher until `expected` deliveries are settled; returns how many attempts were under way together at most, and how long it took.
 async fn run(queue: &Arc<FakeQueue>, config: Config, expected: usize) -> (usize, Duration) {
     run_with(queue, FakeSender::default(), config, expected).await
@@ -240,15 +253,7 @@ async fn run_with(
 async fn who_waits_for_a_delivery_is_told_when_it_is_settled() {
     let queue = FakeQueue::holding(1, 1);
     let delivery = queue.due.lock().unwrap().values().next().unwrap()[0].delivery;
-    let dispatcher = Dispatcher::new(
-        Config::default(),
-        Policy::default(),
-        Arc::clone(&queue),
-        Arc::<FakeSender>::default(),
-        Arc::new(ManualClock::at(Timestamp::from_micros(1))),
-        Metrics::default(),
-        Arc::default(),
-    );
+    let dispatcher = dispatcher(&queue, Config::default());
     let watch = dispatcher.watch(delivery).unwrap();
     let settling = dispatcher.clone();
     let settler = TaskTracker::new().spawn(async move { settling.settle().await });
@@ -307,15 +312,7 @@ async fn what_waits_in_memory_is_given_back_when_that_is_asked_for() {
     let queue = FakeQueue::holding(30, 1);
     let subscription = *queue.due.lock().unwrap().keys().next().unwrap();
     let config = Config { max_queued: 30, max_queued_per_subscription: 30, ..config(32, 2) };
-    let dispatcher = Dispatcher::new(
-        config,
-        Policy::default(),
-        Arc::clone(&queue),
-        Arc::<FakeSender>::default(),
-        Arc::new(ManualClock::at(Timestamp::from_micros(1))),
-        Metrics::default(),
-        Arc::default(),
-    );
+    let dispatcher = dispatcher(&queue, config);
     let settling = dispatcher.clone();
     let settler = TaskTracker::new().spawn(async move { settling.settle().await });
     assert_eq!(dispatcher.tick().await.unwrap(), 30);
@@ -495,15 +492,7 @@ async fn other_nodes_are_left_alone_where_nothing_is_left_over() {
 /// A dispatcher with room for one delivery, whose place was taken right after it was told of another one; and how many hints it has
 /// given a while later.
 async fn hints_of_a_node_that_is_full(queue: &Arc<FakeQueue>) -> usize {
-    let dispatcher = Dispatcher::new(
-        config(1, 1),
-        Policy::default(),
-        Arc::clone(queue),
-        Arc::<FakeSender>::default(),
-        Arc::new(ManualClock::at(Timestamp::from_micros(1))),
-        Metrics::default(),
-        Arc::default(),
-    );
+    let dispatcher = dispatcher(queue, config(1, 1));
     let told = dispatcher.clone();
     *queue.meanwhile.lock().unwrap() = Some(Box::new(move || told.wake()));
     assert_eq!(dispatcher.tick().await.unwrap(), 0);
