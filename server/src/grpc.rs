@@ -65,6 +65,7 @@ mod event_type_service;
 mod explain;
 mod explain_event;
 mod failure;
+mod gathered;
 mod intake;
 mod name;
 mod page_token;

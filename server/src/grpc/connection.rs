@@ -5,13 +5,14 @@ use std::io;
 use futures_util::{Stream, stream};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::gathered::Gathered;
 use crate::accept::{Acceptor, Connection};
 
 /// All connections of a port.
-pub(super) fn incoming(acceptor: Acceptor) -> impl Stream<Item = io::Result<Connection>> {
+pub(super) fn incoming(acceptor: Acceptor) -> impl Stream<Item = io::Result<Gathered<Connection>>> {
     stream::unfold(acceptor, async |mut acceptor| {
         let (connection, _) = acceptor.accept().await;
-        Some((Ok(connection), acceptor))
+        Some((Ok(Gathered::new(connection)), acceptor))
     })
 }
 

@@ -1,0 +1,202 @@
+//! What several calls have to say on one connection, in one write.
+//!
+//! A commit makes the answers of many calls ready. The first of them wakes the connection's task, which the runtime runs next, before the
+//! other answers; so it would write nearly each of them by a call to the system, and the caller would read them like that. It lets everybody
+//! go first who can run, and then writes what all of them left. Where nobody else can, that costs one turn of an empty queue.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tonic::transport::server::Connected;
+
+/// A connection that lets others go first before it writes.
+#[derive(Debug)]
+pub(super) struct Gathered<C> {
+    connection: C,
+    /// Whether others have gone since everything was written.
+    gone: bool,
+}
+
+impl<C> Gathered<C> {
+    pub(super) fn new(connection: C) -> Self {
+        Self { connection, gone: false }
+    }
+
+    fn let_others_go(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.gone {
+            return Poll::Ready(());
+        }
+        self.gone = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for Gathered<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_read(context, buffer)
+    }
+}
+
+impl<C: AsyncWrite + Unpin> AsyncWrite for Gathered<C> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.let_others_go(context));
+        Pin::new(&mut self.connection).poll_write(context, buffer)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.let_others_go(context));
+        Pin::new(&mut self.connection).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.connection.is_write_vectored()
+    }
+
+    /// Is called when everything is written that there was.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.gone = false;
+        Pin::new(&mut self.connection).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(context)
+    }
+}
+
+impl<C: Connected> Connected for Gathered<C> {
+    type ConnectInfo = C::ConnectInfo;
+
+    fn connect_info(&self) -> C::ConnectInfo {
+        self.connection.connect_info()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use bytes::Bytes;
+    use futures_util::{FutureExt, future};
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Empty, Full};
+    use hyper::{body::Incoming, client, server, service::service_fn};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        sync::Barrier,
+    };
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_can_run_goes_before_what_is_written() {
+        let (near, mut far) = duplex(64);
+        let (mut near, mut seen) = (Gathered::new(near), [0; 2]);
+        for round in 0..2 {
+            let (written, ()) = tokio::join!(near.write_all(b"a"), async {
+                assert!(far.read(&mut seen).now_or_never().is_none(), "round {round}: others have not gone");
+            });
+            written.unwrap();
+            near.write_all(b"b").now_or_never().expect("they have gone for what is not flushed yet").unwrap();
+            near.flush().await.unwrap();
+            assert_eq!(far.read(&mut seen).await.unwrap(), 2);
+        }
+    }
+
+    /// Counts how often it is written to.
+    struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            Pin::new(&mut self.0).poll_write(context, buffer)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(context)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(context)
+        }
+    }
+
+    /// With one worker, as it is chance with several who runs where.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn answers_that_are_ready_together_are_written_together() {
+        const CALLS: usize = 32;
+        let (tasks, all_here) = (TaskTracker::new(), Arc::new(Barrier::new(CALLS)));
+        let (writes, before) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (near, far) = duplex(64 << 10);
+
+        let connection = TokioIo::new(Gathered::new(Counted(near, Arc::clone(&writes))));
+        let (counted, noted) = (Arc::clone(&writes), Arc::clone(&before));
+        let answer = service_fn(move |_: Request<Incoming>| {
+            let (all_here, counted, noted) = (all_here.clone(), counted.clone(), noted.clone());
+            async move {
+                if all_here.wait().await.is_leader() {
+                    noted.store(counted.load(Ordering::SeqCst), Ordering::SeqCst);
+                }
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"answer"))))
+            }
+        });
+        tasks.spawn(
+            server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(connection, answer),
+        );
+        let (caller, calls) = client::conn::http2::Builder::new(TokioExecutor::new())
+            .handshake::<_, Empty<Bytes>>(TokioIo::new(far))
+            .await
+            .unwrap();
+        tasks.spawn(calls);
+
+        let answers = future::join_all((0..CALLS).map(|_| {
+            let mut caller = caller.clone();
+            async move {
+                let request = Request::builder().uri("http://host/").body(Empty::new()).unwrap();
+                let answer = caller.send_request(request).await.unwrap();
+                answer.into_body().collect().await.unwrap().to_bytes()
+            }
+        }));
+        assert!(answers.await.iter().all(|answer| &answer[..] == b"answer"));
+        let writes = writes.load(Ordering::SeqCst) - before.load(Ordering::SeqCst);
+        assert!(writes <= 2, "{CALLS} answers took {writes} writes");
+    }
+}
