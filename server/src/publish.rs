@@ -51,6 +51,7 @@ use crate::domain::{
 use crate::telemetry::metrics::Metrics;
 
 mod deep_stack;
+mod draft;
 mod explain;
 pub mod fan_out;
 mod hand_over;

@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AT_ONCE, Batch, Commit, Entry, Fate, Interest, Journal, JournalError, NoRoom, Outlet, Published,
-    hand_over::{self, Due, HandOver, Reserved},
+    Commit, Entry, Fate, Journal, JournalError, Outlet, Published,
+    draft::{Draft, Drafting},
+    hand_over::{self, Due},
     match_table::{MatchTable, MatchTables},
     pending::{Pending, refuse},
     queue::{Held, Queue},
@@ -21,13 +22,7 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
-    domain::{
-        claim::Target,
-        event::Event,
-        handling::OrderingKey,
-        id::{DeliveryId, EventId, SubscriptionUid},
-        timestamp::Timestamp,
-    },
+    domain::{claim::Target, id::DeliveryId, timestamp::Timestamp},
     telemetry::metrics::Metrics,
 };
 
@@ -35,8 +30,6 @@ use crate::{
 const MAX_EVENTS: usize = 500;
 /// The most payload bytes of one transaction, beyond its last event.
 const MAX_BYTES: usize = 4 << 20;
-/// The most deliveries of one transaction, beyond those of its last event.
-const MAX_DELIVERIES: usize = 2_000;
 
 /// Gathers publishes and commits them.
 pub struct Writer<J, O: Outlet> {
@@ -58,19 +51,6 @@ struct Crowded {
     target: Arc<Target>,
     line: Held<Pending>,
 }
-
-/// A batch with the room for the deliveries of each entry.
-struct Draft<P> {
-    batch: Batch,
-    reserved: Vec<Vec<Reserved<P>>>,
-    /// How many subscriptions each entry was not matched with, as nobody can tell what they want.
-    left_out: Vec<usize>,
-    /// A subscription that will have room soon, and has none now.
-    crowded: Option<Arc<Target>>,
-}
-
-/// The lanes in which a batch has a delivery already.
-type Lanes<'a> = HashSet<(SubscriptionUid, &'a OrderingKey)>;
 
 impl<J: Journal, O: Outlet> Writer<J, O> {
     pub(super) fn new(
@@ -205,68 +185,15 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
 
     /// Matches the first of these with subscriptions, as many as a transaction takes.
     fn draft(&self, pending: &[Pending], tables: &[Arc<MatchTable>]) -> Draft<O::Permit> {
-        let now = self.next_moment();
-        let mut versions = BTreeMap::new();
-        let mut entries = Vec::with_capacity(pending.len());
-        let mut reserved = Vec::with_capacity(pending.len());
-        let mut left_out = Vec::with_capacity(pending.len());
-        let mut made = 0;
-        let mut crowded = None;
-        let mut lanes = Lanes::new();
-        let mut fresh = HashSet::new();
-        let arrived = self.clock.now();
-        for (event_number, (pending, table)) in pending.iter().zip(tables).enumerate() {
-            if made >= MAX_DELIVERIES {
+        let ids_from = self.next_moment();
+        let mut drafting = Drafting::begin(&self.outlet, self.clock.now(), ids_from, pending.len());
+        for (pending, table) in pending.iter().zip(tables) {
+            if drafting.add(pending, table).is_break() {
                 break;
             }
-            let tenant = &pending.event.tenant;
-            let is_fresh = pending.screened.as_ref().is_some_and(|screened| screened.is_fresh);
-            if is_fresh {
-                fresh.insert(tenant);
-            } else if fresh.contains(tenant) {
-                // It came in after the table was read, which may be out of date for it, and with it the batch, again and again.
-                break;
-            }
-            // A tenant that is new has to be made.
-            if (table.version.is_none() || !is_fresh) && !versions.contains_key(tenant) {
-                versions.insert(tenant.clone(), table.version);
-            }
-            let mut hand_over = HandOver::default();
-            let mut later = Vec::new();
-            let in_order = pending.event.content.handling.ordering_key.is_some();
-            for interest in table.select(&pending.event.content.event_type, pending.route) {
-                if pending.screened.as_ref().is_some_and(|screened| screened.keeps_from(table, interest)) {
-                    continue;
-                }
-                if hand_over.deliveries.len() < AT_ONCE || in_order {
-                    let room = self.reserve(pending, interest, arrived, &mut lanes);
-                    if matches!(room, Err(NoRoom::Soon)) {
-                        crowded.get_or_insert_with(|| Arc::clone(&interest.target));
-                    }
-                    hand_over.add(DeliveryId::nth(now, made), &interest.target, room);
-                    made += 1;
-                } else {
-                    later.push(interest.target.uid);
-                }
-            }
-            if crowded.is_some() && !entries.is_empty() {
-                // It waits, and so do those behind it. Only the first goes on all the same, or nothing would.
-                break;
-            }
-            entries.push(Entry {
-                fingerprint: pending.event.request_id.as_ref().map(|_| pending.event.content.fingerprint()),
-                event: Arc::new(accept(pending, EventId::nth(now, event_number), now)),
-                deliveries: hand_over.deliveries,
-                later: later.chunks(AT_ONCE).map(<[_]>::to_vec).collect(),
-            });
-            reserved.push(hand_over.reserved);
-            left_out.push(table.left_out(pending.route));
         }
-        let versions = versions.into_iter().collect();
         // By the clock itself, which may have been set back since the batch before.
-        let Due { at: due_at, leased_until } = Due::from(self.clock.now(), &self.outlet);
-        let batch = Batch { versions, entries, due_at, leased_until };
-        Draft { batch, reserved, left_out, crowded }
+        drafting.finish(Due::from(self.clock.now(), &self.outlet))
     }
 
     /// Now, but later than any batch before, so that ids are in the order of the queue whatever the clock does.
@@ -274,27 +201,6 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = self.clock.now().max(*last + Duration::from_micros(1));
         *last
-    }
-
-    /// Takes room for a delivery, if it may go out at once.
-    fn reserve<'a>(
-        &self,
-        pending: &'a Pending,
-        interest: &Interest,
-        now: Timestamp,
-        lanes: &mut Lanes<'a>,
-    ) -> Result<O::Permit, NoRoom> {
-        let handling = &pending.event.content.handling;
-        // Of several with one ordering key at most the first can go out at once.
-        let next_in_lane =
-            handling.ordering_key.as_ref().is_none_or(|key| lanes.insert((interest.target.uid, key)));
-        if interest.held {
-            Err(NoRoom::Held)
-        } else if next_in_lane && handling.put_off(now).is_none() {
-            self.outlet.reserve(&interest.target, pending.event.content.payload.data.len())
-        } else {
-            Err(NoRoom::Taken)
-        }
     }
 
     /// Answers those whose events are committed, and starts their deliveries.
@@ -342,16 +248,5 @@ fn published(entry: &Entry) -> Published {
         delivery_count: u32::try_from(entry.delivery_count()).unwrap_or(u32::MAX),
         first_delivery: entry.deliveries.first().map(|delivery| delivery.id),
         duplicate: false,
-    }
-}
-
-fn accept(pending: &Pending, id: EventId, now: Timestamp) -> Event {
-    Event {
-        id,
-        tenant: pending.event.tenant.clone(),
-        request_id: pending.event.request_id.clone(),
-        content: pending.event.content.clone(),
-        trace: pending.event.trace.clone(),
-        created_at: now,
     }
 }

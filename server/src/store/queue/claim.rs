@@ -16,9 +16,12 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{DbBackend, FromQueryResult, prelude::Uuid};
+use sea_orm::{DatabaseTransaction, DbBackend, FromQueryResult, Statement, prelude::Uuid};
 
-use super::{health, open::Window};
+use super::{
+    health::{self, Admitted},
+    open::Window,
+};
 use crate::{
     dispatch::{self, Ask, Claimed, Settled},
     domain::{
@@ -66,6 +69,32 @@ struct Sorted {
 }
 
 impl Sorted {
+    /// That nothing was taken over, which may be for a rate.
+    fn nothing(admitted: Admitted) -> Self {
+        Self { throttled: admitted.throttled, ..Self::default() }
+    }
+
+    /// What is to become of each of those that were taken over.
+    fn by(ask: &Ask, taken: Vec<Taken>, contents: &Contents) -> Self {
+        let mut sorted = Self::default();
+        for taken in taken {
+            let delivery = DeliveryId::from_uuid(taken.id);
+            match claim(taken, contents, ask.leased_until) {
+                Ok(claim) if claim.expired(ask.now) => sorted.expired.push(claim),
+                Ok(claim) => sorted.claims.push(claim),
+                Err(cause) => {
+                    tracing::error!(
+                        cause = &cause as &dyn std::error::Error,
+                        delivery.id = %delivery,
+                        "a delivery is ended because it cannot be read"
+                    );
+                    sorted.unreadable.push(delivery);
+                }
+            }
+        }
+        sorted
+    }
+
     fn is_empty(&self) -> bool {
         self.claims.is_empty() && self.expired.is_empty() && self.unreadable.is_empty()
     }
@@ -117,75 +146,71 @@ impl Store {
         }
     }
 
+    /// Takes over what is due in one window.
     async fn take_due_of(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
-        let on_sqlite = self.connections.backend() == DbBackend::Sqlite;
-        let found =
-            if on_sqlite { Some(sqlite::look(&self.connections.looker, ask, window).await?) } else { None };
-        if let Some(found) = &found
-            && found.deliveries.is_empty()
-        {
-            return Ok(Sorted { throttled: found.admitted.throttled.clone(), ..Sorted::default() });
+        if self.connections.backend() == DbBackend::Sqlite {
+            return self.take_due_on_sqlite(ask, window).await;
         }
         let transaction = self.connections.begin_engine().await?;
-        let (statement, mut admitted) = match found {
-            Some(found) if found.admitted.is_nobody() => {
-                (sqlite::take(ask, found.deliveries), found.admitted)
-            }
-            // Who is special is decided on where nobody else can do so at this moment.
-            _ => {
-                let admitted = health::admit(&transaction, ask, window).await?;
-                let statement = if on_sqlite {
-                    sqlite::find_and_take(ask, window, &admitted)
-                } else {
-                    postgres::find_and_take(ask, window, &admitted)
-                };
-                (statement, admitted)
-            }
-        };
+        let admitted = health::admit(&transaction, ask, window).await?;
+        let statement = postgres::find_and_take(ask, window, &admitted);
+        self.take_over(transaction, statement, admitted, ask, window).await
+    }
+
+    /// Looks before it takes the right to write, which is then needed for a short time, or not at all.
+    async fn take_due_on_sqlite(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
+        let found = sqlite::look(&self.connections.looker, ask, window).await?;
+        if found.deliveries.is_empty() {
+            return Ok(Sorted::nothing(found.admitted));
+        }
+        let transaction = self.connections.begin_engine().await?;
+        if found.admitted.is_nobody() {
+            let statement = sqlite::take(ask, found.deliveries);
+            return self.take_over(transaction, statement, found.admitted, ask, window).await;
+        }
+        // Who is special is decided on where nobody else can do so at this moment.
+        let admitted = health::admit(&transaction, ask, window).await?;
+        let statement = sqlite::find_and_take(ask, window, &admitted);
+        self.take_over(transaction, statement, admitted, ask, window).await
+    }
+
+    /// Takes over what `statement` says, and reads it.
+    async fn take_over(
+        &self,
+        transaction: DatabaseTransaction,
+        statement: Statement,
+        mut admitted: Admitted,
+        ask: &Ask,
+        window: Window,
+    ) -> Result<Sorted, Error> {
         let taken = Taken::find_by_statement(statement).all(&transaction).await?;
         if taken.is_empty() {
             transaction.rollback().await?;
-            return Ok(Sorted { throttled: admitted.throttled, ..Sorted::default() });
+            return Ok(Sorted::nothing(admitted));
         }
-        if let Some(max) = sending::sizes(&transaction, taken.iter().map(|taken| taken.event_id))
-            .await
-            .map(|sizes| room_for(&taken, &sizes, ask.places))?
-        {
+        let events = || taken.iter().map(|taken| taken.event_id);
+        let sizes = sending::sizes(&transaction, events()).await?;
+        if let Some(max) = room_for(&taken, &sizes, ask.places) {
             transaction.rollback().await?;
             let fewer = Ask { max, ..ask.clone() };
             return Box::pin(self.take_due_of(&fewer, window)).await;
         }
-        let events = taken.iter().map(|taken| taken.event_id);
         let subscriptions = taken.iter().map(|taken| taken.subscription_uid);
-        let contents = Contents::read(&transaction, &self.keyring, events, subscriptions).await?;
+        let contents = Contents::read(&transaction, &self.keyring, events(), subscriptions).await?;
         let Some(contents) = contents else {
             // The next look finds what is left.
             transaction.rollback().await?;
-            return Ok(Sorted { throttled: admitted.throttled, ..Sorted::default() });
+            return Ok(Sorted::nothing(admitted));
         };
-        let mut sorted = Sorted::default();
-        for taken in taken {
-            let delivery = DeliveryId::from_uuid(taken.id);
-            match claim(taken, &contents, ask.leased_until) {
-                Ok(claim) if claim.expired(ask.now) => sorted.expired.push(claim),
-                Ok(claim) => sorted.claims.push(claim),
-                Err(cause) => {
-                    tracing::error!(
-                        cause = &cause as &dyn std::error::Error,
-                        delivery.id = %delivery,
-                        "a delivery is ended because it cannot be read"
-                    );
-                    sorted.unreadable.push(delivery);
-                }
-            }
-        }
+        let mut sorted = Sorted::by(ask, taken, &contents);
         let uids = sorted.claims.iter().map(|claim| claim.target.uid.uuid());
         let probes = health::take(&transaction, ask, &mut admitted, uids).await?;
         transaction.commit().await?;
         for claim in &mut sorted.claims {
             claim.probe = probes.get(&claim.target.uid.uuid()).copied();
         }
-        Ok(Sorted { throttled: admitted.throttled, ..sorted })
+        sorted.throttled = admitted.throttled;
+        Ok(sorted)
     }
 }
 
