@@ -90,20 +90,13 @@ impl<C: Connected> Connected for Gathered<C> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        convert::Infallible,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     };
 
-    use bytes::Bytes;
     use futures_util::{FutureExt, future};
     use http::{Request, Response};
-    use http_body_util::{BodyExt, Empty, Full};
-    use hyper::{body::Incoming, client, server, service::service_fn};
-    use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         sync::Barrier,
@@ -167,35 +160,29 @@ mod tests {
         let (writes, before) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (near, far) = duplex(64 << 10);
 
-        let connection = TokioIo::new(Gathered::new(Counted(near, Arc::clone(&writes))));
-        let (counted, noted) = (Arc::clone(&writes), Arc::clone(&before));
-        let answer = service_fn(move |_: Request<Incoming>| {
-            let (all_here, counted, noted) = (all_here.clone(), counted.clone(), noted.clone());
-            async move {
-                if all_here.wait().await.is_leader() {
-                    noted.store(counted.load(Ordering::SeqCst), Ordering::SeqCst);
-                }
-                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"answer"))))
+        let connection = h2::server::handshake(Gathered::new(Counted(near, Arc::clone(&writes))));
+        let (answering, counted, noted) = (tasks.clone(), Arc::clone(&writes), Arc::clone(&before));
+        tasks.spawn(async move {
+            let mut connection = connection.await.unwrap();
+            while let Some(Ok((_, mut call))) = connection.accept().await {
+                let (all_here, counted, noted) =
+                    (Arc::clone(&all_here), Arc::clone(&counted), Arc::clone(&noted));
+                answering.spawn(async move {
+                    if all_here.wait().await.is_leader() {
+                        noted.store(counted.load(Ordering::SeqCst), Ordering::SeqCst);
+                    }
+                    call.send_response(Response::new(()), true).unwrap();
+                });
             }
         });
-        tasks.spawn(
-            server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(connection, answer),
-        );
-        let (caller, calls) = client::conn::http2::Builder::new(TokioExecutor::new())
-            .handshake::<_, Empty<Bytes>>(TokioIo::new(far))
-            .await
-            .unwrap();
+        let (mut caller, calls) = h2::client::handshake(far).await.unwrap();
         tasks.spawn(calls);
 
         let answers = future::join_all((0..CALLS).map(|_| {
-            let mut caller = caller.clone();
-            async move {
-                let request = Request::builder().uri("http://host/").body(Empty::new()).unwrap();
-                let answer = caller.send_request(request).await.unwrap();
-                answer.into_body().collect().await.unwrap().to_bytes()
-            }
+            let request = Request::builder().uri("http://host/").body(()).unwrap();
+            caller.send_request(request, true).unwrap().0
         }));
-        assert!(answers.await.iter().all(|answer| &answer[..] == b"answer"));
+        assert!(answers.await.iter().all(Result::is_ok));
         let writes = writes.load(Ordering::SeqCst) - before.load(Ordering::SeqCst);
         assert!(writes <= 2, "{CALLS} answers took {writes} writes");
     }
