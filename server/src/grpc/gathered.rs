@@ -98,10 +98,10 @@ mod tests {
     use futures_util::{FutureExt, future};
     use http::{Request, Response};
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
         sync::Barrier,
     };
-    use tokio_util::task::TaskTracker;
+    use tokio_util::{io::InspectWriter, task::TaskTracker};
 
     use super::*;
 
@@ -120,38 +120,6 @@ mod tests {
         }
     }
 
-    /// Counts how often it is written to.
-    struct Counted(DuplexStream, Arc<AtomicUsize>);
-
-    impl AsyncRead for Counted {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_read(context, buffer)
-        }
-    }
-
-    impl AsyncWrite for Counted {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            buffer: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            self.1.fetch_add(1, Ordering::SeqCst);
-            Pin::new(&mut self.0).poll_write(context, buffer)
-        }
-
-        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_flush(context)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_shutdown(context)
-        }
-    }
-
     /// With one worker, as it is chance with several who runs where.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn answers_that_are_ready_together_are_written_together() {
@@ -160,7 +128,9 @@ mod tests {
         let (writes, before) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (near, far) = duplex(64 << 10);
 
-        let connection = h2::server::handshake(Gathered::new(Counted(near, Arc::clone(&writes))));
+        let count = Arc::clone(&writes);
+        let near = InspectWriter::new(near, move |_: &[u8]| _ = count.fetch_add(1, Ordering::SeqCst));
+        let connection = h2::server::handshake(Gathered::new(near));
         let (answering, counted, noted) = (tasks.clone(), Arc::clone(&writes), Arc::clone(&before));
         tasks.spawn(async move {
             let mut connection = connection.await.unwrap();
