@@ -413,7 +413,10 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
     /// Claims and starts, because of `news` or not.
     async fn look(&self, news: bool) -> Result<usize, QueueError> {
         let shared = &self.0;
-        self.refresh().await?;
+        if let Err(cause) = self.refresh().await {
+            // Whom it takes of, the claim finds out by itself.
+            tracing::warn!(cause = &cause as &dyn std::error::Error, "who is blocked is not known");
+        }
         let Some(mut room) = shared.permits.take_room() else {
             // Attempts that are under way are work enough; each of them ends by its timeout.
             shared.wakeup.ticked(shared.clock.now());

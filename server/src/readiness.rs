@@ -7,7 +7,7 @@
 //! resumed, it is hours old and all is well. What tells is that *the same* delivery stays at the head while there is room: the claim
 //! takes the most overdue one of each subscription first, where one of a low priority is overdue later. So a node is not ready when the delivery that has been due for longest was
 //! due already [`DUE_BOUND`] ago, and was seen unclaimed at every look since. Left out is what the claim leaves out: subscriptions
-//! that are paused, disabled, blocked, or at their limit on this node. A node without any room is not judged by this: its attempts
+//! that are paused, disabled, at their limit on this node, or blocked or held back by their rate until later. A node without any room is not judged by this: its attempts
 //! are work enough, and receivers that are slow must not take publishing from everybody else. Fanning out needs no room. The age is a
 //! metric all the same.
 
@@ -35,8 +35,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long the dispatcher may at least go without a successful claim before something is wrong; and how many polls.
 const CLAIM_BOUND: Duration = Duration::from_secs(10);
 const CLAIM_POLLS: u32 = 3;
-/// How often to look for what is not claimed.
+/// How often to look for what is not claimed; and at most which part of the time.
 const DUE_INTERVAL: Duration = Duration::from_secs(3);
+const LOOKS_PART: u32 = 10;
 /// How long a delivery that could be claimed may stay unclaimed, beyond a poll's interval.
 const DUE_BOUND: Duration = Duration::from_secs(20);
 
@@ -88,8 +89,17 @@ pub struct Readiness {
 #[derive(Debug, Default)]
 struct Heads {
     looked_at: Timestamp,
+    /// How long to leave it at that.
+    pause: Duration,
     delivery: Head<Overdue>,
     part: Head<OverduePart>,
+}
+
+impl Heads {
+    /// Whether it is time to look. A clock that was set back makes the last look old as well.
+    fn may_look(&self, now: Timestamp) -> bool {
+        !(self.looked_at..self.looked_at + self.pause).contains(&now)
+    }
 }
 
 /// The delivery or the part that has been due for longest.
@@ -167,13 +177,12 @@ impl Readiness {
     /// Whether something has been left lying that this node could have done.
     async fn judge_overdue(&self, dispatcher: &Standing) -> Result<(), NotReady> {
         let now = self.clock.now();
-        if now.since(self.heads().looked_at) >= DUE_INTERVAL {
-            match tokio::join!(self.store.overdue(&dispatcher.ask), self.store.fan_out_backlog(now)) {
-                (Ok(delivery), Ok(fan_outs)) => self.see(delivery, fan_outs, dispatcher, now),
-                // It has just answered; if it does not any more, the next look says so.
-                (Err(cause), _) => unknown(&cause),
-                (_, Err(cause)) => unknown(&cause),
-            }
+        if self.heads().may_look(now) {
+            self.look(dispatcher, now).await;
+            // Where very many subscriptions wait, a look may take seconds: the database has other things to do as well.
+            let took = self.clock.now().since(now);
+            let mut heads = self.heads();
+            (heads.looked_at, heads.pause) = (now, DUE_INTERVAL.max(took * LOOKS_PART));
         }
         let heads = self.heads();
         if heads.delivery.stays_beyond(self.due_bound) {
@@ -185,21 +194,26 @@ impl Readiness {
         }
     }
 
-    fn see(
-        &self,
-        delivery: Option<Overdue>,
-        FanOutBacklog { parts, overdue: part }: FanOutBacklog,
-        dispatcher: &Standing,
-        now: Timestamp,
-    ) {
-        let since = [delivery.map(|found| found.since), part.map(|found| found.since)];
-        let oldest = since.into_iter().flatten().min();
-        self.metrics.oldest_due(oldest.map_or(Duration::ZERO, |since| now.since(since)));
-        self.metrics.fan_out_parts(parts);
-        let mut heads = self.heads();
-        heads.looked_at = now;
-        heads.delivery.see(delivery, dispatcher.ask.max > 0, now);
-        heads.part.see(part, true, now);
+    /// Looks for what is overdue.
+    async fn look(&self, dispatcher: &Standing, now: Timestamp) {
+        let (delivery, fan_outs) =
+            tokio::join!(self.store.overdue(&dispatcher.ask), self.store.fan_out_backlog(now));
+        if let (Ok(delivery), Ok(fan_outs)) = (&delivery, &fan_outs) {
+            let since = [delivery.map(|found| found.since), fan_outs.overdue.map(|found| found.since)];
+            let oldest = since.into_iter().flatten().min();
+            self.metrics.oldest_due(oldest.map_or(Duration::ZERO, |since| now.since(since)));
+        }
+        match delivery {
+            Ok(delivery) => self.heads().delivery.see(delivery, dispatcher.ask.max > 0, now),
+            Err(cause) => unknown("deliveries", &cause),
+        }
+        match fan_outs {
+            Ok(FanOutBacklog { parts, overdue: part }) => {
+                self.metrics.fan_out_parts(parts);
+                self.heads().part.see(part, true, now);
+            }
+            Err(cause) => unknown("fan-outs", &cause),
+        }
     }
 
     fn heads(&self) -> MutexGuard<'_, Heads> {
@@ -236,8 +250,9 @@ impl Readiness {
     }
 }
 
-fn unknown(cause: &(dyn std::error::Error + 'static)) {
-    tracing::debug!(cause, "what is overdue is not known");
+/// The database has just answered. If it does not any more, the next look at it says so.
+fn unknown(what: &str, cause: &(dyn std::error::Error + 'static)) {
+    tracing::warn!(cause, what, "what is overdue is not known");
 }
 
 #[cfg(test)]

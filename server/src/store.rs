@@ -67,6 +67,8 @@ const ROWS_PER_STATEMENT: usize = 500;
 
 /// How long a check of the database may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the look for what is overdue may take: two seconds with something due for each of 100,000 subscriptions.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a step of the hot path may take. Longer than the database's own statement timeout, so it counts only where the
 /// database is gone without a word, and the lanes that publish, claim and settle must not wait for it for ever.
 const STEP_TIMEOUT: Duration = Duration::from_secs(40);

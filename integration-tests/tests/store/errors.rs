@@ -3,16 +3,21 @@
 //! A full disk is not here: a test without privileges has no honest way to fill one. That the codes for it pass is
 //! tested where the codes are, in the server's `store/error.rs`.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use postrider_integration_tests::{Kind, TestDatabase, default_tenant, on_both_databases};
 use postrider_server::{
     dispatch::{Queue, QueueError},
-    publish::{Fate, Journal, JournalError},
+    domain::{catalogue::TypeSpec, event_type::EventType, subscription::Description},
+    publish::{Fate, Journal, JournalError, fan_out::FanOuts},
     store::{
         self, Error, OpenError, Retention,
         deliveries::DeliveryFilter,
+        event_types::Creation,
         keyring::{EncryptionKey, Keyring},
     },
 };
@@ -21,7 +26,7 @@ use sea_orm::{
 };
 
 use crate::{
-    fixtures::{DAY, NOW, a_draft, a_secret, a_spec, acknowledged, ask, name, one_page},
+    fixtures::{DAY, NOW, a_draft, a_secret, a_spec, acknowledged, ask, name, one_page, tenant},
     node::Node,
 };
 
@@ -137,20 +142,91 @@ async fn a_locked_postgres_is_unavailable_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_listings_use_all_connections_that_read_the_database_still_answers() {
+async fn while_listings_use_all_connections_that_read_all_else_goes_on() {
     let node = Node::new(Kind::Postgres).await;
+    let subscription = node.subscribe("sub").await;
+    node.publish([a_draft().later_to([&subscription])]).await;
+    node.pause(&subscription).await;
     let other = node.database.connect().await;
     let lock = other.begin().await.unwrap();
     lock.execute_unprepared("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let filter = DeliveryFilter::default();
     let listings = join_all((0..10).map(|_| node.store.deliveries(&filter, one_page())));
     let begun = Instant::now();
-    // In this order: the listings wait for the lock when it pings.
-    let (listed, pinged) = tokio::join!(listings, node.store.ping());
-    pinged.unwrap();
+    let asked = ask(NOW, 10);
+    // In this order: the listings wait for the lock when all else begins.
+    let (listed, pinged, overdue, backlog, part, swept, expired, orphans, hint) = tokio::join!(
+        listings,
+        node.store.ping(),
+        node.store.overdue(&asked),
+        node.store.fan_out_backlog(NOW),
+        node.store.take_part(None, NOW, NOW + DAY),
+        node.store.sweep(NOW),
+        node.store.expire(NOW),
+        node.store.end_orphans(NOW),
+        node.store.hint(),
+    );
     assert!(begun.elapsed() > PATIENCE, "{:?}", begun.elapsed());
     assert!(listed.iter().all(|listed| matches!(listed, Err(Error::Unavailable(_)))), "{listed:?}");
+    pinged.unwrap();
+    overdue.unwrap();
+    backlog.unwrap();
+    part.unwrap().expect("the event is owed to a subscription");
+    assert_eq!((swept.unwrap(), expired.unwrap(), orphans.unwrap()), (0, 0, 0));
+    hint.unwrap();
     lock.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_changes_wait_for_a_lock_claims_go_on() {
+    let node = Node::new(Kind::Postgres).await;
+    let (locked, quiet) = (node.subscribe("locked").await, node.subscribe("quiet").await);
+    node.publish([a_draft().to([&quiet])]).await;
+    let other = node.database.connect().await;
+    let lock = other.begin().await.unwrap();
+    lock.execute_unprepared("SELECT 1 FROM subscriptions WHERE id = 'locked' FOR UPDATE").await.unwrap();
+    let tenant = default_tenant();
+    let changes = join_all((0..10).map(|_| node.store.pause_subscription(&tenant, &locked.id, NOW)));
+    let asked = ask(NOW, 10);
+    let (changes, blocked, claimed) = tokio::join!(changes, node.store.blocked(), node.store.claim(&asked));
+    assert!(changes.iter().all(|change| matches!(change, Err(Error::Unavailable(_)))), "{changes:?}");
+    assert!(blocked.unwrap().is_empty());
+    assert_eq!(claimed.unwrap().claims.len(), 1);
+    lock.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_catalogue_locks_tenants_in_the_order_of_everybody() {
+    let node = Node::new(Kind::Postgres).await;
+    // In the table they stand the other way round.
+    for id in ["b", "a"] {
+        node.subscribe_in(&tenant(id), "sub").await;
+    }
+    let other = node.database.connect().await;
+    let lock = other.begin().await.unwrap();
+    let raise = |id: &str| format!("UPDATE tenants SET subscriptions_version = 9 WHERE id = '{id}'");
+    lock.execute_unprepared(&raise("a")).await.unwrap();
+    let event_type = EventType::parse("order.created").unwrap();
+    let spec = TypeSpec {
+        description: Description::parse("").unwrap(),
+        group: String::new(),
+        schemas: BTreeMap::new(),
+        current_version: None,
+        enforce: false,
+        deprecated: false,
+    };
+    let goes_on = async {
+        let waits = "SELECT 1 AS one FROM pg_locks WHERE NOT granted";
+        while lock.query_one_raw(Statement::from_string(DbBackend::Postgres, waits)).await.unwrap().is_none()
+        {
+            tokio::task::yield_now().await;
+        }
+        lock.execute_unprepared(&raise("b")).await?;
+        lock.commit().await
+    };
+    let (created, went_on) = tokio::join!(node.store.create_event_type(&event_type, &spec, NOW), goes_on);
+    went_on.unwrap();
+    assert!(matches!(created, Ok(Creation::Done(_))), "{created:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,9 +19,11 @@ pub(super) async fn fly<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit: 
     };
     let now = shared.clock.now();
     if now + shared.sender.timeout(&claim.target) >= claim.leased_until {
-        // We were held up for so long that somebody else could send it too, now or while we do.
+        // We were held up for so long that somebody else could send it too, now or while we do. If nobody has taken it over yet, that need
+        // not wait for the end of the lease.
         tracing::warn!(delivery.id = %claim.delivery, "an attempt was not begun as it no longer fits into its lease");
-        return shared.metrics.lost(1);
+        drop(turn);
+        return shared.settled.put(Settled::returned(claim, now), permit);
     }
     if claim.expired(now) {
         shared.metrics.expired(1);

@@ -40,6 +40,8 @@ struct FakeQueue {
     unattempted: Mutex<usize>,
     changes: Mutex<Vec<HealthChange>>,
     blocked: Mutex<HashSet<SubscriptionUid>>,
+    /// Nobody can tell who is blocked.
+    confused: Mutex<bool>,
     unavailable: Mutex<usize>,
     /// How many settlements are refused after that.
     broken: Mutex<usize>,
@@ -82,6 +84,9 @@ impl Queue for Arc<FakeQueue> {
     }
 
     async fn blocked(&self) -> Result<HashSet<SubscriptionUid>, QueueError> {
+        if *self.confused.lock().unwrap() {
+            return Err(QueueError::Unavailable("nobody knows".into()));
+        }
         Ok(self.blocked.lock().unwrap().clone())
     }
 
@@ -449,12 +454,12 @@ async fn a_probe_that_has_expired_before_its_turn_leaves_it_to_another() {
 async fn an_attempt_is_only_begun_if_its_whole_timeout_fits_into_the_lease() {
     let lease_ends = claim(&target()).leased_until;
     let begun_with = async |left: Duration| {
-        let sender = Arc::new(FakeSender::default());
+        let (queue, sender) = (FakeQueue::holding(1, 1), Arc::new(FakeSender::default()));
         let now = Timestamp::from_micros(lease_ends.as_micros() - i64::try_from(left.as_micros()).unwrap());
         let dispatcher = Dispatcher::new(
             config(1, 1),
             Policy::default(),
-            FakeQueue::holding(1, 1),
+            Arc::clone(&queue),
             Arc::clone(&sender),
             Arc::new(ManualClock::at(now)),
             Metrics::default(),
@@ -465,12 +470,20 @@ async fn an_attempt_is_only_begun_if_its_whole_timeout_fits_into_the_lease() {
             () = dispatcher.settle() => {}
             () = dispatcher.drain() => {}
         }
-        sender.under_way.lock().unwrap().1
+        (sender.under_way.lock().unwrap().1, *queue.unattempted.lock().unwrap())
     };
-    assert_eq!(begun_with(TIMEOUT + Duration::from_micros(1)).await, 1);
-    assert_eq!(begun_with(TIMEOUT).await, 0, "it may end when the lease does");
-    assert_eq!(begun_with(Duration::from_secs(1)).await, 0, "the lease would run out meanwhile");
-    assert_eq!(begun_with(Duration::ZERO).await, 0, "the lease has run out");
+    let given_back = (0, 1);
+    assert_eq!(begun_with(TIMEOUT + Duration::from_micros(1)).await, (1, 0));
+    assert_eq!(begun_with(TIMEOUT).await, given_back, "it may end when the lease does");
+    assert_eq!(begun_with(Duration::from_secs(1)).await, given_back, "the lease would run out meanwhile");
+    assert_eq!(begun_with(Duration::ZERO).await, given_back, "the lease has run out");
+}
+
+#[tokio::test]
+async fn not_knowing_who_is_blocked_keeps_nobody_from_claiming() {
+    let queue = FakeQueue::holding(1, 1);
+    *queue.confused.lock().unwrap() = true;
+    assert_eq!(dispatcher(&queue, config(1, 1)).tick().await.unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]

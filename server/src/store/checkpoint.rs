@@ -30,7 +30,7 @@ impl Store {
     /// log are not in the database.
     async fn log_left(&self, mode: &str) -> Result<i64, Error> {
         let pragma = Statement::from_string(DbBackend::Sqlite, format!("PRAGMA wal_checkpoint({mode})"));
-        let Some(row) = self.connections.reader.query_one_raw(pragma).await? else { return Ok(0) };
+        let Some(row) = self.connections.keeper.query_one_raw(pragma).await? else { return Ok(0) };
         // Both are -1 if somebody else is at it.
         let (pages, done): (i64, i64) = (row.try_get("", "log")?, row.try_get("", "checkpointed")?);
         Ok(pages - done)

@@ -15,6 +15,9 @@ use crate::domain::invalid::Invalid;
 
 /// How long a caller waits for a connection or a lock before it is told that the database is unavailable.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long PostgreSQL waits for a node that has stopped in the midst of a transaction, before it takes its locks away: less than others wait
+/// for them.
+const FROZEN: Duration = Duration::from_secs(4);
 /// How large SQLite's log may grow until it is brought into the database, in pages of 4 KiB: the longer, the more changes of the same
 /// page are written there once.
 const WAL_PAGES: &str = "8192";
@@ -116,13 +119,17 @@ pub(super) struct Connections {
     pub(super) writer: DatabaseConnection,
     /// For what every event costs: publishing, claiming, settling. On PostgreSQL apart from the writer, so that nothing else is in its way.
     pub(super) engine: DatabaseConnection,
-    /// For everything that only looks.
+    /// For calls that only look. Slow listings may use all of these connections for a while.
     pub(super) reader: DatabaseConnection,
     /// For claims, which look at much before they change anything. On SQLite it is none of the others: writing must not wait for it, nor it for
     /// listings.
     pub(super) looker: DatabaseConnection,
-    /// For reading what a tenant's events are matched with, which publishing waits for. On SQLite it is none of the others either.
-    matcher: DatabaseConnection,
+    /// For reading what a tenant's events are matched with and are owed to, which publishing and fan-outs wait for. On SQLite it is none of the
+    /// others either.
+    pub(super) matcher: DatabaseConnection,
+    /// For what the server looks for by itself: housekeeping and readiness, which listings must not stand in the way of. Nor is it any of the others on
+    /// SQLite.
+    pub(super) keeper: DatabaseConnection,
 }
 
 impl Connections {
@@ -133,7 +140,8 @@ impl Connections {
             let reader = Database::connect(sqlite(&url, SQLITE_READERS, READER_CACHE)).await?;
             let looker = Database::connect(sqlite(&url, 1, READER_CACHE)).await?;
             let matcher = Database::connect(sqlite(&url, 1, READER_CACHE)).await?;
-            Ok(Self { engine: writer.clone(), writer, reader, looker, matcher })
+            let keeper = Database::connect(sqlite(&url, 1, READER_CACHE)).await?;
+            Ok(Self { engine: writer.clone(), writer, reader, looker, matcher, keeper })
         } else {
             // Apart, so that slow listings cannot keep events from being taken in and delivered.
             let engines = ENGINE_CONNECTIONS.min(config.max_connections - 2);
@@ -143,8 +151,8 @@ impl Connections {
             let engine = Database::connect(postgres(&url, engines, PATIENCE, &steady)).await?;
             let writer = Database::connect(postgres(&url, writers, PATIENCE, &INDEX_WORK_ONLY)).await?;
             let reader = Database::connect(postgres(&url, readers, PATIENCE, &INDEX_WORK_ONLY)).await?;
-            let (looker, matcher) = (engine.clone(), writer.clone());
-            Ok(Self { writer, engine, reader, looker, matcher })
+            let (looker, matcher, keeper) = (engine.clone(), writer.clone(), writer.clone());
+            Ok(Self { writer, engine, reader, looker, matcher, keeper })
         }
     }
 
@@ -272,11 +280,12 @@ fn postgres(
     let planner = planner.to_vec();
     let lock_timeout = format!("{}ms", patience.as_millis());
     let statement_timeout = format!("{}ms", patience.as_millis() * 6);
+    let idle_timeout = format!("{}ms", patience.min(FROZEN).as_millis());
     options.map_sqlx_postgres_opts(move |options| {
         let timeouts = [
             ("lock_timeout", lock_timeout.as_str()),
             ("statement_timeout", statement_timeout.as_str()),
-            ("idle_in_transaction_session_timeout", statement_timeout.as_str()),
+            ("idle_in_transaction_session_timeout", idle_timeout.as_str()),
         ];
         let planner = planner.iter().copied().chain([NEVER_COMPILED]);
         options.application_name("postrider").options(timeouts).options(planner)

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait, OnConflict},
 };
 
@@ -202,6 +202,12 @@ async fn raise_version(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
         .col_expr(catalogue::Column::Version, Expr::col(catalogue::Column::Version).add(1))
         .exec(transaction)
         .await?;
+    if transaction.get_database_backend() != DbBackend::Sqlite {
+        // In the order of their ids, like whoever raises the versions of some: otherwise each may wait for the other.
+        let all = tenants::Entity::find().select_only().column(tenants::Column::Id);
+        let locked = all.order_by_asc(tenants::Column::Id).lock_exclusive();
+        let _: Vec<String> = locked.into_tuple().all(transaction).await?;
+    }
     tenants::Entity::update_many()
         .col_expr(
             tenants::Column::SubscriptionsVersion,

@@ -105,7 +105,7 @@ impl Store {
                 return Ok(None);
             };
             let owed = Owed::read(&row)?;
-            let event = sending::events(&self.connections.reader, [owed.event].into_iter()).await?;
+            let event = sending::events(&self.connections.matcher, [owed.event].into_iter()).await?;
             match event.get(&owed.event) {
                 Some(Ok(event)) => return self.part(event, &owed).await.map(Some),
                 // Retention spares what is still to be fanned out, so this is a defect, and will be the same at the next look.
@@ -118,8 +118,8 @@ impl Store {
     /// What is owed, with all that its deliveries need.
     async fn part(&self, event: &Arc<Event>, owed: &Owed) -> Result<Part, Error> {
         let open = sendable::condition();
-        let reader = &self.connections.reader;
-        let targets = sending::targets(reader, &self.keyring, owed.to.iter().copied(), open).await?;
+        let matcher = &self.connections.matcher;
+        let targets = sending::targets(matcher, &self.keyring, owed.to.iter().copied(), open).await?;
         let recipient = |uid: &Uuid| match targets.get(uid) {
             Some(Ok(target)) => Recipient::Open(target.clone()),
             // Whoever claims what is for one that cannot be read ends it.
@@ -174,7 +174,7 @@ impl Store {
                  ORDER BY due_at, event_id, number LIMIT 1
              ) AS head ON TRUE";
         let look = Statement::from_sql_and_values(self.connections.backend(), sql, [now.as_micros().into()]);
-        let Some(row) = self.connections.reader.query_one_raw(look).await? else {
+        let Some(row) = self.connections.keeper.query_one_raw(look).await? else {
             return Ok(FanOutBacklog { parts: 0, overdue: None });
         };
         let event: Option<Uuid> = row.try_get("", "event_id")?;

@@ -29,8 +29,7 @@ impl Store {
         }
         let values = [CHANNEL.into(), self.node.as_str().into()];
         let tell = Statement::from_sql_and_values(DbBackend::Postgres, "SELECT pg_notify($1, $2)", values);
-        // By the readers' connections: those of the writers have more important things to do.
-        Ok(self.connections.reader.execute_raw(tell).await.map(drop)?)
+        Ok(self.connections.keeper.execute_raw(tell).await.map(drop)?)
     }
 
     /// Begins to listen to other nodes; `None` if there are none.
@@ -38,7 +37,7 @@ impl Store {
         if self.connections.backend() == DbBackend::Sqlite {
             return Ok(None);
         }
-        let options = self.connections.reader.get_postgres_connection_pool().connect_options();
+        let options = self.connections.keeper.get_postgres_connection_pool().connect_options();
         let pool =
             sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_lazy_with((*options).clone());
         let mut listener = PgListener::connect_with(&pool).await.map_err(failed)?;

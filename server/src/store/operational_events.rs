@@ -65,7 +65,7 @@ impl Store {
             .filter(Condition::all().add_option(after))
             .order_by_asc(operational_events::Column::Id)
             .limit(most)
-            .all(&self.connections.reader)
+            .all(&self.connections.keeper)
             .await?;
         let read = |row: operational_events::Model| {
             let id = OperationalEventId::from_uuid(row.id);
@@ -87,7 +87,7 @@ impl Store {
             .filter(subscriptions::Column::DeletedAt.is_null())
             .filter(subscriptions::Column::DisabledAt.is_null())
             .filter(subscriptions::Column::EventTypes.like(named))
-            .all(&self.connections.reader)
+            .all(&self.connections.keeper)
             .await?;
         // One whose row is damaged gets no events at all.
         Ok(rows.iter().filter_map(|row| rows::wanted(row).ok()).collect())

@@ -7,7 +7,7 @@ use crate::{
     domain::id::SubscriptionUid,
 };
 
-use super::{PING_TIMEOUT, STEP_TIMEOUT, Store, within};
+use super::{LOOK_TIMEOUT, PING_TIMEOUT, STEP_TIMEOUT, Store, within};
 
 mod claim;
 mod failing;
@@ -32,7 +32,7 @@ impl Queue for Store {
     }
 
     async fn overdue(&self, ask: &Ask) -> Result<Option<Overdue>, QueueError> {
-        Ok(within(PING_TIMEOUT, self.most_overdue(ask)).await?)
+        Ok(within(LOOK_TIMEOUT, self.most_overdue(ask)).await?)
     }
 
     async fn hint(&self) -> Result<(), QueueError> {

@@ -133,7 +133,7 @@ impl Store {
             "SELECT {columns} FROM {table} WHERE {age} < $1 AND {condition} ORDER BY {age} LIMIT {BATCH}"
         );
         let find = Statement::from_sql_and_values(backend, find, [border]);
-        let found = self.connections.reader.query_all_raw(find).await?;
+        let found = self.connections.keeper.query_all_raw(find).await?;
         if found.is_empty() {
             return Ok(0);
         }

@@ -49,7 +49,7 @@ impl Store {
         );
         let all = [Uuid::nil().into(), Uuid::max().into()];
         let find = Statement::from_sql_and_values(self.connections.backend(), find, all);
-        let Some(ended) = Ended::find_by_statement(find).one(&self.connections.reader).await? else {
+        let Some(ended) = Ended::find_by_statement(find).one(&self.connections.keeper).await? else {
             return Ok(0);
         };
         let reason =
@@ -70,7 +70,7 @@ impl Store {
         );
         let all = [Uuid::nil().into(), Uuid::max().into()];
         let find = Statement::from_sql_and_values(self.connections.backend(), find, all);
-        let Some(orphaned) = self.connections.reader.query_one_raw(find).await? else {
+        let Some(orphaned) = self.connections.keeper.query_one_raw(find).await? else {
             return Ok(0);
         };
         let waiting = self.waiting_for(orphaned.try_get("", "uid")?).await?;
@@ -87,6 +87,6 @@ impl Store {
             ),
             [subscription.into()],
         );
-        Waiting::find_by_statement(find).all(&self.connections.reader).await
+        Waiting::find_by_statement(find).all(&self.connections.keeper).await
     }
 }

@@ -46,7 +46,7 @@ impl Store {
             .order_by_asc(subscriptions::Column::FailingLookAt)
             .limit(BATCH)
             .into_tuple()
-            .all(&self.connections.reader)
+            .all(&self.connections.keeper)
             .await?;
         if due.is_empty() {
             return Ok(Looked::default());

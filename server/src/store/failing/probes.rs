@@ -42,7 +42,7 @@ impl Store {
                 .order_by_asc(Column::FailingLookAt)
                 .limit(1)
                 .into_tuple()
-                .one(&self.connections.reader)
+                .one(&self.connections.keeper)
                 .await?;
             let Some(uid) = next else { return Ok(None) };
             let taken = subscriptions::Entity::update_many()

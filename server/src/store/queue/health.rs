@@ -69,7 +69,7 @@ impl Special {
 
 impl Store {
     pub(super) async fn blocked_subscriptions(&self) -> Result<HashSet<SubscriptionUid>, Error> {
-        // Not by the readers' connections: those may all be busy with listings.
+        // By the claim's connections: it comes next, and must not wait for others before that.
         let uids: Vec<Uuid> = subscriptions::Entity::find()
             .select_only()
             .column(subscriptions::Column::Uid)
@@ -77,7 +77,7 @@ impl Store {
             .filter(subscriptions::Column::DeletedAt.is_null())
             .filter(subscriptions::Column::DisabledAt.is_null())
             .into_tuple()
-            .all(&self.connections.writer)
+            .all(&self.connections.looker)
             .await?;
         Ok(uids.into_iter().map(SubscriptionUid::from_uuid).collect())
     }
