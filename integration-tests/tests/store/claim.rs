@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use postrider_integration_tests::{Kind, default_tenant, on_both_databases};
 use postrider_server::{
-    dispatch::{self, Ask, Settled},
+    dispatch::{self, Ask, Queue, Settled},
     domain::{
         attempt::AttemptNumber,
         claim::Claim,
@@ -213,6 +213,39 @@ on_both_databases! {
         let busy = Ask { in_flight: vec![(saturated.uid, 128)], ..ask(NOW, 10) };
         assert_eq!(by_subscription(&node.claim_as(&busy).await), counts([("other", 1)]));
         assert!(node.claim_as(&busy).await.is_empty());
+    }
+
+    async fn a_claim_goes_on_however_many_subscriptions_something_is_held_for(kind: Kind) {
+        let node = Node::new(kind).await;
+        let (saturated, other) = (node.subscribe("saturated").await, node.subscribe("other").await);
+        publish_due(&node, &saturated, 1, NOW).await;
+        publish_due(&node, &other, 1, NOW).await;
+        let held = |uid| (uid, 128);
+        let mut in_flight: Vec<_> = (0..17_000).map(|_| held(SubscriptionUid::new(NOW))).collect();
+        in_flight.push(held(saturated.uid));
+        let busy = Ask { windows: in_flight.clone(), in_flight, ..ask(NOW, 10) };
+        assert_eq!(by_subscription(&node.claim_as(&busy).await), counts([("other", 1)]));
+    }
+
+    async fn what_cannot_be_ended_keeps_nothing_else_from_being_sent(kind: Kind) {
+        let node = Node::new(kind).await;
+        let subscription = node.subscribe("sub").await;
+        node.publish([a_draft().at(NOW.before(SECOND)).expire_at(NOW).to([&subscription])]).await;
+        publish_due(&node, &subscription, 1, NOW).await;
+        // Nothing ends as expired.
+        node.execute(match kind {
+            Kind::Sqlite => {
+                "CREATE TRIGGER refusal BEFORE UPDATE ON deliveries WHEN NEW.end_reason = 7
+                 BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            }
+            Kind::Postgres => {
+                "ALTER TABLE deliveries ADD CONSTRAINT refusal CHECK (end_reason IS DISTINCT FROM 7)"
+            }
+        })
+        .await;
+        assert_eq!(node.claim(NOW, 10).await.len(), 1, "the other one");
+        assert!(node.claim(NOW, 10).await.is_empty(), "it is held until its lease is over");
+        assert!(node.store.claim(&ask(NOW + LEASE, 1)).await.is_err(), "there is nothing else");
     }
 
     async fn attempts_under_way_count_as_turns_that_a_subscription_has_had(kind: Kind) {

@@ -48,6 +48,20 @@ on_both_databases! {
         assert_eq!(oldest(&node, &ask(NOW + SECOND, 10)).await, found("later", NOW + SECOND));
     }
 
+    async fn a_probe_that_is_due_and_what_a_rate_allows_are_missed_too(kind: Kind) {
+        let node = Node::new(kind).await;
+        let sub = node.subscribe("sub").await;
+        due(&node, &sub, NOW.before(SECOND * 9)).await;
+        let found = Some(("sub".to_owned(), NOW.before(SECOND * 9)));
+        for until in ["blocked_until", "rate_per_second = 1, rate_burst = 1, throttled_until"] {
+            node.execute(&format!("UPDATE subscriptions SET {until} = {}", (NOW + SECOND).as_micros())).await;
+            assert_eq!(oldest(&node, &ask(NOW, 10)).await, None, "{until}");
+            assert_eq!(oldest(&node, &ask(NOW + SECOND, 10)).await, found, "{until}");
+            node.execute("UPDATE subscriptions SET blocked_until = NULL").await;
+        }
+        assert_eq!(node.claim(NOW + SECOND, 10).await.len(), 1);
+    }
+
     async fn what_the_claim_takes_later_is_overdue_later(kind: Kind) {
         let node = Node::new(kind).await;
         let subscription = node.subscribe("sub").await;

@@ -4,7 +4,7 @@
 
 use postrider_integration_tests::Kind;
 use postrider_server::{
-    dispatch::Queue,
+    dispatch::{Ask, Queue},
     domain::{subscription::Subscription, trace_context::TraceContext},
     store::Retention,
 };
@@ -20,6 +20,9 @@ use crate::{
 const WAITING: u64 = 500_000;
 /// How many of them have ended for the third.
 const HISTORY: u64 = 200_000;
+/// How many subscriptions more have backlogs in the end, and how long these are.
+const BACKLOGS: u64 = 200;
+const BACKLOG: u64 = 500;
 /// How many subscriptions have ended, and nothing waits for them.
 const ENDED: u64 = 10_000;
 /// What a row may cost, in blocks: a descent in each index of its table, and room for what the tables of a new database cost by themselves.
@@ -121,6 +124,34 @@ async fn the_hot_path(node: &Node, quiet: &Subscription) {
         .await;
 }
 
+/// Many subscriptions have more waiting than a claim can take of all of them.
+async fn many_backlogs(node: &Node, waiting: &Subscription) {
+    node.execute(&format!(
+        "INSERT INTO subscriptions
+         SELECT (jsonb_populate_record(s, jsonb_build_object('uid', gen_random_uuid(), 'id', 'backlog' || n))).*
+         FROM subscriptions AS s, generate_series(1, {BACKLOGS}) AS n WHERE s.id = '{}'",
+        waiting.id.as_str(),
+    ))
+    .await;
+    node.execute(&format!(
+        "WITH new AS (
+             INSERT INTO deliveries (id, event_id, subscription_uid, tenant_id, created_at, state)
+             SELECT gen_random_uuid(), (SELECT id FROM events LIMIT 1), uid, tenant_id, 0, 0
+             FROM subscriptions, generate_series(1, {BACKLOG}) WHERE id LIKE 'backlog%'
+             RETURNING *
+         )
+         INSERT INTO pending_deliveries (id, event_id, subscription_uid, attempt_count, due_at, priority)
+         SELECT id, event_id, subscription_uid, 0, {} - row_number() OVER (), 0 FROM new",
+        NOW.as_micros(),
+    ))
+    .await;
+    // Each subscription is a row as well: it is looked at whether anything is due for it.
+    let rows = i64::try_from(BACKLOGS).unwrap() + 100;
+    let wide = Ask { max_per_subscription: 1_000, ..ask(NOW, 100) };
+    let claims = costs(node, "claim of many backlogs", rows, async |node| node.claim_as(&wide).await).await;
+    assert_eq!(claims.len(), 100);
+}
+
 /// Looks that find nothing: nobody's deliveries are to end, and nothing is old.
 async fn housekeeping(node: &Node) {
     let (store, retention) = (&node.store, Retention::default());
@@ -167,6 +198,7 @@ async fn a_million_deliveries_make_nothing_slower() {
     plans::set(&node, "plan_cache_mode", "force_generic_plan").await;
     the_hot_path(&node, &quiet).await;
     housekeeping(&node).await;
+    many_backlogs(&node, &quiet).await;
 }
 
 #[tokio::test]

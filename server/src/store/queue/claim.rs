@@ -102,29 +102,48 @@ impl Sorted {
 
 impl Store {
     pub(super) async fn claim_due(&self, ask: &Ask) -> Result<Claimed, Error> {
-        let mut ended = Claimed::default();
+        let mut claimed = Claimed::default();
         for _ in 0..ROUNDS {
             let Sorted { claims, expired, unreadable, throttled } = self.take_due(ask).await?;
-            let none_ended = expired.is_empty() && unreadable.is_empty();
-            if !expired.is_empty() {
-                ended.expired += expired.len();
-                // We hold them now like any attempt, and give them back the same way: it releases what waits for them.
-                let expired: Vec<_> =
-                    expired.into_iter().map(|claim| Settled::expired(claim, ask.now)).collect();
-                self.settle_batch(&expired).await?;
-            }
-            if !unreadable.is_empty() {
-                let waiting = ending::pending(&self.connections.writer, &unreadable).await?;
-                ended.unreadable += self.end(waiting, UNREADABLE, ask.now).await?;
-            }
-            ended.throttled = throttled;
-            if none_ended || !claims.is_empty() {
-                ended.claims = claims;
+            let none_ends = expired.is_empty() && unreadable.is_empty();
+            let ended = self.end_taken(expired, &unreadable, ask.now, &mut claimed).await;
+            claimed.throttled = throttled;
+            if none_ends || !claims.is_empty() {
+                claimed.claims = claims;
+                if let Err(cause) = ended {
+                    // Their leases run out, and they are found again. The others are ours and must be sent.
+                    tracing::error!(
+                        cause = &cause as &dyn std::error::Error,
+                        "deliveries that have expired or cannot be read were not ended"
+                    );
+                }
                 break;
             }
             // Behind those that ended there may be others that are due.
+            ended?;
         }
-        Ok(ended)
+        Ok(claimed)
+    }
+
+    /// Ends what was taken over and is not to be sent, and counts it.
+    async fn end_taken(
+        &self,
+        expired: Vec<Claim>,
+        unreadable: &[DeliveryId],
+        now: Timestamp,
+        claimed: &mut Claimed,
+    ) -> Result<(), Error> {
+        if !expired.is_empty() {
+            // We hold them now like any attempt, and give them back the same way: it releases what waits for them.
+            let expired: Vec<_> = expired.into_iter().map(|claim| Settled::expired(claim, now)).collect();
+            self.settle_batch(&expired).await?;
+            claimed.expired += expired.len();
+        }
+        if !unreadable.is_empty() {
+            let waiting = ending::pending(&self.connections.writer, unreadable).await?;
+            claimed.unreadable += self.end(waiting, UNREADABLE, now).await?;
+        }
+        Ok(())
     }
 
     /// Takes due deliveries over: of the first window that has any, beginning where the claim before ended.

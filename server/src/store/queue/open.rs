@@ -8,9 +8,8 @@
 //!
 //! This is the beginning of two statements: the claim and the look for what is overdue.
 
-use std::fmt::Write;
-
 use sea_orm::{ConnectionTrait, DbErr, Statement, Value, prelude::Uuid, sea_query::ArrayType};
+use serde_json::json;
 
 use super::health::Admitted;
 use crate::{
@@ -44,6 +43,37 @@ const WAITING: &str = "
         )
         FROM waiting WHERE waiting.uid IS NOT NULL
     )";
+
+/// What to make of subscriptions that are blocked or have a rate limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Specials<'a> {
+    /// They are open as far as they were admitted.
+    Admitted(&'a Admitted),
+    /// They are open if they could be admitted now.
+    Admissible,
+}
+
+impl<'a> Specials<'a> {
+    /// How much of each was admitted.
+    fn rooms(self) -> &'a [(Uuid, usize)] {
+        match self {
+            Self::Admitted(admitted) => &admitted.rooms,
+            Self::Admissible => &[],
+        }
+    }
+
+    /// What must be true of an open one.
+    const fn condition(self) -> &'static str {
+        match self {
+            Self::Admitted(_) => {
+                "(admitted.uid IS NOT NULL OR blocked_until IS NULL AND rate_per_second IS NULL)"
+            }
+            Self::Admissible => {
+                "COALESCE(blocked_until, 0) <= $1 AND (rate_per_second IS NULL OR COALESCE(throttled_until, 0) <= $1)"
+            }
+        }
+    }
+}
 
 /// A range of subscriptions by their uids, without its beginning and with its end.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +126,7 @@ impl Window {
 
 /// Those of them that may be sent to: how many attempts are under way, and with how much room. Where one was unblocked a
 /// short while ago and this node has no window for it, that begins with one. `{least}` is the dialect's name for the smallest of several,
-/// `{lookup}` its way to the row of each subscription, `{sendable}` is [`SENDABLE`], `{due}` is [`is_due`].
+/// `{lookup}` its way to the row of each subscription, `{sendable}` is [`SENDABLE`], `{special}` is of [`Specials`], `{due}` is [`is_due`].
 const OPEN: &str = "
     open (uid, tenant_id, attempts, room, tenant_attempts) AS (
         SELECT * FROM (
@@ -117,11 +147,26 @@ const OPEN: &str = "
             LEFT JOIN windows ON windows.uid = waiting.uid
             LEFT JOIN admitted ON admitted.uid = waiting.uid
             LEFT JOIN tenants ON tenants.id = s.tenant_id
-            WHERE {sendable}
-                AND (admitted.uid IS NOT NULL OR blocked_until IS NULL AND rate_per_second IS NULL)
+            WHERE {sendable} AND {special}
         ) AS rooms
         WHERE room > 0 AND {due}
     )";
+
+/// How many of its deliveries to look at for each open subscription, which is as many as there is room for, and not many more than its turns
+/// can come to: with hundreds of backlogs, looking at all that there is room for is a thousand times the work. Four times what its part would be, since others
+/// may have less to send. The claim after takes what this one did not come to.
+pub(super) fn shares(least: &str) -> String {
+    format!(
+        "shares AS (
+            SELECT ranked.*, {least}(room, 1 + 4 * $4 / (max(nth_tenant) OVER () * of_tenant)) AS share
+            FROM (
+                SELECT open.*, dense_rank() OVER (ORDER BY tenant_id) AS nth_tenant,
+                    count(*) OVER (PARTITION BY tenant_id) AS of_tenant
+                FROM open
+            ) AS ranked
+        )"
+    )
+}
 
 /// Whether a subscription has anything due at `$1`: needs `levels`, of which each is a range of `pending_deliveries_due`. Without an order
 /// a planner may look through all that is pending for one that is due.
@@ -156,7 +201,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn postgres(ask: &Ask, window: Window, admitted: &Admitted) -> Self {
+    pub(super) fn postgres(ask: &Ask, window: Window, specials: Specials<'_>) -> Self {
         let mut values = parameters(ask, window);
         let mut list =
             |kind: ArrayType, items: Vec<Value>| values.push(Value::Array(kind, Some(Box::new(items))));
@@ -165,13 +210,13 @@ impl Open {
         list(ArrayType::Int, ask.in_flight.iter().map(|(_, count)| integer(*count)).collect());
         list(ArrayType::Uuid, ask.windows.iter().map(uid).collect());
         list(ArrayType::Int, ask.windows.iter().map(|(_, size)| integer(*size)).collect());
-        list(ArrayType::Uuid, admitted.rooms.iter().map(|(uid, _)| Value::from(*uid)).collect());
-        list(ArrayType::Int, admitted.rooms.iter().map(|(_, room)| integer(*room)).collect());
+        list(ArrayType::Uuid, specials.rooms().iter().map(|(uid, _)| Value::from(*uid)).collect());
+        list(ArrayType::Int, specials.rooms().iter().map(|(_, room)| integer(*room)).collect());
         list(ArrayType::String, ask.tenants.iter().map(|(id, _)| Value::from(id.as_str())).collect());
         list(ArrayType::Int, ask.tenants.iter().map(|(_, count)| integer(*count)).collect());
         // One look-up for each: a planner that knows nothing of the table may otherwise read all of it for each of them.
         let lookup = "CROSS JOIN LATERAL (SELECT * FROM subscriptions WHERE uid = waiting.uid LIMIT 1) AS s";
-        let open = open("LEAST", lookup);
+        let open = open("LEAST", lookup, specials);
         let with = format!(
             "busy (uid, attempts) AS (SELECT * FROM unnest($9::uuid[], $10::int[])),
              windows (uid, size) AS (SELECT * FROM unnest($11::uuid[], $12::int[])),
@@ -183,32 +228,26 @@ impl Open {
         Self { with, values }
     }
 
-    pub(super) fn sqlite(ask: &Ask, window: Window, admitted: &Admitted) -> Self {
+    pub(super) fn sqlite(ask: &Ask, window: Window, specials: Specials<'_>) -> Self {
         let mut values = parameters(ask, window);
         // Materialised, and with types, so that SQLite makes an index for each; else it would go through all of one for each row of the
-        // others. There are no arrays, and `VALUES` because a compound `SELECT` has at most 500 terms.
-        let mut list = |items: &mut dyn Iterator<Item = (Value, usize)>| {
-            let mut list = String::from("VALUES (NULL, 0)");
-            for (id, number) in items {
-                let n = values.len();
-                // Writing to a string does not fail.
-                let _ = write!(list, ", (${}, ${})", n + 1, n + 2);
-                values.extend([id, integer(number)]);
-            }
-            list
-        };
-        let busy = list(&mut ask.in_flight.iter().map(|(uid, count)| (uid.uuid().into(), *count)));
-        let windows = list(&mut ask.windows.iter().map(|(uid, size)| (uid.uuid().into(), *size)));
-        let admitted = list(&mut admitted.rooms.iter().map(|(uid, room)| ((*uid).into(), *room)));
-        let tenants = list(&mut ask.tenants.iter().map(|(id, count)| (id.as_str().into(), *count)));
+        // others. There are no arrays, and a statement takes no more than 32,766 values.
+        let busy = ask.in_flight.iter().map(|(uid, count)| (uid.uuid(), *count));
+        let windows = ask.windows.iter().map(|(uid, size)| (uid.uuid(), *size));
+        values.extend([
+            json_by_uid(busy),
+            json_by_uid(windows),
+            json_by_uid(specials.rooms().iter().copied()),
+        ]);
+        values.push(json(ask.tenants.iter().map(|(id, count)| json!([id.as_str(), count]))));
         // In this order: it cannot know that there are far fewer of those that wait.
         let lookup = "CROSS JOIN subscriptions AS s ON s.uid = waiting.uid";
-        let open = open("min", lookup);
+        let open = open("min", lookup, specials);
         let with = format!(
-            "busy (uid, attempts) AS MATERIALIZED (SELECT CAST(column1 AS BLOB), column2 FROM ({busy})),
-             windows (uid, size) AS MATERIALIZED (SELECT CAST(column1 AS BLOB), column2 FROM ({windows})),
-             admitted (uid, room) AS MATERIALIZED (SELECT CAST(column1 AS BLOB), column2 FROM ({admitted})),
-             tenants (id, attempts) AS MATERIALIZED (SELECT CAST(column1 AS TEXT), column2 FROM ({tenants})),
+            "busy (uid, attempts) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($9)),
+             windows (uid, size) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($10)),
+             admitted (uid, room) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($11)),
+             tenants (id, attempts) AS MATERIALIZED (SELECT value ->> 0, value ->> 1 FROM json_each($12)),
              {}, {WAITING}, {open}",
             levels()
         );
@@ -216,11 +255,12 @@ impl Open {
     }
 }
 
-fn open(least: &str, lookup: &str) -> String {
+fn open(least: &str, lookup: &str, specials: Specials<'_>) -> String {
     OPEN.replace("{least}", least)
         .replace("{lookup}", lookup)
         .replace("{due}", &is_due("rooms.uid"))
         .replace("{sendable}", SENDABLE)
+        .replace("{special}", specials.condition())
 }
 
 fn parameters(ask: &Ask, window: Window) -> Vec<Value> {
@@ -234,6 +274,15 @@ fn parameters(ask: &Ask, window: Window) -> Vec<Value> {
         window.after.into(),
         window.until.into(),
     ]
+}
+
+/// A list of pairs.
+fn json(pairs: impl Iterator<Item = serde_json::Value>) -> Value {
+    pairs.collect::<serde_json::Value>().to_string().into()
+}
+
+fn json_by_uid(pairs: impl Iterator<Item = (Uuid, usize)>) -> Value {
+    json(pairs.map(|(uid, number)| json!([uid.simple().to_string(), number])))
 }
 
 fn integer(count: usize) -> Value {

@@ -2,10 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
-use super::{
-    health::Admitted,
-    open::{Open, Window},
-};
+use super::open::{Open, Specials, Window};
 use crate::{
     dispatch::{Ask, Overdue},
     domain::{
@@ -20,16 +17,12 @@ impl Store {
     /// due later. Finds subscriptions as the claim does: one step
     /// through the index for each that has anything pending, whatever their backlogs.
     pub(super) async fn most_overdue(&self, ask: &Ask) -> Result<Option<Overdue>, Error> {
-        // By the readers' connections: this is not worth the wait of anybody who writes.
-        let reader = &self.connections.reader;
         let backend = self.connections.backend();
-        // Who is blocked or limited to a rate is left out: nobody has to send to them now.
-        let nobody = Admitted::default();
         // The parameters are the claim's; these make PostgreSQL know the types of those that are not used here.
         let (Open { with, values }, unused) = match backend {
-            DbBackend::Sqlite => (Open::sqlite(ask, Window::ALL, &nobody), ""),
+            DbBackend::Sqlite => (Open::sqlite(ask, Window::ALL, Specials::Admissible), ""),
             _ => (
-                Open::postgres(ask, Window::ALL, &nobody),
+                Open::postgres(ask, Window::ALL, Specials::Admissible),
                 "WHERE $2::bigint IS NOT NULL AND $4::int IS NOT NULL",
             ),
         };
@@ -47,7 +40,11 @@ impl Store {
              JOIN pending_deliveries AS p ON p.id = heads.id
              ORDER BY p.due_at + heads.handicap LIMIT 1"
         );
-        let found = reader.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        let found = self
+            .connections
+            .keeper
+            .query_one_raw(Statement::from_sql_and_values(backend, sql, values))
+            .await?;
         let read = |row: sea_orm::QueryResult| {
             Ok(Overdue {
                 delivery: DeliveryId::from_uuid(row.try_get("", "id")?),

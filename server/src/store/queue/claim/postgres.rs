@@ -6,29 +6,30 @@ use crate::{
     dispatch::Ask,
     store::queue::{
         health::Admitted,
-        open::{Open, Window},
+        open::{Open, Specials, Window, shares},
     },
 };
 
 /// Finds what is due, and takes it over.
 pub(super) fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
-    let Open { with, values } = Open::postgres(ask, window, admitted);
+    let Open { with, values } = Open::postgres(ask, window, Specials::Admitted(admitted));
+    let shares = shares("LEAST");
     let sql = format!(
-        "WITH RECURSIVE {with},
+        "WITH RECURSIVE {with}, {shares},
          due AS (
              SELECT id FROM (
-                 SELECT ranked.id, ranked.turn_at, ranked.round, open.tenant_attempts,
-                     row_number() OVER (PARTITION BY open.tenant_id ORDER BY ranked.round, ranked.turn_at) AS turn
-                 FROM open CROSS JOIN LATERAL (
-                     SELECT id, turn_at, row_number() OVER (ORDER BY turn_at) + open.attempts AS round
+                 SELECT ranked.id, ranked.turn_at, ranked.round, shares.tenant_attempts,
+                     row_number() OVER (PARTITION BY shares.tenant_id ORDER BY ranked.round, ranked.turn_at) AS turn
+                 FROM shares CROSS JOIN LATERAL (
+                     SELECT id, turn_at, row_number() OVER (ORDER BY turn_at) + shares.attempts AS round
                      FROM (
                          SELECT id, due_at + handicap AS turn_at FROM levels CROSS JOIN LATERAL (
                              SELECT id, due_at FROM pending_deliveries
-                             WHERE subscription_uid = open.uid AND priority = levels.priority
+                             WHERE subscription_uid = shares.uid AND priority = levels.priority
                                  AND due_at <= $1
-                             ORDER BY due_at LIMIT open.room
+                             ORDER BY due_at LIMIT shares.share
                          ) AS most_overdue
-                         ORDER BY turn_at LIMIT open.room
+                         ORDER BY turn_at LIMIT shares.share
                      ) AS first
                  ) AS ranked
              ) AS candidates

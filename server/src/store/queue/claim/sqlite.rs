@@ -10,7 +10,7 @@ use crate::{
     store::{
         queue::{
             health::{self, Admitted},
-            open::{Open, Window},
+            open::{Open, Specials, Window, shares},
         },
         sendable::SENDABLE,
     },
@@ -68,29 +68,41 @@ const TAKEN: &str = "id, event_id, subscription_uid, attempt_count, last_tracepa
 const FIRST: &str = "SELECT id FROM candidates WHERE turn + tenant_attempts <= $6
      ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4 + 0";
 
+/// The limits of the looks at what is due, of which each subscription's is the least that is enough for its share.
+const LOOKS: [u32; 4] = [4, 32, 256, u32::MAX];
+
+/// The most overdue of those subscriptions whose shares are in a range, level by level.
+fn most_overdue(more_than: u32, limit: u32) -> String {
+    format!(
+        "SELECT p.id, p.due_at + handicap AS turn_at, shares.*
+         FROM shares CROSS JOIN levels CROSS JOIN pending_deliveries AS p
+         WHERE share > {more_than} AND share <= {limit} AND p.id IN (
+             SELECT id FROM pending_deliveries
+             WHERE subscription_uid = shares.uid AND priority = levels.priority AND due_at <= $1
+             ORDER BY due_at LIMIT {limit}
+         )"
+    )
+}
+
 /// The table `candidates`, and its parameters.
 fn candidates(ask: &Ask, window: Window, admitted: &Admitted) -> (String, Vec<Value>) {
-    let Open { with, values } = Open::sqlite(ask, window, admitted);
+    let Open { with, values } = Open::sqlite(ask, window, Specials::Admitted(admitted));
+    let shares = shares("min").replace("shares AS (", "shares AS MATERIALIZED (");
+    let mut more_than = 0;
+    let most_overdue = LOOKS.map(|limit| most_overdue(std::mem::replace(&mut more_than, limit), limit));
     let with = format!(
-        "WITH RECURSIVE {with},
-         most_overdue AS (
-             SELECT p.id, p.due_at + handicap AS turn_at, open.*
-             FROM open CROSS JOIN levels CROSS JOIN pending_deliveries AS p
-             WHERE p.id IN (
-                 SELECT id FROM pending_deliveries
-                 WHERE subscription_uid = open.uid AND priority = levels.priority AND due_at <= $1
-                 ORDER BY due_at LIMIT $3 + 0
-             )
-         ),
+        "WITH RECURSIVE {with}, {shares},
+         most_overdue AS ({}),
          ranked AS (
-             SELECT id, turn_at, tenant_id, tenant_attempts, attempts + room AS last_round,
+             SELECT id, turn_at, tenant_id, tenant_attempts, attempts + share AS last_round,
                  row_number() OVER (PARTITION BY uid ORDER BY turn_at) + attempts AS round
              FROM most_overdue
          ),
          candidates AS (
              SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY round, turn_at) AS turn
              FROM ranked WHERE round <= last_round
-         )"
+         )",
+        most_overdue.join(" UNION ALL ")
     );
     (with, values)
 }
