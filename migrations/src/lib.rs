@@ -31,6 +31,7 @@ mod m20261121_000041_create_operational_events;
 mod m20261121_000050_add_subscription_handshake;
 mod m20261121_000060_compress_with_lz4;
 mod m20261121_000070_queue_pending_deliveries;
+mod m20261121_000080_add_lane_busy_until;
 
 /// The list of migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +62,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000050_add_subscription_handshake::Migration),
             Box::new(m20261121_000060_compress_with_lz4::Migration),
             Box::new(m20261121_000070_queue_pending_deliveries::Migration),
+            Box::new(m20261121_000080_add_lane_busy_until::Migration),
         ]
     }
 }

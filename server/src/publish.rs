@@ -247,7 +247,8 @@ pub enum Commit {
     Done {
         /// An answer for each entry, in order.
         fates: Vec<Fate>,
-        /// Deliveries that wait for earlier ones with their ordering key; they are not claimed, even if they were to be.
+        /// Deliveries that wait for earlier ones with their ordering key, or for the attempt of one; they are not claimed, even if they
+        /// were to be.
         parked: HashSet<DeliveryId>,
     },
 }

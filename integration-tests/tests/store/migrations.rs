@@ -17,7 +17,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use sea_orm_migration::MigratorTrait;
 
 use crate::{
-    fixtures::{DAY, NOW, SECOND, a_draft, a_secret, acknowledged, over, retried},
+    fixtures::{DAY, LEASE, NOW, SECOND, a_draft, a_secret, acknowledged, over, retried},
     node::{Node, count, open},
 };
 
@@ -142,15 +142,14 @@ on_both_databases! {
         assert_eq!(before.len(), 4);
 
         let connection = node.database.connect().await;
-        Migrator::down(&connection, Some(1)).await.unwrap();
+        Migrator::down(&connection, Some(2)).await.unwrap();
         migrate(&node.database).await.unwrap();
 
         assert_eq!(format!("{:?}", node.list(&DeliveryFilter::default()).await.items), format!("{before:?}"));
         let refused = node.store.redeliver(&default_tenant(), cancelled.delivery, NOW).await.unwrap();
         assert!(matches!(refused, Steered::Refused(Refusal::AttemptUnderWay)), "{refused:?}");
-        let claims = node.claim(NOW + SECOND, 10).await;
-        let mut due: Vec<_> = claims.iter().map(|claim| (claim.event.id, claim.attempt.get())).collect();
-        due.sort_unstable();
+        let claims = [node.claim(NOW + SECOND, 10).await, node.claim(NOW + LEASE, 1).await].concat();
+        let due: Vec<_> = claims.iter().map(|claim| (claim.event.id, claim.attempt.get())).collect();
         assert_eq!(due, [(retry.event.id, 2), (in_order[1].id, 1)]);
     }
 

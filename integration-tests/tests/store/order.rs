@@ -195,12 +195,87 @@ on_both_databases! {
         node.settle([exhausted(&head, NOW)]).await;
         let head = next(&node, NOW).await;
         assert_eq!(data(&head), "1");
-        // Called off in the middle of its attempt.
+        let later = NOW + SECOND;
+        node.settle([retried(&head, NOW, later)]).await;
         assert!(matches!(node.cancel(head.delivery, NOW).await, Steered::Done(_)));
         let last = next(&node, NOW).await;
         assert_eq!(data(&last), "2");
-        let settling = node.settle([acknowledged(&head, NOW), acknowledged(&last, NOW)]).await;
-        assert_eq!(settling.lost, [head.delivery]);
+        node.settle([acknowledged(&last, NOW)]).await;
+        assert_eq!(lanes(&node).await, 0);
+    }
+
+    async fn whoever_is_cancelled_in_the_middle_of_an_attempt_keeps_the_others_until_it_is_over(kind: Kind) {
+        let node = Node::new(kind).await;
+        let subscription = node.subscribe("sub").await;
+        publish_keyed(&node, &subscription, "k", 3).await;
+        let head = next(&node, NOW).await;
+        assert!(matches!(node.cancel(head.delivery, NOW).await, Steered::Done(_)));
+        let now = (NOW + LEASE).before(TICK);
+        assert!(node.claim(now, 10).await.is_empty(), "the request may still be on its way");
+        let waiting = pending(&node).await.iter().map(|delivery| delivery.id).collect::<Vec<_>>();
+        for id in waiting {
+            let refused = node.redeliver(id, now).await;
+            assert!(matches!(refused, Steered::Refused(Refusal::Parked)), "{refused:?}");
+        }
+        let settling = node.settle([retried(&head, NOW, NOW)]).await;
+        assert_eq!((settling.lost, settling.released), (vec![head.delivery], true));
+        let head = next(&node, NOW).await;
+        assert_eq!(data(&head), "1");
+
+        // This one's node dies.
+        assert!(matches!(node.cancel(head.delivery, NOW).await, Steered::Done(_)));
+        assert!(node.claim(now, 10).await.is_empty(), "the request may still be on its way");
+        let last = next(&node, NOW + LEASE).await;
+        assert_eq!(data(&last), "2");
+        node.settle([acknowledged(&last, NOW + LEASE)]).await;
+        assert_eq!(lanes(&node).await, 0);
+    }
+
+    async fn an_attempt_that_is_over_does_not_free_a_lane_for_the_one_after_it(kind: Kind) {
+        let node = Node::new(kind).await;
+        let subscription = node.subscribe("sub").await;
+        publish_keyed(&node, &subscription, "k", 2).await;
+        let held_up = next(&node, NOW).await;
+        let again = next(&node, NOW + LEASE).await;
+        assert_eq!(again.delivery, held_up.delivery);
+        assert!(matches!(node.cancel(again.delivery, NOW + LEASE).await, Steered::Done(_)));
+        node.settle([acknowledged(&held_up, NOW + LEASE)]).await;
+        assert!(node.claim(NOW + LEASE, 10).await.is_empty(), "the second request may still be on its way");
+        node.settle([acknowledged(&again, NOW + LEASE)]).await;
+        assert_eq!(data(&next(&node, NOW + LEASE).await), "1");
+    }
+
+    async fn whoever_is_swept_in_the_middle_of_an_attempt_keeps_those_that_come_later(kind: Kind) {
+        let node = Node::new(kind).await;
+        let subscription = node.subscribe("sub").await;
+        for key in ["k", "other"] {
+            publish_keyed(&node, &subscription, key, 2).await;
+        }
+        let heads = node.claim(NOW, 10).await;
+        let key = |head: &&Claim| head.event.content.handling.ordering_key.as_ref().unwrap().as_str() == "other";
+        node.settle([gone(heads.iter().find(key).unwrap(), NOW)]).await;
+        while node.store.sweep(NOW).await.unwrap() > 0 {}
+        assert!(pending(&node).await.is_empty());
+        assert_eq!(lanes(&node).await, 1, "of the one whose attempt is under way");
+        node.enable(&subscription).await;
+        node.publish([a_draft().keyed("k").data("2").claimed_to([&subscription])]).await;
+        node.publish([nth("k", 3, &subscription)]).await;
+        assert!(node.claim((NOW + LEASE).before(TICK), 10).await.is_empty(), "the request may still be on its way");
+        let second = next(&node, NOW + LEASE).await;
+        assert_eq!(data(&second), "2");
+        node.settle([acknowledged(&second, NOW + LEASE)]).await;
+        assert_eq!(data(&next(&node, NOW + LEASE).await), "3");
+    }
+
+    async fn a_lane_that_nobody_came_into_after_it_was_busy_is_taken_away(kind: Kind) {
+        let node = Node::new(kind).await;
+        let subscription = node.subscribe("sub").await;
+        publish_keyed(&node, &subscription, "k", 1).await;
+        let head = next(&node, NOW).await;
+        assert!(matches!(node.cancel(head.delivery, NOW).await, Steered::Done(_)));
+        assert_eq!(node.store.release_stuck_lanes((NOW + LEASE).before(TICK)).await.unwrap(), 0);
+        assert_eq!(lanes(&node).await, 1);
+        assert_eq!(node.store.release_stuck_lanes(NOW + LEASE).await.unwrap(), 0, "nobody forgot it");
         assert_eq!(lanes(&node).await, 0);
     }
 
@@ -313,6 +388,9 @@ on_both_databases! {
         let mut chance = Chance(1);
         for number in 1..150 {
             let head = next(&a, NOW).await;
+            if number % 3 == 0 {
+                a.settle([retried(&head, NOW, NOW + SECOND)]).await;
+            }
             let ends = async {
                 yield_now(chance.below(20)).await;
                 match number % 3 {
@@ -391,11 +469,11 @@ async fn publish_all(node: &Node, to: &[Subscription; 2], publisher: usize, keys
 }
 
 /// Delivers until nothing has been due for a while. Attempts fail, deliveries are given up or called off.
-async fn deliver_all(node: &Node, log: &Log, seed: u64) {
+async fn deliver_all(node: &Node, log: &Log, now: Timestamp, seed: u64) {
     let mut chance = Chance(seed);
     let mut idle = 0;
     while idle < 40 {
-        let ask = Ask { max_per_subscription: 4, ..ask(NOW, 6) };
+        let ask = Ask { max_per_subscription: 4, ..ask(now, 6) };
         let claims = node.store.claim(&ask).await.unwrap().claims;
         idle = if claims.is_empty() { idle + 1 } else { 0 };
         // Before anything ends, so before anybody else can take over what comes next.
@@ -407,10 +485,13 @@ async fn deliver_all(node: &Node, log: &Log, seed: u64) {
         }
         for claim in claims.iter().rev() {
             match chance.below(6) {
-                0 | 1 => batch.push(retried(claim, NOW, NOW)),
-                2 => drop(node.cancel(claim.delivery, NOW).await),
-                3 => batch.push(exhausted(claim, NOW)),
-                _ => batch.push(acknowledged(claim, NOW)),
+                0 | 1 => batch.push(retried(claim, now, now)),
+                2 => {
+                    node.settle([retried(claim, now, now)]).await;
+                    node.cancel(claim.delivery, now).await;
+                }
+                3 => batch.push(exhausted(claim, now)),
+                _ => batch.push(acknowledged(claim, now)),
             }
         }
         node.settle(batch).await;
@@ -426,10 +507,12 @@ async fn race(kind: Kind, seed: u64) {
     tokio::join!(
         publish_all(&a, &to, 1, ["own", "shared"], seed * 4),
         publish_all(&b, &to, 2, ["shared", "other"], seed * 4 + 1),
-        deliver_all(&a, &log, seed * 4 + 2),
-        deliver_all(&b, &log, seed * 4 + 3),
+        deliver_all(&a, &log, NOW, seed * 4 + 2),
+        deliver_all(&b, &log, NOW, seed * 4 + 3),
     );
-    deliver_all(&a, &log, seed).await;
+    // Where one was cancelled that the other had taken over, the lane was busy until now.
+    deliver_all(&a, &log, NOW + LEASE, seed).await;
+    assert_eq!(a.store.release_stuck_lanes(NOW + LEASE).await.unwrap(), 0, "seed {seed}");
     assert!(pending(&a).await.is_empty(), "seed {seed}: {:?}", pending(&a).await);
     assert_eq!(lanes(&a).await, 0, "seed {seed}");
     // Of each publisher's events in each lane none comes after a later one.

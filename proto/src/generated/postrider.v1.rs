@@ -720,8 +720,8 @@ pub mod delivery_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing; the next delivery
-        /// with its `ordering_key` does not wait for that. What a node has taken over and is about to send it may still send.
+        /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing, but that the next
+        /// delivery with its `ordering_key` waits until it is over. What a node has taken over and is about to send it may still send.
         /// Cancelling what is cancelled changes nothing.
         ///
         /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if it has succeeded or failed.
@@ -809,8 +809,8 @@ pub mod delivery_service_server {
             tonic::Response<super::RedeliverDeliveryResponse>,
             tonic::Status,
         >;
-        /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing; the next delivery
-        /// with its `ordering_key` does not wait for that. What a node has taken over and is about to send it may still send.
+        /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing, but that the next
+        /// delivery with its `ordering_key` waits until it is over. What a node has taken over and is about to send it may still send.
         /// Cancelling what is cancelled changes nothing.
         ///
         /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if it has succeeded or failed.

@@ -29,14 +29,20 @@ pub(super) struct Ending {
     pub(super) uncounted: i32,
 }
 
+/// Whether an attempt may be under way at `$1`: one was begun, its lease is not over, and it has no record.
+macro_rules! under_way {
+    () => {
+        "(attempt_count > 0 AND due_at > $1 AND NOT EXISTS (
+            SELECT 1 FROM attempts WHERE delivery_id = pending_deliveries.id AND number = pending_deliveries.attempt_count
+        ))"
+    };
+}
+
 /// The end of what has expired at `$1` and no attempt is under way at. One that is under way may still succeed; it is
 /// judged when it is settled, or claimed again.
 const EXPIRED: Ending = Ending {
     reason: EndReason::Expired,
-    condition: "expire_at <= $1 AND NOT (
-        attempt_count > 0 AND due_at > $1 AND NOT EXISTS (
-            SELECT 1 FROM attempts WHERE delivery_id = pending_deliveries.id AND number = pending_deliveries.attempt_count
-        ))",
+    condition: concat!("expire_at <= $1 AND NOT ", under_way!()),
     uncounted: 0,
 };
 
@@ -82,7 +88,7 @@ impl Store {
             ),
             [now.as_micros().into()],
         );
-        let expired = Waiting::find_by_statement(find).all(&self.connections.reader).await?;
+        let expired = Waiting::find_by_statement(find).all(&self.connections.keeper).await?;
         Ok(self.end(expired, EXPIRED, now).await?)
     }
 
@@ -121,7 +127,7 @@ impl Store {
     }
 }
 
-/// Says of deliveries how they ended, and takes them out of the queue. Their rows there are locked.
+/// Says of deliveries how they ended, and takes them out of the queue. Their lanes and their rows there are locked.
 pub(super) async fn close(
     transaction: &DatabaseTransaction,
     ids: impl ExactSizeIterator<Item = Uuid> + Clone,
@@ -131,6 +137,10 @@ pub(super) async fn close(
 ) -> Result<(), DbErr> {
     if ids.len() == 0 {
         return Ok(());
+    }
+    // Of those whose attempts do not count none was made.
+    if uncounted == 0 {
+        keep_lanes_busy(transaction, ids.clone(), at).await?;
     }
     let mut values: Vec<Value> = vec![
         at.as_micros().into(),
@@ -159,6 +169,31 @@ pub(super) async fn close(
     let places = parameters(&mut values, ids);
     let delete = format!("DELETE FROM pending_deliveries WHERE id IN ({places})");
     transaction.execute_raw(Statement::from_sql_and_values(backend, delete, values)).await?;
+    Ok(())
+}
+
+/// Lets nobody go in the lanes of these deliveries before the leases of attempts that may be under way are over.
+async fn keep_lanes_busy(
+    transaction: &DatabaseTransaction,
+    ids: impl Iterator<Item = Uuid>,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    let backend = transaction.get_database_backend();
+    let later = lanes::later(backend);
+    let mut values: Vec<Value> = vec![now.as_micros().into()];
+    let ids = parameters(&mut values, ids);
+    let under_way = under_way!();
+    let sql = format!(
+        "UPDATE ordering_lanes SET busy_until = {later}(COALESCE(busy_until, 0), ended.leased_until)
+         FROM (
+             SELECT subscription_uid, ordering_key, MAX(due_at) AS leased_until FROM pending_deliveries
+             WHERE id IN ({ids}) AND position IS NOT NULL AND {under_way}
+             GROUP BY subscription_uid, ordering_key
+         ) AS ended
+         WHERE ordering_lanes.subscription_uid = ended.subscription_uid
+             AND ordering_lanes.ordering_key = ended.ordering_key"
+    );
+    transaction.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     Ok(())
 }
 

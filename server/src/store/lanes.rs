@@ -5,6 +5,8 @@
 //!   something is pending in the lane: whoever ends the last of it takes the row away.
 //! - **The first is due, the others are parked**: due [never](Timestamp::NEVER), so that they cost the claim nothing.
 //!   Whoever ends a delivery of a lane [releases](release) the next one in the same transaction.
+//! - **An attempt holds its lane, also when its delivery has ended**: an operator may cancel it, or its subscription be disabled, while its
+//!   request is on the way. The lane is busy until that attempt [is over](attempts_over), at the latest when its lease is, and nobody goes before.
 //! - **Positions, not clocks.** They are counted up under the lock, so the order of a lane is that in which publishes were
 //!   committed, whichever nodes took them in.
 //!
@@ -40,8 +42,8 @@ pub(super) struct Lane {
 /// Where a new delivery stands in its lane.
 pub(super) struct Place {
     pub(super) position: i64,
-    /// Whether it has to wait for others.
-    pub(super) parked: bool,
+    /// Not due before: [never](Timestamp::NEVER) if it has to wait for others, later if an attempt may be under way.
+    pub(super) waits_until: Option<Timestamp>,
 }
 
 impl Lane {
@@ -59,6 +61,7 @@ impl Lane {
 pub(super) async fn enter(
     transaction: &DatabaseTransaction,
     deliveries: Vec<(DeliveryId, Lane)>,
+    now: Timestamp,
 ) -> Result<HashMap<DeliveryId, Place>, DbErr> {
     let mut by_lane: BTreeMap<Lane, Vec<DeliveryId>> = BTreeMap::new();
     for (delivery, lane) in deliveries {
@@ -67,27 +70,36 @@ pub(super) async fn enter(
     let mut places = HashMap::new();
     let lanes: Vec<_> = by_lane.keys().collect();
     for chunk in lanes.chunks(ROWS_PER_STATEMENT) {
-        let last_positions = lengthen(transaction, chunk, &by_lane).await?;
+        let ends = lengthen(transaction, chunk, &by_lane).await?;
         // Only now: under the lock nobody else adds to these lanes or ends what is in them.
         let occupied = occupied(transaction, chunk).await?;
         for &lane in chunk {
-            let (deliveries, last) = (&by_lane[lane], last_positions[lane]);
+            let (deliveries, End { last_position, busy_until }) = (&by_lane[lane], ends[lane]);
             for (back, delivery) in deliveries.iter().rev().enumerate() {
                 let first = back + 1 == deliveries.len() && !occupied.contains(lane);
-                let position = last - i64::try_from(back).unwrap_or(i64::MAX);
-                places.insert(*delivery, Place { position, parked: !first });
+                let position = last_position - i64::try_from(back).unwrap_or(i64::MAX);
+                let waits_until =
+                    if first { busy_until.filter(|until| now < *until) } else { Some(Timestamp::NEVER) };
+                places.insert(*delivery, Place { position, waits_until });
             }
         }
     }
     Ok(places)
 }
 
-/// Makes room for what enters; returns the last position of each lane.
+/// The end of a lane.
+#[derive(Clone, Copy)]
+struct End {
+    last_position: i64,
+    busy_until: Option<Timestamp>,
+}
+
+/// Makes room for what enters; returns where each lane ends.
 async fn lengthen(
     transaction: &DatabaseTransaction,
     lanes: &[&Lane],
     entering: &BTreeMap<Lane, Vec<DeliveryId>>,
-) -> Result<HashMap<Lane, i64>, DbErr> {
+) -> Result<HashMap<Lane, End>, DbErr> {
     let mut values: Vec<Value> = Vec::with_capacity(lanes.len() * 3);
     for &lane in lanes {
         let count = i64::try_from(entering[lane].len()).unwrap_or(i64::MAX);
@@ -97,14 +109,19 @@ async fn lengthen(
         "INSERT INTO ordering_lanes (subscription_uid, ordering_key, last_position) {}
          ON CONFLICT (subscription_uid, ordering_key)
              DO UPDATE SET last_position = ordering_lanes.last_position + excluded.last_position
-         RETURNING subscription_uid, ordering_key, last_position",
+         RETURNING subscription_uid, ordering_key, last_position, busy_until",
         rows_of(3, lanes.len())
     );
-    let mut last_positions = HashMap::with_capacity(lanes.len());
+    let mut ends = HashMap::with_capacity(lanes.len());
     for row in query(transaction, sql, values).await? {
-        last_positions.insert(Lane::from_query_result(&row, "")?, row.try_get("", "last_position")?);
+        let busy_until: Option<i64> = row.try_get("", "busy_until")?;
+        let end = End {
+            last_position: row.try_get("", "last_position")?,
+            busy_until: busy_until.map(Timestamp::from_micros),
+        };
+        ends.insert(Lane::from_query_result(&row, "")?, end);
     }
-    Ok(last_positions)
+    Ok(ends)
 }
 
 /// Those of these lanes in which something is pending.
@@ -136,6 +153,45 @@ pub(super) async fn lock(transaction: &DatabaseTransaction, lanes: &BTreeSet<Lan
     Ok(())
 }
 
+/// Says that attempts are over that keep these lanes busy until the ends of their leases, if they do. The caller holds the lanes'
+/// locks, and releases them.
+pub(super) async fn attempts_over(
+    transaction: &DatabaseTransaction,
+    leases: impl Iterator<Item = (&Lane, Timestamp)>,
+) -> Result<(), DbErr> {
+    for (Lane { subscription_uid, ordering_key }, leased_until) in leases {
+        let lease =
+            [(*subscription_uid).into(), ordering_key.as_str().into(), leased_until.as_micros().into()];
+        let free = "UPDATE ordering_lanes SET busy_until = NULL
+            WHERE subscription_uid = $1 AND ordering_key = $2 AND busy_until = $3";
+        let backend = transaction.get_database_backend();
+        let free = Statement::from_sql_and_values(backend, free, lease.clone());
+        if transaction.execute_raw(free).await?.rows_affected() == 0 {
+            continue;
+        }
+        let park = format!(
+            "UPDATE pending_deliveries SET due_at = {}
+             WHERE subscription_uid = $1 AND ordering_key = $2 AND due_at = $3 AND attempt_count = 0
+                 AND position IS NOT NULL",
+            Timestamp::NEVER.as_micros()
+        );
+        transaction.execute_raw(Statement::from_sql_and_values(backend, park, lease)).await?;
+    }
+    Ok(())
+}
+
+/// Whether an attempt keeps a lane busy whose delivery has ended.
+pub(super) async fn is_busy(
+    transaction: &DatabaseTransaction,
+    Lane { subscription_uid, ordering_key }: &Lane,
+    now: Timestamp,
+) -> Result<bool, DbErr> {
+    let sql =
+        "SELECT 1 FROM ordering_lanes WHERE subscription_uid = $1 AND ordering_key = $2 AND busy_until > $3";
+    let values = vec![(*subscription_uid).into(), ordering_key.as_str().into(), now.as_micros().into()];
+    Ok(!query(transaction, sql.to_owned(), values).await?.is_empty())
+}
+
 /// Makes the first of what is pending in these lanes due, if it is parked, and takes away the lanes in which nothing is. The
 /// caller holds their locks. Returns how many deliveries are due that were not.
 pub(super) async fn release(
@@ -144,18 +200,21 @@ pub(super) async fn release(
     now: Timestamp,
 ) -> Result<u64, DbErr> {
     let backend = transaction.get_database_backend();
-    let later = match backend {
-        DbBackend::Sqlite => "MAX",
-        _ => "GREATEST",
-    };
+    let later = later(backend);
     let mut released = 0;
     let lanes: Vec<_> = lanes.iter().collect();
     for chunk in lanes.chunks(ROWS_PER_STATEMENT) {
         let keys = chunk.len() * 2;
         let sql = format!(
-            "UPDATE pending_deliveries SET due_at = {later}(${}, COALESCE(
-                 (SELECT deliver_at FROM events WHERE events.id = pending_deliveries.event_id), 0
-             ))
+            "UPDATE pending_deliveries SET due_at = {later}(
+                 ${},
+                 COALESCE((SELECT deliver_at FROM events WHERE events.id = pending_deliveries.event_id), 0),
+                 COALESCE((
+                     SELECT busy_until FROM ordering_lanes AS lane
+                     WHERE lane.subscription_uid = pending_deliveries.subscription_uid
+                         AND lane.ordering_key = pending_deliveries.ordering_key
+                 ), 0)
+             )
              WHERE due_at = ${} AND id IN (
                  SELECT (SELECT p.id {HEAD}) FROM ({}) AS lane
              )",
@@ -169,41 +228,74 @@ pub(super) async fn release(
         released += transaction.execute_raw(statement).await?.rows_affected();
         let sql = format!(
             "DELETE FROM ordering_lanes AS lane WHERE (subscription_uid, ordering_key) IN ({})
-                 AND (SELECT p.position {HEAD}) IS NULL",
-            table_of(chunk.len())
+                 AND (SELECT p.position {HEAD}) IS NULL AND COALESCE(busy_until, 0) <= ${}",
+            table_of(chunk.len()),
+            keys + 1
         );
-        let statement = Statement::from_sql_and_values(backend, sql, names(chunk.iter().copied()));
+        let mut values = names(chunk.iter().copied());
+        values.push(now.as_micros().into());
+        let statement = Statement::from_sql_and_values(backend, sql, values);
         transaction.execute_raw(statement).await?;
     }
     Ok(released)
 }
 
+/// The function that tells the later of some times.
+pub(super) const fn later(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Sqlite => "MAX",
+        _ => "GREATEST",
+    }
+}
+
 impl Store {
     /// Releases lanes whose first delivery is parked, or in which nothing is. There should be none: whoever ends a delivery
-    /// releases the next. Returns how many there were, up to a batch.
+    /// releases the next. Returns how many there were. Takes away the lanes that were busy last and have been empty since.
     pub async fn release_stuck_lanes(&self, now: Timestamp) -> Result<usize, Error> {
+        let mut stuck = 0;
+        loop {
+            let Mended { lanes, stuck: more } = self.release_idle_lanes(now).await?;
+            stuck += more;
+            if lanes < ROWS_PER_STATEMENT {
+                return Ok(stuck);
+            }
+        }
+    }
+
+    /// Releases a batch of them.
+    async fn release_idle_lanes(&self, now: Timestamp) -> Result<Mended, Error> {
         let find = Statement::from_sql_and_values(
             self.connections.backend(),
             format!(
-                "SELECT subscription_uid, ordering_key FROM ordering_lanes AS lane
-                 WHERE COALESCE((SELECT p.due_at {HEAD}), $1) = $1 LIMIT $2"
+                "SELECT subscription_uid, ordering_key,
+                     busy_until IS NOT NULL AND (SELECT p.due_at {HEAD}) IS NULL AS was_busy
+                 FROM ordering_lanes AS lane
+                 WHERE COALESCE((SELECT p.due_at {HEAD}), $1) = $1 AND COALESCE(busy_until, 0) <= $2
+                 LIMIT {ROWS_PER_STATEMENT}"
             ),
-            [
-                Timestamp::NEVER.as_micros().into(),
-                i64::try_from(ROWS_PER_STATEMENT).unwrap_or(i64::MAX).into(),
-            ],
+            [Timestamp::NEVER.as_micros().into(), now.as_micros().into()],
         );
-        let stuck = Lane::find_by_statement(find).all(&self.connections.reader).await?;
-        if stuck.is_empty() {
-            return Ok(0);
+        let (mut idle, mut stuck) = (BTreeSet::new(), 0);
+        for row in self.connections.keeper.query_all_raw(find).await? {
+            let was_busy: bool = row.try_get("", "was_busy")?;
+            stuck += usize::from(!was_busy);
+            idle.insert(Lane::from_query_result(&row, "")?);
         }
-        let stuck: BTreeSet<_> = stuck.into_iter().collect();
-        let transaction = self.connections.begin().await?;
-        lock(&transaction, &stuck).await?;
-        release(&transaction, &stuck, now).await?;
-        transaction.commit().await?;
-        Ok(stuck.len())
+        if !idle.is_empty() {
+            let transaction = self.connections.begin().await?;
+            lock(&transaction, &idle).await?;
+            release(&transaction, &idle, now).await?;
+            transaction.commit().await?;
+        }
+        Ok(Mended { lanes: idle.len(), stuck })
     }
+}
+
+/// Lanes that nothing went on in.
+struct Mended {
+    lanes: usize,
+    /// How many of them somebody had forgotten.
+    stuck: usize,
 }
 
 /// `VALUES` with so many rows of parameters, from `$1` on.

@@ -131,9 +131,9 @@ impl Store {
         let is_stored =
             |entry: &&Entry| stored.as_ref().is_none_or(|stored| stored.contains(&entry.event.id));
         let entries: Vec<_> = batch.entries.iter().filter(is_stored).collect();
-        let places = lanes::enter(&transaction, lanes_of(&entries)).await?;
-        insert::PAYLOADS.insert(&transaction, insert::payloads(&entries)).await?;
         let Batch { due_at, leased_until, .. } = *batch;
+        let places = lanes::enter(&transaction, lanes_of(&entries), due_at).await?;
+        insert::PAYLOADS.insert(&transaction, insert::payloads(&entries)).await?;
         NewDeliveries::of(&entries, &places, due_at, leased_until).insert(&transaction).await?;
         insert::FAN_OUTS.insert(&transaction, insert::fan_outs(&entries, due_at)).await?;
         let fates = match stored {
@@ -141,8 +141,8 @@ impl Store {
             Some(stored) => fates(&transaction, &batch.entries, &stored).await?,
         };
         transaction.commit().await?;
-        let parked = places.into_iter().filter(|(_, place)| place.parked).map(|(id, _)| id).collect();
-        Ok(Commit::Done { fates, parked })
+        let parked = places.into_iter().filter(|(_, place)| place.waits_until.is_some()).map(|(id, _)| id);
+        Ok(Commit::Done { fates, parked: parked.collect() })
     }
 }
 

@@ -49,8 +49,8 @@ pub enum Refusal {
     /// The delivery has succeeded or failed.
     #[error("the delivery has ended")]
     Ended,
-    /// An earlier delivery with the same ordering key has not ended.
-    #[error("an earlier delivery with the same ordering key has not ended")]
+    /// An earlier delivery with the same ordering key has not ended, or an attempt of one that has.
+    #[error("an earlier delivery with the same ordering key, or an attempt of it, has not ended")]
     Parked,
     /// It is too late to send the event.
     #[error("the event has expired")]
@@ -179,6 +179,11 @@ async fn why_not_redeliver(
     }
     if pending.is_some_and(|pending| pending.due_at == Timestamp::NEVER.as_micros()) {
         return Ok(Some(Refusal::Parked));
+    }
+    for lane in &lane_of(pending) {
+        if lanes::is_busy(transaction, lane, now).await? {
+            return Ok(Some(Refusal::Parked));
+        }
     }
     let subscription = subscriptions::Entity::find_by_id(kept.subscription_uid).one(transaction).await?;
     match subscription {

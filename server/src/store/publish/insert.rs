@@ -92,7 +92,7 @@ pub(in crate::store) struct NewDeliveries<'a> {
 }
 
 impl<'a> NewDeliveries<'a> {
-    /// `places` are those of deliveries that stand in a lane. Those that are neither parked, claimed nor put off are due `at`.
+    /// `places` are those of deliveries that stand in a lane. Those that neither wait there, nor are claimed or put off, are due `at`.
     pub(in crate::store) fn of(
         entries: &[&'a Entry],
         places: &HashMap<DeliveryId, Place>,
@@ -105,13 +105,14 @@ impl<'a> NewDeliveries<'a> {
             let handling = &entry.event.content.handling;
             for delivery in &entry.deliveries {
                 let place = places.get(&delivery.id);
-                let (attempt_count, due_at) = if place.is_some_and(|place| place.parked) {
-                    (0, Timestamp::NEVER)
+                let put_off = || handling.put_off(at).unwrap_or(at);
+                let (attempt_count, due_at) = if let Some(until) = place.and_then(|place| place.waits_until) {
+                    (0, until.max(put_off()))
                 } else if delivery.claimed {
                     // It is already in its first attempt: due again only if this node dies.
                     (1, leased_until)
                 } else {
-                    (0, handling.put_off(at).unwrap_or(at))
+                    (0, put_off())
                 };
                 new.kept.push([
                     delivery.id.uuid().into(),

@@ -197,8 +197,9 @@ impl Store {
         }
         let transaction = self.connections.begin_engine().await?;
         lanes::lock(&transaction, &lanes_of(batch)).await?;
-        let Moved { ours, left } = record_and_move(&transaction, batch).await?;
+        let Moved { ours, mut left } = record_and_move(&transaction, batch).await?;
         let lost = lost(batch, &ours);
+        left.extend(attempts_over(&transaction, batch, &ours).await?);
         let released = release(&transaction, batch, &left).await?;
         tell_of_exhausted(&transaction, batch, &lost).await?;
         health::lock_all(&transaction, batch).await?;
@@ -236,13 +237,25 @@ impl Moved {
     }
 }
 
-/// The lanes that may be left by what ends.
+/// The lanes that deliveries stand in, or did before they ended.
 fn lanes_of(batch: &[Settled]) -> BTreeSet<Lane> {
-    let lane = |settled: &Settled| match settled.settlement {
-        Settlement::RetryAt(_) => None,
-        Settlement::End(_) => Some(Lane::new(settled.target.uid, settled.ordering_key.as_ref()?)),
-    };
-    batch.iter().filter_map(lane).collect()
+    batch.iter().filter_map(lane_of).collect()
+}
+
+fn lane_of(settled: &Settled) -> Option<Lane> {
+    Some(Lane::new(settled.target.uid, settled.ordering_key.as_ref()?))
+}
+
+/// Frees the lanes that attempts kept busy whose deliveries had ended before them. Returns those lanes.
+async fn attempts_over(
+    transaction: &DatabaseTransaction,
+    batch: &[Settled],
+    ours: &HashSet<Uuid>,
+) -> Result<Vec<Lane>, DbErr> {
+    let lost = batch.iter().filter(|settled| !ours.contains(&settled.delivery.uuid()));
+    let leases: Vec<_> = lost.filter_map(|settled| Some((lane_of(settled)?, settled.leased_until))).collect();
+    lanes::attempts_over(transaction, leases.iter().map(|(lane, until)| (lane, *until))).await?;
+    Ok(leases.into_iter().map(|(lane, _)| lane).collect())
 }
 
 /// Lets the next ones of these lanes go.
