@@ -1,10 +1,10 @@
-//! How much a node takes over, and for how long.
+//! How much a node takes over, for how long, and what follows from its attempts.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::invalid::Invalid;
+use crate::domain::{breaker::BreakerPolicy, invalid::Invalid, retry::RetryPolicy};
 
 /// For recording the outcome after the longest possible attempt.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -30,6 +30,15 @@ pub struct Config {
     pub max_queued: usize,
     /// The most of them for one subscription, whose receiver must be well and quick.
     pub max_queued_per_subscription: usize,
+}
+
+/// What follows from attempts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Policy {
+    /// For the delivery.
+    pub retry: RetryPolicy,
+    /// For the subscription.
+    pub breaker: BreakerPolicy,
 }
 
 impl Default for Config {

@@ -175,7 +175,7 @@ pub(super) async fn run<Q: Queue, S: Sender>(dispatcher: &Dispatcher<Q, S>, stop
             if rest.is_zero() {
                 shared.wakeup.tell.store(false, Ordering::Relaxed);
                 told = Some(Instant::now());
-                shared.flights.spawn(hint(Arc::clone(shared)));
+                shared.attempts.spawn(hint(Arc::clone(shared)));
             } else {
                 pause = pause.min(rest);
             }

@@ -4,7 +4,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::sync::{Mutex, mpsc};
 
-use super::{HealthChange, Permit, Queue, QueueError, Sender, Settled, Settling, Shared};
+use super::{Permit, Queue, QueueError, Sender, Settled, Settling, Shared};
+use crate::domain::{breaker::HealthChange, delivery::Settlement};
 
 /// The most settlements of one transaction.
 const MAX_BATCH: usize = 500;
@@ -101,7 +102,7 @@ fn written<Q, S>(shared: &Shared<Q, S>, batch: &[Settled], settling: &Settling) 
         shared.wakeup.now();
     }
     for settled in batch {
-        if let super::Settlement::RetryAt(due_at) = settled.settlement {
+        if let Settlement::RetryAt(due_at) = settled.settlement {
             shared.wakeup.at(due_at);
         }
         if let Some(change) = &settled.health {

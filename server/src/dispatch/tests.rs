@@ -1,7 +1,7 @@
 //! The dispatcher with everything around it replaced: no database, no network, and tokio's time, which jumps when all are idle.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::Mutex,
 };
 
@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     clock::ManualClock,
     domain::{
-        attempt::Outcome,
-        breaker::Probe,
+        attempt::{Attempt, AttemptNumber, Outcome},
+        breaker::{HealthChange, Probe},
         event::{Attributes, Event, EventContent, Payload},
         event_type::EventType,
         fixtures::attempt,
@@ -22,6 +22,7 @@ use crate::{
         settings::Settings,
         subscription::Pace,
         target_url::TargetUrl,
+        trace_context::TraceContext,
     },
 };
 
@@ -364,7 +365,7 @@ async fn a_settlement_that_is_put_off_and_then_refused_does_not_keep_the_node_fr
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_expired_by_the_time_of_its_flight_is_settled_without_an_attempt() {
+async fn what_has_expired_when_it_is_its_turn_is_settled_without_an_attempt() {
     let queue = FakeQueue::holding(4, 1);
     for claim in queue.due.lock().unwrap().values_mut().flatten().step_by(2) {
         let event = Arc::make_mut(&mut claim.event);

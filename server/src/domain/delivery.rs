@@ -16,7 +16,8 @@
 //! an earlier one with its ordering key is pending and [never](Timestamp::NEVER) due until that one has ended.
 
 use super::{
-    attempt::{AttemptNumber, Outcome, Wish},
+    attempt::{Attempt, AttemptNumber, Outcome, Wish},
+    claim::Claim,
     event_type::EventType,
     id::{DeliveryId, EventId, SubscriptionId, SubscriptionUid, TenantId},
     retry::{Jitter, RetryPolicy},
@@ -160,10 +161,27 @@ impl Settlement {
     }
 }
 
-/// Decides what follows from an attempt that came to `outcome` at `now`. One that would be repeated too late is not repeated:
-/// after `expire_at`, or when the policy's greatest age is reached since `due_since`.
+/// Decides what follows from an attempt at what was claimed, which has come to its end `now`. `default` holds where the subscription has no retry
+/// policy of its own.
 #[must_use]
 pub fn settle(
+    claim: &Claim,
+    attempt: &Attempt,
+    default: &RetryPolicy,
+    now: Timestamp,
+    jitter: Jitter,
+) -> Settlement {
+    let own = claim.target.settings.as_ref().and_then(|settings| settings.retry.as_ref());
+    let policy = default.with(own);
+    let (created_at, handling) = (claim.event.created_at, &claim.event.content.handling);
+    let due_since = handling.deliver_at.unwrap_or(created_at).max(created_at);
+    after(attempt.number, &attempt.outcome, &policy, due_since, handling.expire_at, now, jitter)
+        .heeding(attempt.wish)
+}
+
+/// What follows from an `outcome` by itself. What would be repeated too late is not repeated: after `expire_at`, or when the policy's
+/// greatest age is reached since `due_since`.
+fn after(
     attempt: AttemptNumber,
     outcome: &Outcome,
     policy: &RetryPolicy,
@@ -219,7 +237,7 @@ mod tests {
             (1, rejected(410), Settlement::End(EndReason::Gone)),
         ] {
             let number = AttemptNumber::new(attempt).unwrap();
-            let settled = settle(number, &outcome, &RetryPolicy::default(), now, None, now, Jitter::NONE);
+            let settled = after(number, &outcome, &RetryPolicy::default(), now, None, now, Jitter::NONE);
             assert_eq!(settled, expected, "attempt {attempt}: {outcome:?}");
         }
     }
@@ -231,7 +249,7 @@ mod tests {
         let settled = |attempt, outcome: &Outcome, micros| {
             let expire_at = Some(now + Duration::from_micros(micros));
             let number = AttemptNumber::new(attempt).unwrap();
-            settle(number, outcome, &RetryPolicy::default(), now, expire_at, now, Jitter::NONE)
+            after(number, outcome, &RetryPolicy::default(), now, expire_at, now, Jitter::NONE)
         };
         let retry = Settlement::RetryAt(now + Duration::from_secs(5));
         assert_eq!(settled(1, &rejected, 5_000_001), retry);
@@ -253,7 +271,7 @@ mod tests {
         let rejected = Outcome::Rejected { status: 500, retry_after: None };
         let settled = |age| {
             let due_since = now.before(Duration::from_secs(age));
-            settle(AttemptNumber::new(1).unwrap(), &rejected, &policy, due_since, None, now, Jitter::NONE)
+            after(AttemptNumber::new(1).unwrap(), &rejected, &policy, due_since, None, now, Jitter::NONE)
         };
         assert_eq!(settled(54), Settlement::RetryAt(now + Duration::from_secs(5)));
         assert_eq!(settled(55), Settlement::End(EndReason::Exhausted));
