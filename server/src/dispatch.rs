@@ -35,7 +35,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clock::SharedClock,
     domain::{
-        claim::{Claim, Target},
+        claim::{Claim, NoRoom, Target},
         id::{DeliveryId, SubscriptionUid},
         timestamp::Timestamp,
     },
@@ -59,7 +59,7 @@ mod watchers;
 
 pub use config::{Config, Policy};
 use permits::Permits;
-pub use permits::{NoRoom, Permit, places};
+pub use permits::{Permit, places};
 pub use queue::{Ask, Claimed, Overdue, Queue, QueueError, Settling};
 pub use sender::Sender;
 pub use settled::Settled;

@@ -10,7 +10,7 @@ use postrider_server::{
         timestamp::Timestamp,
     },
     publish::{
-        Entry, Fate, NewDelivery,
+        Beginning, Entry, Fate, NewDelivery,
         fan_out::{FanOuts, Finish, OverduePart, Part, PartDeliveries, Recipient},
     },
     store::{FanOutBacklog, Retention, deliveries::DeliveryFilter},
@@ -34,8 +34,7 @@ async fn finish(node: &Node, part: &Part, now: Timestamp) -> Finish {
     let delivery = |(nth, recipient)| NewDelivery {
         id: DeliveryId::nth(part.event.created_at, nth),
         subscription: subscription(recipient),
-        claimed: false,
-        paused: false,
+        beginning: Beginning::Unclaimed,
     };
     let first = (part.number as usize + 1) * 1_000;
     let deliveries = (first..).zip(&part.recipients).map(delivery).collect();
@@ -98,7 +97,7 @@ on_both_databases! {
         let subscription = node.subscribe("sub").await;
         let mut batch = node.batch([a_draft().to([&subscription]).later_to([&subscription])]).await;
         let Entry { deliveries, .. } = &mut batch.entries[0];
-        let twice = NewDelivery { id: deliveries[0].id, subscription: subscription.uid, claimed: false, paused: false };
+        let twice = NewDelivery { id: deliveries[0].id, subscription: subscription.uid, beginning: Beginning::Unclaimed };
         deliveries.push(twice);
         postrider_server::publish::Journal::commit(&node.store, &batch).await.unwrap_err();
         assert_eq!((node.count("events").await, node.count("fan_outs").await), (0, 0));

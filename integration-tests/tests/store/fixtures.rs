@@ -23,7 +23,7 @@ use postrider_server::{
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
-    publish::{Entry, NewDelivery},
+    publish::{Beginning, Entry, NewDelivery},
     store::secrets::Takeover,
 };
 
@@ -207,8 +207,7 @@ impl Draft {
         let deliveries = self.to.into_iter().enumerate().map(|(number, (target, claimed))| NewDelivery {
             id: DeliveryId::nth(self.at, first_delivery + number),
             subscription: target.uid,
-            claimed,
-            paused: false,
+            beginning: if claimed { Beginning::Claimed } else { Beginning::Unclaimed },
         });
         Entry {
             fingerprint: self.request_id.as_ref().map(|_| self.content.fingerprint()),

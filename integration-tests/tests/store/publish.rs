@@ -13,7 +13,7 @@ use postrider_server::{
         id::{DeliveryId, EventId},
         trace_context::TraceContext,
     },
-    publish::{Batch, Commit, Entry, Fate, Journal, JournalError, NewDelivery},
+    publish::{Batch, Beginning, Commit, Entry, Fate, Journal, JournalError, NewDelivery},
     store::deliveries::DeliveryFilter,
 };
 
@@ -220,7 +220,7 @@ on_both_databases! {
         let mut batch = node.batch([a_draft(), a_draft().of(&newcomer).to([&subscription])]).await;
         // The same delivery twice: a defect of ours, but not one that may cost half a batch.
         let Entry { deliveries, .. } = &mut batch.entries[1];
-        deliveries.push(NewDelivery { id: deliveries[0].id, subscription: subscription.uid, claimed: false, paused: false });
+        deliveries.push(NewDelivery { id: deliveries[0].id, subscription: subscription.uid, beginning: Beginning::Unclaimed });
         let failed = node.store.commit(&batch).await;
         assert!(matches!(failed, Err(JournalError::Broken(_))), "{failed:?}");
         for table in ["events", "payloads", "deliveries"] {

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use super::Deliverer;
 use crate::{
     clock::SharedClock,
-    dispatch::{Dispatcher, NoRoom, Permit, Queue, Sender, Watch},
+    dispatch::{Dispatcher, Permit, Queue, Sender, Watch},
     domain::{
-        claim::{Claim, Target},
+        claim::{Claim, NoRoom, Target},
         event::Event,
         id::{DeliveryId, SubscriptionId, SubscriptionUid, TenantId},
         secret::KeyPair,
@@ -45,12 +45,8 @@ impl<Q: Queue, S: Sender> publish::Outlet for Outlet<Q, S> {
         self.0.room_for(target).await;
     }
 
-    fn reserve(&self, target: &Arc<Target>, bytes: usize) -> Result<Permit, publish::NoRoom> {
-        self.0.reserve(target, bytes).map_err(|refused| match refused {
-            NoRoom::Soon => publish::NoRoom::Soon,
-            NoRoom::Taken => publish::NoRoom::Taken,
-            NoRoom::Held => publish::NoRoom::Held,
-        })
+    fn reserve(&self, target: &Arc<Target>, bytes: usize) -> Result<Permit, NoRoom> {
+        self.0.reserve(target, bytes)
     }
 
     fn start(&self, permit: Permit, claim: Claim) {

@@ -21,7 +21,7 @@ use crate::{
     domain::{
         attempt::Attempt,
         breaker::{BreakerPolicy, HealthChange},
-        claim::Target,
+        claim::{NoRoom, Target},
         id::{DeliveryId, SubscriptionUid, TenantId},
         retry::Jitter,
         subscription::Pace,
@@ -95,17 +95,6 @@ struct Tenant {
     places: usize,
     /// Room for its attempts.
     senders: Arc<Semaphore>,
-}
-
-/// Why there is no room for an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoRoom {
-    /// Deliveries to receivers that are well and quick take it: it pays to wait for it ([`Dispatcher::room_for`](super::Dispatcher::room_for)).
-    Soon,
-    /// Deliveries that are under way take it; or the claim, which counts for all nodes, has to say.
-    Taken,
-    /// The subscription is blocked or throttled, and it is known until when: nobody needs to look before.
-    Held,
 }
 
 /// What is under way, and who may have less than the rest.

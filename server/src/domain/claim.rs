@@ -66,3 +66,15 @@ pub struct Target {
     /// What its owner has set beyond that; absent if this node cannot decrypt it.
     pub settings: Option<Arc<Settings>>,
 }
+
+/// Why there is no room for an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoom {
+    /// It will be there in a moment, as deliveries to receivers that are well and quick take it. What goes out from memory costs less than what is
+    /// claimed, so it pays to wait for it.
+    Soon,
+    /// It may be there at any moment, or the claim, which counts for all nodes, has to say: somebody has to look.
+    Taken,
+    /// The subscription is not to be sent to for a while, and it is known until when: nobody needs to look before.
+    Held,
+}

@@ -7,13 +7,13 @@ use std::{
 };
 
 use super::{
-    AT_ONCE, Batch, Entry, Interest, NoRoom, Outlet,
+    AT_ONCE, Batch, Entry, Interest, Outlet,
     hand_over::{Due, HandOver, Reserved},
     match_table::MatchTable,
     pending::Pending,
 };
 use crate::domain::{
-    claim::Target,
+    claim::{NoRoom, Target},
     event::Event,
     handling::OrderingKey,
     id::{DeliveryId, EventId, SubscriptionUid, TenantId},

@@ -22,13 +22,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AT_ONCE, Entry, JournalError, NewDelivery, NoRoom, Outlet,
+    AT_ONCE, Beginning, Entry, JournalError, NewDelivery, Outlet,
     hand_over::{self, Due, HandOver},
 };
 use crate::{
     clock::SharedClock,
     domain::{
-        claim::Target,
+        claim::{NoRoom, Target},
         event::Event,
         id::{DeliveryId, EventId, SubscriptionUid, TenantId},
         timestamp::Timestamp,
@@ -180,7 +180,7 @@ impl<J: FanOuts, O: Outlet> FanOut<J, O> {
                 }
                 Recipient::Closed(subscription) => {
                     let subscription = *subscription;
-                    made.deliveries.push(NewDelivery { id, subscription, claimed: false, paused: true });
+                    made.deliveries.push(NewDelivery { id, subscription, beginning: Beginning::Held });
                 }
             }
         }

@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Entry, NewDelivery, NoRoom, Outlet};
+use super::{Beginning, Entry, NewDelivery, Outlet};
 use crate::domain::{
     attempt::AttemptNumber,
-    claim::{Claim, Target},
+    claim::{Claim, NoRoom, Target},
     id::DeliveryId,
     timestamp::Timestamp,
 };
@@ -32,12 +32,14 @@ impl<P> Default for HandOver<P> {
 impl<P> HandOver<P> {
     /// Adds a delivery to `target`, for which there is room or not.
     pub(super) fn add(&mut self, id: DeliveryId, target: &Arc<Target>, room: Result<P, NoRoom>) {
-        let paused = matches!(room, Err(NoRoom::Held));
-        let permit = room.ok();
-        let claimed = permit.is_some();
-        self.deliveries.push(NewDelivery { id, subscription: target.uid, claimed, paused });
+        let beginning = match room {
+            Ok(_) => Beginning::Claimed,
+            Err(NoRoom::Soon | NoRoom::Taken) => Beginning::Unclaimed,
+            Err(NoRoom::Held) => Beginning::Held,
+        };
+        self.deliveries.push(NewDelivery { id, subscription: target.uid, beginning });
         let target = Arc::clone(target);
-        self.reserved.extend(permit.map(|permit| Reserved { delivery: id, target, permit }));
+        self.reserved.extend(room.ok().map(|permit| Reserved { delivery: id, target, permit }));
     }
 }
 
@@ -65,9 +67,9 @@ pub(super) fn start<O: Outlet>(
     parked: &HashSet<DeliveryId>,
     due: Due,
 ) {
-    let waits =
-        |delivery: &NewDelivery| !delivery.claimed && !delivery.paused && !parked.contains(&delivery.id);
-    if entry.deliveries.iter().any(waits) {
+    let is_to_be_claimed =
+        |delivery: &NewDelivery| delivery.beginning == Beginning::Unclaimed && !parked.contains(&delivery.id);
+    if entry.deliveries.iter().any(is_to_be_claimed) {
         match entry.event.content.handling.put_off(due.at) {
             Some(due_at) => outlet.wake_at(due_at),
             None => outlet.wake(),

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     rc::Rc,
     sync::{
         Arc, Mutex,
@@ -22,16 +22,16 @@ use super::{
 use crate::{
     clock::ManualClock,
     domain::{
-        catalogue::CataloguedType,
+        claim::{Claim, NoRoom, Target},
         conditions::Conditions,
         event::{Attributes, EventContent, Payload},
         event_type::EventType,
         expression::Pause,
         handling::{Handling, OrderingKey},
-        id::SubscriptionId,
+        id::{SubscriptionId, TenantId},
         secret::SecretSet,
         settings::Settings,
-        subscription::Pace,
+        subscription::{Filter, Pace},
         target_url::TargetUrl,
     },
 };

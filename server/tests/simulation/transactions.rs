@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write};
 use postrider_server::{
     dispatch::{Ask, Claimed, Settled, Settling},
     domain::{attempt::Outcome, delivery::Settlement},
-    publish::{Batch, Commit, Entry, Fate},
+    publish::{Batch, Beginning, Commit, Entry, Fate},
 };
 
 use crate::{link::Link, sends::Send, world::State};
@@ -111,7 +111,7 @@ impl State {
                     .deliveries
                     .iter()
                     .map(|new| {
-                        let claimed = if new.claimed { " claimed" } else { "" };
+                        let claimed = if new.beginning == Beginning::Claimed { " claimed" } else { "" };
                         format!(
                             "d{} to s{}{claimed}",
                             number(new.id),
@@ -141,7 +141,7 @@ impl State {
         let is_whole = wanted == made && made.len() == entry.deliveries.len();
         let is_hasty = entry.deliveries.iter().any(|new| {
             let row = &rows[self.database.subscription_of(new.subscription)];
-            new.claimed && (row.paused || row.pace.rate.is_some())
+            new.beginning == Beginning::Claimed && (row.paused || row.pace.rate.is_some())
         });
         let name = &event.content.subject;
         self.expect(is_whole, || format!("{name} was matched with a table that is out of date"));

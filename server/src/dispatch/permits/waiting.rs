@@ -5,8 +5,11 @@ use std::{num::NonZeroUsize, sync::PoisonError, thread::available_parallelism, t
 
 use tokio::time::Instant;
 
-use super::{NoRoom, Permits, Taken};
-use crate::{dispatch::vitals::Vitals, domain::claim::Target};
+use super::{Permits, Taken};
+use crate::{
+    dispatch::vitals::Vitals,
+    domain::claim::{NoRoom, Target},
+};
 
 /// For how long no publish waits for room after that was in vain.
 pub(super) const WITHOUT_HOPE: Duration = Duration::from_secs(1);

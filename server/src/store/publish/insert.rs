@@ -5,8 +5,14 @@ use std::collections::HashMap;
 use sea_orm::{DatabaseTransaction, DbErr, prelude::Uuid};
 
 use crate::{
-    domain::{handling::Priority, id::DeliveryId, timestamp::Timestamp},
-    publish::Entry,
+    domain::{
+        event::RequestId,
+        handling::{OrderingKey, Priority},
+        id::DeliveryId,
+        timestamp::Timestamp,
+        trace_context::TraceContext,
+    },
+    publish::{Beginning, Entry},
     store::{
         bulk::{Cell, Column, Inserted},
         codes,
@@ -108,7 +114,7 @@ impl<'a> NewDeliveries<'a> {
                 let put_off = || handling.put_off(at).unwrap_or(at);
                 let (attempt_count, due_at) = if let Some(until) = place.and_then(|place| place.waits_until) {
                     (0, until.max(put_off()))
-                } else if delivery.claimed {
+                } else if delivery.beginning == Beginning::Claimed {
                     // It is already in its first attempt: due again only if this node dies.
                     (1, leased_until)
                 } else {
@@ -129,7 +135,7 @@ impl<'a> NewDeliveries<'a> {
                     attempt_count.into(),
                     due_at.as_micros().into(),
                     codes::priority_code(handling.priority).into(),
-                    handling.ordering_key.as_ref().map(crate::domain::handling::OrderingKey::as_str).into(),
+                    handling.ordering_key.as_ref().map(OrderingKey::as_str).into(),
                     place.map(|place| place.position).into(),
                     handling.expire_at.map(Timestamp::as_micros).into(),
                 ]);
@@ -180,9 +186,8 @@ impl<'a> NewDeliveries<'a> {
 pub(super) fn events(entries: &[Entry]) -> Vec<[Cell<'_>; 18]> {
     let mut in_order: Vec<_> = entries.iter().collect();
     // All nodes in one order, so that two that bring the same request ids wait for each other and do not deadlock.
-    in_order.sort_by_key(|entry| {
-        (&entry.event.tenant, entry.event.request_id.as_ref().map(crate::domain::event::RequestId::as_str))
-    });
+    in_order
+        .sort_by_key(|entry| (&entry.event.tenant, entry.event.request_id.as_ref().map(RequestId::as_str)));
     in_order.into_iter().map(event).collect()
 }
 
@@ -201,11 +206,11 @@ fn event(entry: &Entry) -> [Cell<'_>; 18] {
         event.content.time.map(Timestamp::as_micros).into(),
         event.content.payload.content_type.as_str().into(),
         attributes.into(),
-        event.request_id.as_ref().map(crate::domain::event::RequestId::as_str).into(),
+        event.request_id.as_ref().map(RequestId::as_str).into(),
         entry.fingerprint.as_ref().map(|fingerprint| fingerprint.0.as_slice()).into(),
-        event.trace.as_ref().map(crate::domain::trace_context::TraceContext::traceparent).into(),
-        event.trace.as_ref().map(crate::domain::trace_context::TraceContext::tracestate).into(),
-        handling.ordering_key.as_ref().map(crate::domain::handling::OrderingKey::as_str).into(),
+        event.trace.as_ref().map(TraceContext::traceparent).into(),
+        event.trace.as_ref().map(TraceContext::tracestate).into(),
+        handling.ordering_key.as_ref().map(OrderingKey::as_str).into(),
         handling.deliver_at.map(Timestamp::as_micros).into(),
         handling.expire_at.map(Timestamp::as_micros).into(),
         codes::priority_code(handling.priority).into(),

@@ -7,7 +7,7 @@ use postrider_server::{
         id::{DeliveryId, TenantId},
         timestamp::Timestamp,
     },
-    publish::{Batch, Commit, Entry, Fate, Interest, Interests, NewDelivery},
+    publish::{Batch, Beginning, Commit, Entry, Fate, Interest, Interests, NewDelivery},
 };
 
 use super::{Database, Delivery, Held, StoredEvent};
@@ -81,7 +81,7 @@ impl Database {
         let subscription = self.subscription_of(new.subscription);
         let lane = handling.ordering_key.clone().map(|key| (subscription, key));
         let is_parked = lane.as_ref().is_some_and(|lane| self.in_lane(lane).next().is_some());
-        let is_claimed = new.claimed && !is_parked;
+        let is_claimed = new.beginning == Beginning::Claimed && !is_parked;
         let put_off = handling.put_off(batch.due_at);
         let due_at = if is_parked {
             Timestamp::NEVER
@@ -99,7 +99,7 @@ impl Database {
             due_at,
             position: lane.map(|_| self.deliveries.len()),
             // Where the node holds it back, it looks by itself when that is over.
-            is_timed: is_claimed || put_off.is_some() || new.paused,
+            is_timed: is_claimed || put_off.is_some() || new.beginning == Beginning::Held,
             claim: is_claimed.then_some(Held { attempt: 1, node, is_excused: false }),
             attempts: std::collections::BTreeMap::new(),
         });
