@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use postrider_sdk::{Client, RetryPolicy, Subscription, model::CreatedSubscription};
 use postrider_server::{
-    app::{App, Deliverer, Distributor, Running, World},
+    app::{App, Dispatcher, FanOut, Running, World},
     clock::{Clock, ManualClock},
     config::Config,
     domain::timestamp::Timestamp,
@@ -32,8 +32,8 @@ pub struct TestApp {
     pub http: SocketAddr,
     /// What it keeps its data in.
     pub database: Arc<TestDatabase>,
-    deliverer: Deliverer,
-    distributor: Distributor,
+    dispatcher: Dispatcher,
+    fan_out: FanOut,
     handshakes: Handshakes,
     maintenance: Maintenance,
     failing: Failing<HttpSender>,
@@ -92,10 +92,10 @@ impl Builder {
         if self.telling_time {
             app.tell_time().await.unwrap();
         }
-        let (deliverer, maintenance, readiness) = (app.deliverer(), app.maintenance(), app.readiness());
-        let (distributor, handshakes) = (app.distributor(), app.handshakes());
+        let (dispatcher, maintenance, readiness) = (app.dispatcher(), app.maintenance(), app.readiness());
+        let (fan_out, handshakes) = (app.fan_out(), app.handshakes());
         let (failing, announcer) = (app.failing(), app.announcer());
-        let running = app.start_lanes();
+        let running = app.start_without_loops();
         let client = Client::builder(format!("http://{grpc}")).with_retry(RetryPolicy::never());
         TestApp {
             clock: self.clock,
@@ -103,8 +103,8 @@ impl Builder {
             grpc,
             http,
             database: self.database,
-            deliverer,
-            distributor,
+            dispatcher,
+            fan_out,
             handshakes,
             maintenance,
             failing,
@@ -145,23 +145,23 @@ impl TestApp {
 
     /// Takes over what is due once, and does not wait for it.
     pub async fn tick(&self) -> usize {
-        self.deliverer.tick().await.unwrap()
+        self.dispatcher.tick().await.unwrap()
     }
 
     /// Takes over what is due once, if the database lets it.
     pub async fn try_tick(&self) -> Result<usize, postrider_server::dispatch::QueueError> {
-        self.deliverer.tick().await
+        self.dispatcher.tick().await
     }
 
     /// Waits until nothing is under way, and takes nothing over.
     pub async fn drain(&self) {
-        self.deliverer.drain().await;
+        self.dispatcher.drain().await;
     }
 
     /// Takes over whatever is due and waits until nothing is under way.
     pub async fn run_until_idle(&self) {
         loop {
-            self.deliverer.drain().await;
+            self.dispatcher.drain().await;
             if self.tick().await == 0 {
                 return;
             }
@@ -188,7 +188,7 @@ impl TestApp {
 
     /// Makes the deliveries of the next part of a fan-out; returns how many, or `None` if no part is due.
     pub async fn fan_out(&self) -> Option<usize> {
-        self.distributor.tick().await.unwrap()
+        self.fan_out.tick().await.unwrap()
     }
 
     /// Cancels what waits for subscriptions that have ended. Returns how many deliveries.
@@ -228,7 +228,7 @@ impl TestApp {
 
     /// Looks whether the server is ready.
     pub async fn look(&self) -> Result<(), postrider_server::readiness::NotReady> {
-        self.readiness.tick(&self.deliverer.standing()).await;
+        self.readiness.tick(&self.dispatcher.standing()).await;
         *self.readiness.watch().borrow()
     }
 

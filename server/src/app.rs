@@ -6,7 +6,7 @@
 //!
 //! Two kinds of tasks make up a running server. *Lanes* move when something is put into them and know no time: the ports, the publish
 //! writer, the settler. *Loops* look by themselves: the poll, the fan-out, handshakes, the sweep, pruning, those that
-//! fail, operational events, readiness, the database's clock, hints of other nodes. Tests run the lanes and push the loops by hand.
+//! fail, operational events, readiness, the database's clock, hints of other nodes. Tests do without the loops and push their parts by hand.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clock::{DatabaseClock, SharedClock},
     config::Config,
-    dispatch::{Dispatcher, Policy},
+    dispatch::{self, Policy},
     grpc,
     handshakes::Handshakes,
     http,
@@ -26,7 +26,7 @@ use crate::{
         announce::Announcer,
         failing::{self, Failing},
     },
-    publish::{Publisher, Writer, fan_out::FanOut},
+    publish::{Publisher, Writer, fan_out},
     readiness::Readiness,
     sender::{self, HttpSender},
     shutdown::{Shutdown, supervise},
@@ -97,10 +97,10 @@ impl World {
 }
 
 /// The dispatcher of a real server.
-pub type Deliverer = Dispatcher<Store, HttpSender>;
+pub type Dispatcher = dispatch::Dispatcher<Store, HttpSender>;
 
 /// The fan-out of a real server.
-pub type Distributor = Arc<FanOut<Store, Outlet<Store, HttpSender>>>;
+pub type FanOut = Arc<fan_out::FanOut<Store, Outlet<Store, HttpSender>>>;
 
 /// A server that is put together and does not run yet.
 pub struct App {
@@ -108,8 +108,8 @@ pub struct App {
     world: World,
     clock: Arc<DatabaseClock>,
     store: Store,
-    deliverer: Deliverer,
-    distributor: Distributor,
+    dispatcher: Dispatcher,
+    fan_out: FanOut,
     sender: HttpSender,
     handshakes: Handshakes,
     maintenance: Maintenance,
@@ -133,7 +133,7 @@ impl App {
         let ended = Arc::new(Notify::new());
         let max_timeout = config.max_timeout();
         let sender = HttpSender::new(&sender::Config { max_timeout, ..config.sender.clone() })?;
-        let deliverer = Dispatcher::new(
+        let dispatcher = dispatch::Dispatcher::new(
             config.dispatch.clone(),
             Policy { retry: config.retry.policy(), breaker: config.breaker.policy() },
             store.clone(),
@@ -143,11 +143,11 @@ impl App {
             Arc::clone(&ended),
         );
         let fan_outs = Arc::new(Notify::new());
-        let outlet = Outlet(deliverer.clone());
-        let distributor =
-            Arc::new(FanOut::new(store.clone(), outlet, Arc::clone(&clock), Arc::clone(&fan_outs)));
+        let outlet = Outlet(dispatcher.clone());
+        let fan_out =
+            Arc::new(fan_out::FanOut::new(store.clone(), outlet, Arc::clone(&clock), Arc::clone(&fan_outs)));
         // Before anything is published: who was blocked when the server stopped is blocked still.
-        if let Err(cause) = deliverer.refresh().await {
+        if let Err(cause) = dispatcher.refresh().await {
             tracing::error!(cause = &cause as &dyn std::error::Error, "it is not known yet who is blocked");
         }
         let maintenance = Maintenance::new(
@@ -166,13 +166,13 @@ impl App {
         );
         let (publisher, writer) = Publisher::new(
             store.clone(),
-            Outlet(deliverer.clone()),
+            Outlet(dispatcher.clone()),
             Arc::clone(&clock),
             metrics.clone(),
             fan_outs,
         );
         let publisher = publisher.with_unknown_types(config.events.unknown_types);
-        let nudge = wiring::Nudge { deliverer: deliverer.clone(), ended: Arc::clone(&ended) };
+        let nudge = wiring::Nudge { dispatcher: dispatcher.clone(), ended: Arc::clone(&ended) };
         let handshakes =
             Handshakes::new(store.clone(), sender.clone(), Arc::clone(&clock), max_timeout, nudge);
         let readiness = Readiness::new(store.clone(), clock, metrics.clone(), config.dispatch.poll_interval);
@@ -182,8 +182,8 @@ impl App {
             world,
             clock,
             store,
-            deliverer,
-            distributor,
+            dispatcher,
+            fan_out,
             sender,
             handshakes,
             maintenance,
@@ -203,14 +203,14 @@ impl App {
 
     /// The part that delivers.
     #[must_use]
-    pub fn deliverer(&self) -> Deliverer {
-        self.deliverer.clone()
+    pub fn dispatcher(&self) -> Dispatcher {
+        self.dispatcher.clone()
     }
 
     /// The part that fans out what was not fanned out at once.
     #[must_use]
-    pub fn distributor(&self) -> Distributor {
-        Arc::clone(&self.distributor)
+    pub fn fan_out(&self) -> FanOut {
+        Arc::clone(&self.fan_out)
     }
 
     /// The part that makes handshakes.
@@ -247,85 +247,50 @@ impl App {
     pub async fn start(self) -> Result<Running, Error> {
         // Before anything is due or leased.
         self.tell_time().await?;
-        let (deliverer, maintenance, readiness) = (self.deliverer(), self.maintenance(), self.readiness());
-        let (distributor, handshakes) = (self.distributor(), self.handshakes());
+        let (dispatcher, fan_out) = (self.dispatcher(), self.fan_out());
+        let (handshakes, maintenance) = (self.handshakes(), self.maintenance());
         let (failing, announcer) = (self.failing(), self.announcer());
-        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
-        let running = self.start_lanes();
-        running.supervise("time", move |stop| {
-            let (store, clock) = (store.clone(), Arc::clone(&clock));
-            async move { time::follow(&store, &clock, stop).await }
+        let time = (self.store.clone(), Arc::clone(&self.clock));
+        let readiness = (self.readiness(), dispatcher.clone());
+        let hints = (self.store.clone(), dispatcher.clone());
+        let running = self.start_without_loops();
+        running.supervise("time", &time, |(store, clock), stop| async move {
+            time::follow(&store, &clock, stop).await;
         });
-        running.supervise("poll", move |stop| {
-            let deliverer = deliverer.clone();
-            async move { deliverer.run(stop).await }
+        running.supervise("poll", &dispatcher, |part, stop| async move { part.run(stop).await });
+        running.supervise("fan-out", &fan_out, |part, stop| async move { part.run(stop).await });
+        running.supervise("handshakes", &handshakes, |part, stop| async move { part.run(stop).await });
+        running.supervise(
+            "checkpoint",
+            &maintenance,
+            |part, stop| async move { part.run_checkpoint(stop).await },
+        );
+        running.supervise("expire", &maintenance, |part, stop| async move { part.run_expire(stop).await });
+        running.supervise("mending", &maintenance, |part, stop| async move { part.run_mending(stop).await });
+        running.supervise("sweep", &maintenance, |part, stop| async move { part.run_sweep(stop).await });
+        running.supervise("prune", &maintenance, |part, stop| async move { part.run_prune(stop).await });
+        running.supervise("failing", &failing, |part, stop| async move { part.run_look(stop).await });
+        running.supervise("probes", &failing, |part, stop| async move { part.run_probe(stop).await });
+        running.supervise("announce", &announcer, |part, stop| async move { part.run(stop).await });
+        running.supervise("readiness", &readiness, |(readiness, dispatcher), stop| async move {
+            readiness.run(|| dispatcher.standing(), stop).await;
         });
-        running.supervise("fan-out", move |stop| {
-            let distributor = Arc::clone(&distributor);
-            async move { distributor.run(stop).await }
-        });
-        running.supervise("handshakes", move |stop| {
-            let handshakes = handshakes.clone();
-            async move { handshakes.run(stop).await }
-        });
-        let checkpointing = maintenance.clone();
-        running.supervise("checkpoint", move |stop| {
-            let maintenance = checkpointing.clone();
-            async move { maintenance.run_checkpoint(stop).await }
-        });
-        let (pruning, expiring, releasing) = (maintenance.clone(), maintenance.clone(), maintenance.clone());
-        running.supervise("expire", move |stop| {
-            let maintenance = expiring.clone();
-            async move { maintenance.run_expire(stop).await }
-        });
-        running.supervise("mending", move |stop| {
-            let maintenance = releasing.clone();
-            async move { maintenance.run_mending(stop).await }
-        });
-        running.supervise("sweep", move |stop| {
-            let maintenance = maintenance.clone();
-            async move { maintenance.run_sweep(stop).await }
-        });
-        running.supervise("prune", move |stop| {
-            let maintenance = pruning.clone();
-            async move { maintenance.run_prune(stop).await }
-        });
-        let probing = failing.clone();
-        running.supervise("failing", move |stop| {
-            let failing = failing.clone();
-            async move { failing.run_look(stop).await }
-        });
-        running.supervise("probes", move |stop| {
-            let probing = probing.clone();
-            async move { probing.run_probe(stop).await }
-        });
-        running.supervise("announce", move |stop| {
-            let announcer = announcer.clone();
-            async move { announcer.run(stop).await }
-        });
-        let deliverer = running.deliverer.clone();
-        running.supervise("readiness", move |stop| {
-            let (readiness, deliverer) = (readiness.clone(), deliverer.clone());
-            async move { readiness.run(|| deliverer.standing(), stop).await }
-        });
-        let (store, deliverer) = (running.store.clone(), running.deliverer.clone());
-        running.supervise("hints", move |stop| {
-            let (store, deliverer) = (store.clone(), deliverer.clone());
-            async move { hints::follow(&store, &deliverer, stop).await }
+        running.supervise("hints", &hints, |(store, dispatcher), stop| async move {
+            hints::follow(&store, &dispatcher, stop).await;
         });
         Ok(running)
     }
 
     /// Starts what moves when something is put into it, and leaves the loops to the caller.
-    pub fn start_lanes(self) -> Running {
+    pub fn start_without_loops(self) -> Running {
         let stop = CancellationToken::new();
-        let (lanes, loops) = (TaskTracker::new(), TaskTracker::new());
+        let (settlers, loops) = (TaskTracker::new(), TaskTracker::new());
 
-        let settling = self.deliverer.clone();
+        let settling = self.dispatcher.clone();
         // Ends with the process: attempts are settled to the last.
-        supervise(&lanes, "settle", CancellationToken::new(), move || {
-            let deliverer = settling.clone();
-            async move { deliverer.settle().await }
+        supervise(&settlers, "settle", CancellationToken::new(), move || {
+            let dispatcher = settling.clone();
+            async move { dispatcher.settle().await }
         });
 
         let writer = Arc::new(self.writer);
@@ -355,8 +320,8 @@ impl App {
             preview: Arc::new(wiring::Preview(self.sender.clone())),
             handshakes: Arc::new(wiring::Asker(self.handshakes)),
             check: Arc::new(wiring::Check(self.sender)),
-            settlements: Arc::new(wiring::Settlements(self.deliverer.clone())),
-            nudge: Arc::new(wiring::Nudge { deliverer: self.deliverer.clone(), ended: self.ended }),
+            settlements: Arc::new(wiring::Settlements(self.dispatcher.clone())),
+            nudge: Arc::new(wiring::Nudge { dispatcher: self.dispatcher.clone(), ended: self.ended }),
             stop: stop.clone(),
         };
         let (reporter, health) = tonic_health::server::health_reporter();
@@ -377,8 +342,8 @@ impl App {
             tokio::try_join!(calls.map_err(Error::Grpc), requests.map_err(Error::Http)).map(drop)
         });
         let patience = self.config.shutdown.grace / 2;
-        let (deliverer, store) = (self.deliverer, self.store);
-        Running { stop, last_call, lanes, writing, loops, calls, patience, deliverer, store }
+        let (dispatcher, store) = (self.dispatcher, self.store);
+        Running { stop, last_call, settlers, writing, loops, calls, patience, dispatcher, store }
     }
 }
 
@@ -387,13 +352,13 @@ pub struct Running {
     stop: CancellationToken,
     /// When no call can publish any more.
     last_call: CancellationToken,
-    lanes: TaskTracker,
+    settlers: TaskTracker,
     writing: TaskTracker,
     loops: TaskTracker,
     calls: tokio::task::JoinHandle<Result<(), Error>>,
     /// How long callers may take to come to an end when the server stops.
     patience: Duration,
-    deliverer: Deliverer,
+    dispatcher: Dispatcher,
     store: Store,
 }
 
@@ -433,17 +398,23 @@ impl Running {
         self.last_call.cancel();
         self.writing.close();
         self.writing.wait().await;
-        self.deliverer.drain().await;
+        self.dispatcher.drain().await;
         self.store.close().await;
-        drop(self.lanes);
+        drop(self.settlers);
     }
 
-    fn supervise<F>(&self, name: &'static str, start: impl Fn(CancellationToken) -> F + Send + 'static)
-    where
+    /// Supervises a loop of a part until the server stops.
+    fn supervise<T, F>(
+        &self,
+        name: &'static str,
+        part: &T,
+        looping: impl Fn(T, CancellationToken) -> F + Send + 'static,
+    ) where
+        T: Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let stop = self.stop.clone();
-        supervise(&self.loops, name, self.stop.clone(), move || start(stop.clone()));
+        let (part, stop) = (part.clone(), self.stop.clone());
+        supervise(&self.loops, name, self.stop.clone(), move || looping(part.clone(), stop.clone()));
     }
 }
 

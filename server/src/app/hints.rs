@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Deliverer;
+use super::Dispatcher;
 use crate::store::{Error, Store};
 
 /// How long to wait before listening again.
@@ -13,10 +13,10 @@ const REST: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_mins(1);
 
 /// Listens until `stop`. Where that fails, only the poll is left, which finds everything.
-pub(super) async fn follow(store: &Store, deliverer: &Deliverer, stop: CancellationToken) {
+pub(super) async fn follow(store: &Store, dispatcher: &Dispatcher, stop: CancellationToken) {
     let listening = async {
         loop {
-            match listen(store, deliverer).await {
+            match listen(store, dispatcher).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(cause) => {
@@ -33,11 +33,11 @@ pub(super) async fn follow(store: &Store, deliverer: &Deliverer, stop: Cancellat
 }
 
 /// Listens until it is silent; returns whether there is anybody to listen to.
-async fn listen(store: &Store, deliverer: &Deliverer) -> Result<bool, Error> {
+async fn listen(store: &Store, dispatcher: &Dispatcher) -> Result<bool, Error> {
     let Some(mut hints) = store.hints().await? else { return Ok(false) };
     while let Ok(heard) = tokio::time::timeout(SILENCE, hints.next()).await {
         heard?;
-        deliverer.wake_by_other();
+        dispatcher.wake_by_other();
     }
     Ok(true)
 }

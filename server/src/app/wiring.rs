@@ -8,10 +8,10 @@ use futures_util::{
 };
 use tokio::sync::Notify;
 
-use super::Deliverer;
+use super::Dispatcher;
 use crate::{
     clock::SharedClock,
-    dispatch::{Dispatcher, Permit, Queue, Sender, Watch},
+    dispatch::{self, Permit, Queue, Sender, Watch},
     domain::{
         claim::{Claim, NoRoom, Target},
         event::Event,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Publishing hands deliveries to the dispatcher.
-pub struct Outlet<Q, S>(pub Dispatcher<Q, S>);
+pub struct Outlet<Q, S>(pub dispatch::Dispatcher<Q, S>);
 
 impl<Q: Queue, S: Sender> publish::Outlet for Outlet<Q, S> {
     type Permit = Permit;
@@ -109,7 +109,7 @@ impl grpc::Check for Check {
 }
 
 /// Calls wait for what the dispatcher settles.
-pub(super) struct Settlements(pub(super) Deliverer);
+pub(super) struct Settlements(pub(super) Dispatcher);
 
 impl grpc::Settlements for Settlements {
     fn of(&self, delivery: DeliveryId) -> Option<BoxStream<'static, ()>> {
@@ -124,13 +124,13 @@ impl grpc::Settlements for Settlements {
 
 /// Calls tell the loops that there is something to do.
 pub(super) struct Nudge {
-    pub(super) deliverer: Deliverer,
+    pub(super) dispatcher: Dispatcher,
     pub(super) ended: Arc<Notify>,
 }
 
 impl grpc::Nudge for Nudge {
     fn deliveries_due(&self) {
-        self.deliverer.wake();
+        self.dispatcher.wake();
     }
 
     fn subscription_ended(&self) {
@@ -138,17 +138,17 @@ impl grpc::Nudge for Nudge {
     }
 
     fn send_away(&self, subscription: SubscriptionUid) {
-        self.deliverer.send_away(subscription);
+        self.dispatcher.send_away(subscription);
     }
 
     fn send_one_away(&self, subscription: SubscriptionUid, delivery: DeliveryId) {
-        self.deliverer.send_one_away(subscription, delivery);
+        self.dispatcher.send_one_away(subscription, delivery);
     }
 }
 
 impl handshakes::Nudge for Nudge {
     fn deliveries_due(&self) {
-        self.deliverer.wake();
+        self.dispatcher.wake();
     }
 
     fn subscription_ended(&self) {

@@ -46,6 +46,14 @@ pub struct Writer<J, O: Outlet> {
     screen: Screen<J>,
 }
 
+/// What a commit leaves to do.
+#[derive(Default)]
+struct Left {
+    events: Vec<Pending>,
+    /// What will have room soon.
+    crowded: Option<Arc<Target>>,
+}
+
 /// A subscription that will have room soon, and its tenant's line, which is held until then.
 struct Crowded {
     target: Arc<Target>,
@@ -79,8 +87,9 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                 biased;
                 Some(crowded) = committing.next() => {
                     // In the end they go on without room.
-                    let waits = |crowded: Crowded| (!stop.is_cancelled()).then(|| self.room_for(crowded));
-                    held_up.extend(Option::and_then(crowded, waits));
+                    if let Some(crowded) = crowded && !stop.is_cancelled() {
+                        held_up.push(self.room_for(crowded));
+                    }
                     continue;
                 }
                 Some(()) = held_up.next() => continue,
@@ -105,25 +114,25 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
     /// Publishes the first of these, as many as a transaction takes and there is room for. The others go back to their lines, behind other
     /// tenants' events, if there are any: they had a turn.
     async fn publish(&self, mut batch: Held<Pending>) -> Option<Crowded> {
-        let mut crowded = None;
-        batch.items = self.store(std::mem::take(&mut batch.items), &mut crowded).await;
-        crowded.map(|target: Arc<Target>| Crowded { line: self.queue.hold(target.tenant.clone()), target })
+        let Left { events, crowded } = self.commit(std::mem::take(&mut batch.items)).await;
+        batch.items = events;
+        crowded.map(|target| Crowded { line: self.queue.hold(target.tenant.clone()), target })
     }
 
-    /// Stores the first of these; returns the others. What will have room soon goes to `crowded`.
-    async fn store(&self, mut pending: Vec<Pending>, crowded: &mut Option<Arc<Target>>) -> Vec<Pending> {
+    /// Commits the first of these, and answers them.
+    async fn commit(&self, mut pending: Vec<Pending>) -> Left {
         loop {
             let tables = self.sort_out(&mut pending);
             if pending.is_empty() {
-                return pending;
+                return Left::default();
             }
             let draft = self.draft(&pending, &tables);
             match self.journal.commit(&draft.batch).await {
                 Ok(Commit::Done { fates, parked }) => {
-                    let left = pending.split_off(fates.len());
-                    crowded.clone_from(&draft.crowded);
+                    let events = pending.split_off(fates.len());
+                    let crowded = draft.crowded.clone();
                     self.answer(pending, draft, fates, &parked);
-                    return left;
+                    return Left { events, crowded };
                 }
                 Ok(Commit::Stale(tenants)) => {
                     // They are set aside, and come back with a table that is good for them.
@@ -137,13 +146,13 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                 Err(JournalError::Broken(_)) if pending.len() > 1 => {
                     // One of them spoils it for all: find it by halves, of which the second waits, as something of the first may do.
                     let rest = pending.split_off(pending.len() / 2);
-                    let mut left = Box::pin(self.store(pending, crowded)).await;
-                    left.extend(rest);
+                    let mut left = Box::pin(self.commit(pending)).await;
+                    left.events.extend(rest);
                     return left;
                 }
                 Err(cause) => {
                     refuse(pending, cause);
-                    return Vec::new();
+                    return Left::default();
                 }
             }
         }

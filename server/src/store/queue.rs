@@ -1,4 +1,4 @@
-//! The dispatcher's queue: claim and settle, which are the hot path, and what is told beside it.
+//! The dispatcher's queue in the database: claim and settle, which are the hot path; who is blocked; what is overdue; hints to other nodes.
 
 use std::collections::HashSet;
 
@@ -10,11 +10,10 @@ use crate::{
 use super::{LOOK_TIMEOUT, PING_TIMEOUT, STEP_TIMEOUT, Store, within};
 
 mod claim;
-mod failing;
-mod health;
 mod open;
 mod overdue;
 mod settle;
+mod special;
 
 pub(super) use open::waiting_between;
 

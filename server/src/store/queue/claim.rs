@@ -2,7 +2,7 @@
 //!
 //! Find the subscriptions that are [open](super::open), take the most overdue of each as far as it has room, round by
 //! round until the node has none (an attempt that is under way counts as a round that the subscription has had), tenants taking turns
-//! in the same way, and push their due date behind the lease. Who is blocked or limited to a rate is looked at before ([`health`]).
+//! in the same way, and push their due date behind the lease. Who is blocked or limited to a rate is looked at before ([`special`]).
 //!
 //! The most overdue of a subscription are found level by level of their priority, each a range of the index, and put in one order
 //! by their due dates with the handicap of their level. What waits for an earlier delivery of its lane is never due.
@@ -19,8 +19,8 @@ use std::collections::HashMap;
 use sea_orm::{DatabaseTransaction, DbBackend, FromQueryResult, Statement, prelude::Uuid};
 
 use super::{
-    health::{self, Admitted},
     open::Window,
+    special::{self, Admitted},
 };
 use crate::{
     dispatch::{self, Ask, Claimed, Settled},
@@ -167,30 +167,10 @@ impl Store {
 
     /// Takes over what is due in one window.
     async fn take_due_of(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
-        if self.connections.backend() == DbBackend::Sqlite {
-            return self.take_due_on_sqlite(ask, window).await;
+        match self.connections.backend() {
+            DbBackend::Sqlite => self.take_due_on_sqlite(ask, window).await,
+            _ => self.take_due_on_postgres(ask, window).await,
         }
-        let transaction = self.connections.begin_engine().await?;
-        let admitted = health::admit(&transaction, ask, window).await?;
-        let statement = postgres::find_and_take(ask, window, &admitted);
-        self.take_over(transaction, statement, admitted, ask, window).await
-    }
-
-    /// Looks before it takes the right to write, which is then needed for a short time, or not at all.
-    async fn take_due_on_sqlite(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
-        let found = sqlite::look(&self.connections.looker, ask, window).await?;
-        if found.deliveries.is_empty() {
-            return Ok(Sorted::nothing(found.admitted));
-        }
-        let transaction = self.connections.begin_engine().await?;
-        if found.admitted.is_nobody() {
-            let statement = sqlite::take(ask, found.deliveries);
-            return self.take_over(transaction, statement, found.admitted, ask, window).await;
-        }
-        // Who is special is decided on where nobody else can do so at this moment.
-        let admitted = health::admit(&transaction, ask, window).await?;
-        let statement = sqlite::find_and_take(ask, window, &admitted);
-        self.take_over(transaction, statement, admitted, ask, window).await
     }
 
     /// Takes over what `statement` says, and reads it.
@@ -223,7 +203,7 @@ impl Store {
         };
         let mut sorted = Sorted::by(ask, taken, &contents);
         let uids = sorted.claims.iter().map(|claim| claim.target.uid.uuid());
-        let probes = health::take(&transaction, ask, &mut admitted, uids).await?;
+        let probes = special::note_taken(&transaction, ask, &mut admitted, uids).await?;
         transaction.commit().await?;
         for claim in &mut sorted.claims {
             claim.probe = probes.get(&claim.target.uid.uuid()).copied();

@@ -11,7 +11,7 @@
 use sea_orm::{ConnectionTrait, DbErr, Statement, Value, prelude::Uuid, sea_query::ArrayType};
 use serde_json::json;
 
-use super::health::Admitted;
+use super::special::Admitted;
 use crate::{
     dispatch::{Ask, RECOVERY},
     domain::{handling::Priority, id::SubscriptionUid},

@@ -2,16 +2,30 @@
 
 use sea_orm::{DbBackend, Statement};
 
+use super::Sorted;
 use crate::{
     dispatch::Ask,
-    store::queue::{
-        health::Admitted,
-        open::{Open, Specials, Window, shares},
+    store::{
+        Error, Store,
+        queue::{
+            open::{Open, Specials, Window, shares},
+            special::{self, Admitted},
+        },
     },
 };
 
+impl Store {
+    /// All at once.
+    pub(super) async fn take_due_on_postgres(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
+        let transaction = self.connections.begin_engine().await?;
+        let admitted = special::admit(&transaction, ask, window).await?;
+        let statement = find_and_take(ask, window, &admitted);
+        self.take_over(transaction, statement, admitted, ask, window).await
+    }
+}
+
 /// Finds what is due, and takes it over.
-pub(super) fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
+fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
     let Open { with, values } = Open::postgres(ask, window, Specials::Admitted(admitted));
     let shares = shares("LEAST");
     let sql = format!(

@@ -5,26 +5,46 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value, prelude::Uuid};
 
+use super::Sorted;
 use crate::{
     dispatch::Ask,
     store::{
+        Error, Store,
         queue::{
-            health::{self, Admitted},
             open::{Open, Specials, Window, shares},
+            special::{self, Admitted},
         },
         sendable::SENDABLE,
     },
 };
 
+impl Store {
+    /// Looks before it takes the right to write, which is then needed for a short time, or not at all.
+    pub(super) async fn take_due_on_sqlite(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
+        let Found { deliveries, admitted } = look(&self.connections.looker, ask, window).await?;
+        if deliveries.is_empty() {
+            return Ok(Sorted::nothing(admitted));
+        }
+        let transaction = self.connections.begin_engine().await?;
+        if admitted.is_nobody() {
+            return self.take_over(transaction, take(ask, deliveries), admitted, ask, window).await;
+        }
+        // Who is special is decided on where nobody else can do so at this moment.
+        let admitted = special::admit(&transaction, ask, window).await?;
+        let statement = find_and_take(ask, window, &admitted);
+        self.take_over(transaction, statement, admitted, ask, window).await
+    }
+}
+
 /// What a claim could take over.
-pub(super) struct Found {
-    pub(super) deliveries: Vec<Uuid>,
-    pub(super) admitted: Admitted,
+struct Found {
+    deliveries: Vec<Uuid>,
+    admitted: Admitted,
 }
 
 /// Finds what is due.
-pub(super) async fn look(looker: &impl ConnectionTrait, ask: &Ask, window: Window) -> Result<Found, DbErr> {
-    let admitted = health::admit(looker, ask, window).await?;
+async fn look(looker: &impl ConnectionTrait, ask: &Ask, window: Window) -> Result<Found, DbErr> {
+    let admitted = special::admit(looker, ask, window).await?;
     let (with, values) = candidates(ask, window, &admitted);
     let sql = format!("{with} {FIRST}");
     let rows = looker.query_all_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await?;
@@ -33,7 +53,7 @@ pub(super) async fn look(looker: &impl ConnectionTrait, ask: &Ask, window: Windo
 }
 
 /// Takes over what was found, as far as it is still due and its subscription open.
-pub(super) fn take(ask: &Ask, found: Vec<Uuid>) -> Statement {
+fn take(ask: &Ask, found: Vec<Uuid>) -> Statement {
     let mut values: Vec<Value> = vec![ask.now.as_micros().into(), ask.leased_until.as_micros().into()];
     let ids: Vec<_> = (1..=found.len()).map(|nth| format!("${}", values.len() + nth)).collect();
     values.extend(found.into_iter().map(Value::from));
@@ -52,7 +72,7 @@ pub(super) fn take(ask: &Ask, found: Vec<Uuid>) -> Statement {
 }
 
 /// Both at once.
-pub(super) fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
+fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
     let (with, values) = candidates(ask, window, admitted);
     let sql = format!(
         "{with} UPDATE pending_deliveries SET attempt_count = attempt_count + 1, due_at = $2 WHERE id IN ({FIRST}) RETURNING {TAKEN}"

@@ -1,5 +1,3 @@
-//! What the claim needs to know beyond what is due, and what attempts change about their subscriptions.
-//!
 //! Who is blocked, or has a rate limit, is *special*: the claim leaves such subscriptions out unless they are admitted here
 //! first, one probe of one, what the rate allows of the other. Their rows are locked while it decides, so that a probe goes out
 //! once, and a rate holds, over all nodes. Where there is no special subscription this costs one look at two empty indexes.
@@ -8,20 +6,13 @@ use std::collections::{HashMap, HashSet};
 
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, FromQueryResult,
-    QueryFilter, QueryOrder, QuerySelect, Statement,
-    prelude::Uuid,
-    sea_query::{Expr, ExprTrait},
+    QueryFilter, QuerySelect, Statement, prelude::Uuid, sea_query::Expr,
 };
 
 use super::open::{Window, is_due, levels, waiting_between};
 use crate::{
-    dispatch::{Ask, Settled},
-    domain::{
-        breaker::{HealthChange, Probe},
-        id::SubscriptionUid,
-        rate_limit::RateLimit,
-        timestamp::Timestamp,
-    },
+    dispatch::Ask,
+    domain::{breaker::Probe, id::SubscriptionUid, rate_limit::RateLimit, timestamp::Timestamp},
     store::{Error, Store, entity::subscriptions, rows, sendable::SENDABLE},
 };
 
@@ -148,7 +139,7 @@ async fn any_special(connection: &impl ConnectionTrait, now: Timestamp) -> Resul
 }
 
 /// Writes down what was taken of those that were admitted. Returns the probes, by their subscriptions.
-pub(super) async fn take(
+pub(super) async fn note_taken(
     transaction: &DatabaseTransaction,
     ask: &Ask,
     admitted: &mut Admitted,
@@ -185,81 +176,4 @@ pub(super) async fn take(
         update.exec(transaction).await?;
     }
     Ok(probes)
-}
-
-/// Writes what attempts change about the breakers of their subscriptions, whose rows are locked. Returns those that it changed; the others had been changed by
-/// somebody else in the meantime.
-pub(super) async fn turn(
-    transaction: &DatabaseTransaction,
-    batch: &[Settled],
-) -> Result<HashSet<SubscriptionUid>, DbErr> {
-    let mut turned = HashSet::new();
-    for settled in batch {
-        if let Some(change) = &settled.health
-            && write(transaction, settled, change).await?
-        {
-            turned.insert(settled.target.uid);
-        }
-    }
-    Ok(turned)
-}
-
-/// Locks the rows of the subscriptions that a batch changes: in the order of their uids, like everybody.
-pub(super) async fn lock_all(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<(), DbErr> {
-    if transaction.get_database_backend() == DbBackend::Sqlite {
-        // A transaction that writes is alone anyway.
-        return Ok(());
-    }
-    let changes = batch.iter().filter(|settled| settled.concerns_its_subscription());
-    let uids: HashSet<_> = changes.map(|settled| settled.target.uid.uuid()).collect();
-    if uids.is_empty() {
-        return Ok(());
-    }
-    let _: Vec<Uuid> = subscriptions::Entity::find()
-        .select_only()
-        .column(subscriptions::Column::Uid)
-        .filter(subscriptions::Column::Uid.is_in(uids))
-        .order_by_asc(subscriptions::Column::Uid)
-        .lock_exclusive()
-        .into_tuple()
-        .all(transaction)
-        .await?;
-    Ok(())
-}
-
-async fn write(
-    transaction: &DatabaseTransaction,
-    settled: &Settled,
-    change: &HealthChange,
-) -> Result<bool, DbErr> {
-    use subscriptions::Column;
-    let micros = |at: &Timestamp| Expr::value(Some(at.as_micros()));
-    let update = subscriptions::Entity::update_many().filter(Column::Uid.eq(settled.target.uid.uuid()));
-    let update = match change {
-        HealthChange::Open { until, failing_since, reason } => update
-            .col_expr(Column::BlockedUntil, micros(until))
-            .col_expr(Column::BlockedReason, Expr::value(Some(reason.as_str())))
-            .col_expr(Column::BlockPauses, Expr::value(1))
-            .col_expr(Column::FailingSince, micros(failing_since))
-            .filter(Column::BlockedUntil.is_null())
-            // What failed at another target, or before it was said to be mended, says nothing of it now.
-            .filter(Column::TargetUrl.eq(settled.target.url.as_str()))
-            .filter(Column::RecoveredAt.is_null().or(Column::RecoveredAt.lte(failing_since.as_micros()))),
-        HealthChange::Reopen { held_until, until, pauses, reason } => update
-            .col_expr(Column::BlockedUntil, micros(until))
-            .col_expr(Column::BlockedReason, Expr::value(Some(reason.as_str())))
-            .col_expr(Column::BlockPauses, Expr::value(i32::try_from(*pauses).unwrap_or(i32::MAX)))
-            .filter(Column::BlockedUntil.eq(held_until.as_micros())),
-        HealthChange::Release { held_until } => update
-            .col_expr(Column::BlockedUntil, micros(&settled.at))
-            .filter(Column::BlockedUntil.eq(held_until.as_micros())),
-        HealthChange::Close { held_until } => update
-            .col_expr(Column::BlockedUntil, Expr::value(None::<i64>))
-            .col_expr(Column::BlockedReason, Expr::value(None::<String>))
-            .col_expr(Column::BlockPauses, Expr::value(0))
-            .col_expr(Column::FailingSince, Expr::value(None::<i64>))
-            .col_expr(Column::RecoveredAt, micros(&settled.at))
-            .filter(Column::BlockedUntil.eq(held_until.as_micros())),
-    };
-    Ok(update.exec(transaction).await?.rows_affected > 0)
 }

@@ -77,7 +77,6 @@ pub(super) async fn note(
         failing::set(&mut row, noted);
         failing::store(transaction, row).await?;
     }
-    let now = batch.iter().map(|settled| settled.at).max().unwrap_or_default();
-    operational_events::put(transaction, notices, now).await?;
+    operational_events::put(transaction, notices, super::latest(batch)).await?;
     Ok(tenants)
 }
