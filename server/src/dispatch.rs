@@ -45,6 +45,7 @@ use crate::{
 mod attempts;
 mod claiming;
 mod config;
+mod line;
 mod permits;
 mod poll;
 mod queue;
@@ -151,13 +152,12 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         self.0.watchers.watch(delivery)
     }
 
-    /// Returns when there is room for attempts, or when it is no use to wait for that any longer: in some milliseconds at most.
+    /// Waits, some milliseconds at most, until the node has room.
     pub async fn room(&self) {
         self.0.permits.room().await;
     }
 
-    /// Returns when there is some room for attempts at a target for which there was none ([`NoRoom::Soon`]), or when it is no use to wait for
-    /// that any longer: in some milliseconds at most.
+    /// Waits, some milliseconds at most, for room at a target that was refused with [`NoRoom::Soon`].
     pub async fn room_for(&self, target: &Target) {
         self.0.permits.room_for(target).await;
     }

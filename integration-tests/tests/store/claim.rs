@@ -174,11 +174,11 @@ on_both_databases! {
         for subscription in [&a, &b, &c] {
             publish_due(&node, subscription, 10, NOW).await;
         }
-        let in_flight = vec![(a.uid, 2), (b.uid, 3)];
-        let busy = Ask { max_per_subscription: 3, in_flight, ..ask(NOW, 100) };
+        let held = vec![(a.uid, 2), (b.uid, 3)];
+        let busy = Ask { max_per_subscription: 3, held, ..ask(NOW, 100) };
         assert_eq!(by_subscription(&node.claim_as(&busy).await), counts([("a", 1), ("c", 3)]));
-        let in_flight = vec![(a.uid, 3), (b.uid, 4), (c.uid, 2)];
-        let busier = Ask { max_per_subscription: 3, in_flight, ..ask(NOW, 100) };
+        let held = vec![(a.uid, 3), (b.uid, 4), (c.uid, 2)];
+        let busier = Ask { max_per_subscription: 3, held, ..ask(NOW, 100) };
         assert_eq!(by_subscription(&node.claim_as(&busier).await), counts([("c", 1)]));
     }
 
@@ -188,9 +188,9 @@ on_both_databases! {
         for subscription in [&a, &b] {
             publish_due(&node, subscription, 10, NOW).await;
         }
-        let mut in_flight: Vec<_> = (0..1_021).map(|n| (SubscriptionUid::nth(NOW, n), 1)).collect();
-        in_flight.extend([(a.uid, 128), (b.uid, 126)]);
-        let busy = Ask { in_flight, ..ask(NOW, 100) };
+        let mut held: Vec<_> = (0..1_021).map(|n| (SubscriptionUid::nth(NOW, n), 1)).collect();
+        held.extend([(a.uid, 128), (b.uid, 126)]);
+        let busy = Ask { held, ..ask(NOW, 100) };
         assert_eq!(by_subscription(&node.claim_as(&busy).await), counts([("b", 2)]));
     }
 
@@ -210,7 +210,7 @@ on_both_databases! {
         let (saturated, other) = (node.subscribe("saturated").await, node.subscribe("other").await);
         publish_due(&node, &saturated, 2_000, NOW).await;
         publish_due(&node, &other, 1, NOW).await;
-        let busy = Ask { in_flight: vec![(saturated.uid, 128)], ..ask(NOW, 10) };
+        let busy = Ask { held: vec![(saturated.uid, 128)], ..ask(NOW, 10) };
         assert_eq!(by_subscription(&node.claim_as(&busy).await), counts([("other", 1)]));
         assert!(node.claim_as(&busy).await.is_empty());
     }
@@ -220,10 +220,10 @@ on_both_databases! {
         let (saturated, other) = (node.subscribe("saturated").await, node.subscribe("other").await);
         publish_due(&node, &saturated, 1, NOW).await;
         publish_due(&node, &other, 1, NOW).await;
-        let held = |uid| (uid, 128);
-        let mut in_flight: Vec<_> = (0..17_000).map(|_| held(SubscriptionUid::new(NOW))).collect();
-        in_flight.push(held(saturated.uid));
-        let busy = Ask { windows: in_flight.clone(), in_flight, ..ask(NOW, 10) };
+        let full = |uid| (uid, 128);
+        let mut held: Vec<_> = (0..17_000).map(|_| full(SubscriptionUid::new(NOW))).collect();
+        held.push(full(saturated.uid));
+        let busy = Ask { limits: held.clone(), held, ..ask(NOW, 10) };
         assert_eq!(by_subscription(&node.claim_as(&busy).await), counts([("other", 1)]));
     }
 
@@ -254,7 +254,7 @@ on_both_databases! {
         publish_due(&node, &slow, 5, NOW.before(SECOND * 100)).await;
         publish_due(&node, &other, 1, NOW).await;
         // The backlog of the slow one is older, but it has its share of the node.
-        let busy = Ask { in_flight: vec![(slow.uid, 127)], ..ask(NOW, 1) };
+        let busy = Ask { held: vec![(slow.uid, 127)], ..ask(NOW, 1) };
         assert_eq!(by_subscription(&node.claim_as(&busy).await), counts([("other", 1)]));
         assert_eq!(by_subscription(&node.claim_as(&busy).await), counts([("slow", 1)]));
     }

@@ -103,8 +103,8 @@ pub(crate) fn ask(now: Timestamp, max: usize) -> Ask {
         max,
         places: max,
         max_per_subscription: 128,
-        in_flight: Vec::new(),
-        windows: Vec::new(),
+        held: Vec::new(),
+        limits: Vec::new(),
         max_per_tenant: 100_000,
         tenants: Vec::new(),
     }

@@ -349,7 +349,7 @@ on_both_databases! {
         assert!(succeed(&node, &claim, UNTIL, closing(&claim)).await);
         let claims = node.another().await.claim(UNTIL, 10).await;
         assert_eq!((claims.len(), claims[0].target.recovered_at), (1, Some(UNTIL)));
-        let with_window = Ask { windows: vec![(sub.uid, 4)], in_flight: vec![(sub.uid, 1)], ..ask(UNTIL, 10) };
+        let with_window = Ask { limits: vec![(sub.uid, 4)], held: vec![(sub.uid, 1)], ..ask(UNTIL, 10) };
         assert_eq!(node.claim_as(&with_window).await.len(), 3);
         assert_eq!(node.claim(UNTIL + RECOVERY + TICK, 10).await.len(), 10, "it was a while ago");
     }
@@ -362,13 +362,13 @@ on_both_databases! {
         for sub in [&own, &reduced, &free] {
             publish(&node, sub, 10).await;
         }
-        let ask_for = |max| Ask { windows: vec![(reduced.uid, 1)], ..ask(NOW, max) };
+        let ask_for = |max| Ask { limits: vec![(reduced.uid, 1)], ..ask(NOW, max) };
         let counts = |claims: Vec<Claim>| by(&claims, |claim| claim.target.id.to_string()).into_values().collect::<Vec<_>>();
         // In the order of the names: free, own, reduced.
         assert_eq!(counts(node.claim_as(&ask_for(3)).await), [1, 1, 1], "each has its first turn");
-        let busy = Ask { in_flight: vec![(own.uid, 1), (reduced.uid, 1)], ..ask_for(100) };
+        let busy = Ask { held: vec![(own.uid, 1), (reduced.uid, 1)], ..ask_for(100) };
         assert_eq!(counts(node.claim_as(&busy).await), [9, 1]);
-        let none = Ask { windows: vec![(reduced.uid, 0), (own.uid, 0)], ..ask(NOW, 100) };
+        let none = Ask { limits: vec![(reduced.uid, 0), (own.uid, 0)], ..ask(NOW, 100) };
         assert!(node.claim_as(&none).await.is_empty());
     }
 

@@ -36,7 +36,7 @@ on_both_databases! {
         // It is told also while the node is full.
         assert_eq!(oldest(&node, &ask(NOW, 0)).await, found("old", NOW.before(SECOND * 9)));
 
-        let full = Ask { in_flight: vec![(old.uid, 128)], ..ask(NOW, 10) };
+        let full = Ask { held: vec![(old.uid, 128)], ..ask(NOW, 10) };
         assert_eq!(oldest(&node, &full).await, found("young", NOW.before(SECOND)));
         node.pause(&old).await;
         assert_eq!(oldest(&node, &ask(NOW, 10)).await, found("young", NOW.before(SECOND)));

@@ -229,7 +229,7 @@ pub enum DeliveryState {
     Succeeded = 2,
     /// It was given up.
     Failed = 3,
-    /// It was called off before it succeeded.
+    /// It was cancelled before it succeeded.
     Cancelled = 4,
 }
 impl DeliveryState {
@@ -720,7 +720,7 @@ pub mod delivery_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing, but that the next
+        /// Cancels a pending delivery. An attempt that is under way is finished and recorded and changes nothing, but that the next
         /// delivery with its `ordering_key` waits until it is over. What a node has taken over and is about to send it may still send.
         /// Cancelling what is cancelled changes nothing.
         ///
@@ -809,7 +809,7 @@ pub mod delivery_service_server {
             tonic::Response<super::RedeliverDeliveryResponse>,
             tonic::Status,
         >;
-        /// Calls off a pending delivery. An attempt that is under way is finished and recorded and changes nothing, but that the next
+        /// Cancels a pending delivery. An attempt that is under way is finished and recorded and changes nothing, but that the next
         /// delivery with its `ordering_key` waits until it is over. What a node has taken over and is about to send it may still send.
         /// Cancelling what is cancelled changes nothing.
         ///

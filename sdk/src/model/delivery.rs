@@ -49,7 +49,7 @@ pub enum DeliveryState {
     Succeeded,
     /// It was given up.
     Failed,
-    /// It was called off before it succeeded.
+    /// It was cancelled before it succeeded.
     Cancelled,
     /// A state newer than this SDK, with its number.
     Unrecognized(i32),

@@ -4,10 +4,7 @@ use std::{pin::pin, sync::Arc};
 
 use tracing::{Instrument, Span};
 
-use super::{
-    Permit, Queue, Sender, Settled, Shared,
-    turns::{self, Turn},
-};
+use super::{Permit, Queue, Sender, Settled, Shared, turns::Turn, vitals};
 use crate::{
     clock,
     domain::{
@@ -66,7 +63,7 @@ async fn send<Q: Queue, S: Sender>(
     let trace = own.as_ref().or(claim.event.trace.as_ref());
     let attempt = {
         let mut sending = pin!(shared.sender.send(claim, trace, now).instrument(span.clone()));
-        if let Ok(attempt) = tokio::time::timeout(turns::SLOW, &mut sending).await {
+        if let Ok(attempt) = tokio::time::timeout(vitals::SLOW, &mut sending).await {
             attempt
         } else {
             turn.slow_down();

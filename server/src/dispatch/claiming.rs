@@ -108,7 +108,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
     pub(super) fn ask(&self, max: usize) -> (Ask, bool) {
         let shared = &self.0;
         let now = shared.clock.now();
-        let UnderWay { in_flight, windows, tenants, saturated } = shared.permits.under_way(now);
+        let UnderWay { held, limits, tenants, saturated } = shared.permits.under_way(now);
         let ask = Ask {
             now,
             leased_until: now + shared.config.lease,
@@ -116,8 +116,8 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             places: max,
             max_per_subscription: shared.config.max_in_flight_per_subscription
                 + shared.config.max_queued_per_subscription,
-            in_flight,
-            windows,
+            held,
+            limits,
             max_per_tenant: shared.config.max_in_flight_per_tenant + shared.config.max_queued,
             tenants,
         };

@@ -16,20 +16,19 @@ use tokio::{
     time::Instant,
 };
 
-use super::{poll::Wakeup, turns::Arrival, vitals::Vitals};
+use super::{poll::Wakeup, vitals::Vitals};
 use crate::{
     domain::{
-        attempt::Attempt,
-        breaker::{BreakerPolicy, HealthChange},
         claim::{NoRoom, Target},
-        id::{DeliveryId, SubscriptionUid, TenantId},
-        retry::Jitter,
+        id::{SubscriptionUid, TenantId},
         subscription::Pace,
         timestamp::Timestamp,
     },
     telemetry::metrics::Metrics,
 };
 
+mod health;
+mod lines;
 mod permit;
 #[cfg(test)]
 mod tests;
@@ -38,9 +37,9 @@ mod waiting;
 pub use permit::Permit;
 pub(super) use permit::Room;
 
-/// The most windows that a claim is told of: a statement takes only so many values. With more subscriptions in trouble than that,
+/// The most limits that a claim is told of: a statement takes only so many values. With more subscriptions in trouble than that,
 /// some may get what they would if they were well.
-const MAX_WINDOWS: usize = 5_000;
+const MAX_LIMITS: usize = 5_000;
 
 /// How much data there is room for in one place, in bytes.
 const PLACE_BYTES: usize = 64 << 10;
@@ -78,8 +77,8 @@ struct Taken {
     by_tenant: HashMap<TenantId, Tenant>,
     /// How many places are taken for slow receivers.
     slow: usize,
-    /// How many places are missing for what is held, as more was claimed than there was room for. What comes back makes up for them.
-    missing: usize,
+    /// Places lent beyond the total, as a claimed delivery was larger than the room left. What comes back pays this off first.
+    owed: usize,
     /// Subscriptions that the database says are blocked, as it was last asked.
     blocked: HashSet<SubscriptionUid>,
     /// Tenants whose publishes do not wait for room, and until when.
@@ -100,9 +99,9 @@ struct Tenant {
 /// What is under way, and who may have less than the rest.
 pub(super) struct UnderWay {
     /// How many deliveries to each subscription are held, where there are any.
-    pub(super) in_flight: Vec<(SubscriptionUid, usize)>,
+    pub(super) held: Vec<(SubscriptionUid, usize)>,
     /// How many may be, for each subscription where that is not the limit of all.
-    pub(super) windows: Vec<(SubscriptionUid, usize)>,
+    pub(super) limits: Vec<(SubscriptionUid, usize)>,
     /// How many places are taken for each tenant that has any.
     pub(super) tenants: Vec<(TenantId, usize)>,
     /// Whether any of them has no room left.
@@ -151,7 +150,7 @@ impl Permits {
             if vitals.opening {
                 return Err(NoRoom::Held);
             }
-            if vitals.in_flight >= vitals.places(self.limit(target.pace), self.queued_for(target.pace))
+            if vitals.held >= vitals.may_hold(self.limit(target.pace), self.queued_for(target.pace))
                 || (vitals.slow && taken.slow >= self.most_slow())
             {
                 return Err(taken.why_full(target));
@@ -185,190 +184,28 @@ impl Permits {
         let Taken { by_subscription, by_tenant, slow, blocked, .. } = &mut *taken;
         let most_of_tenant = self.most_of_tenant();
         let mut under_way = UnderWay {
-            in_flight: Vec::new(),
-            windows: Vec::new(),
+            held: Vec::new(),
+            limits: Vec::new(),
             tenants: by_tenant.iter().map(|(id, tenant)| (id.clone(), tenant.places)).collect(),
             saturated: by_tenant.values().any(|tenant| tenant.places >= most_of_tenant),
         };
         for (uid, vitals) in by_subscription {
             vitals.calm_down(now);
-            let mut places = vitals.places(self.limit(vitals.pace), self.queued_for(vitals.pace));
+            let mut most = vitals.may_hold(self.limit(vitals.pace), self.queued_for(vitals.pace));
             if vitals.slow && *slow >= self.most_slow() {
-                places = places.min(vitals.in_flight);
+                most = most.min(vitals.held);
             }
-            if vitals.in_flight > 0 {
-                under_way.in_flight.push((*uid, vitals.in_flight));
-                under_way.saturated |= vitals.in_flight >= places.max(1);
+            if vitals.held > 0 {
+                under_way.held.push((*uid, vitals.held));
+                under_way.saturated |= vitals.held >= most.max(1);
             }
             // The row says that those are blocked, and the claim reads it.
-            let is_special = vitals.is_special(now) && !blocked.contains(uid);
-            if is_special && under_way.windows.len() < MAX_WINDOWS {
-                under_way.windows.push((*uid, places));
+            let is_limited = vitals.is_limited(now) && !blocked.contains(uid);
+            if is_limited && under_way.limits.len() < MAX_LIMITS {
+                under_way.limits.push((*uid, most));
             }
         }
         under_way
-    }
-
-    /// Takes note of an attempt. Says whether its subscription's breaker opens.
-    pub(super) fn record(
-        &self,
-        target: &Target,
-        attempt: &Attempt,
-        policy: &BreakerPolicy,
-        now: Timestamp,
-        jitter: Jitter,
-    ) -> Option<HealthChange> {
-        let limit = self.limit(target.pace);
-        let mut taken = self.taken();
-        if taken.blocked.contains(&target.uid) {
-            return None;
-        }
-        let Taken { by_subscription, slow, .. } = &mut *taken;
-        let vitals = by_subscription.get_mut(&target.uid)?;
-        let was_slow = vitals.slow;
-        let change = vitals.record(attempt, policy, limit, now, jitter);
-        match (was_slow, vitals.slow) {
-            (false, true) => *slow += vitals.held,
-            (true, false) => *slow -= vitals.held,
-            _ => {}
-        }
-        change
-    }
-
-    /// Whether an attempt of this node has succeeded lately, as far as it remembers.
-    pub(super) fn is_well(&self, target: &Target, now: Timestamp) -> bool {
-        self.taken().by_subscription.get(&target.uid).is_some_and(|vitals| vitals.is_well(now))
-    }
-
-    /// A delivery that this node holds is to be sent.
-    pub(super) fn line_up(&self, target: &Target, delivery: DeliveryId, is_probe: bool) -> Arrival {
-        let limit = self.limit(target.pace);
-        let mut taken = self.taken();
-        let is_blocked = taken.blocked.contains(&target.uid);
-        let Taken { by_subscription, by_tenant, .. } = &mut *taken;
-        let vitals = by_subscription.entry(target.uid).or_default();
-        if is_probe {
-            vitals.line.pass_by();
-        } else if is_blocked || vitals.opening {
-            return Arrival::Held;
-        } else if let Some(called) = vitals.line.join(delivery, vitals.room(limit)) {
-            return Arrival::Waiting(called);
-        }
-        let needs_room = !vitals.slow && !is_probe;
-        let senders = || by_tenant.get(&target.tenant).map(|tenant| Arc::clone(&tenant.senders));
-        Arrival::First(if needs_room { senders() } else { None })
-    }
-
-    /// Where an attempt at `target` finds its tenant's room; none if it needs none.
-    pub(super) fn room_needed(&self, target: &Target) -> Option<Arc<Semaphore>> {
-        let taken = self.taken();
-        if taken.by_subscription.get(&target.uid).is_some_and(|vitals| vitals.slow) {
-            return None;
-        }
-        taken.by_tenant.get(&target.tenant).map(|tenant| Arc::clone(&tenant.senders))
-    }
-
-    /// Where an attempt finds the node's room.
-    pub(super) fn senders(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.senders)
-    }
-
-    /// An attempt at `target` is over.
-    pub(super) fn leave_line(&self, target: &Target) {
-        let limit = self.limit(target.pace);
-        if let Some(vitals) = self.taken().by_subscription.get_mut(&target.uid) {
-            vitals.line.leave(vitals.room(limit));
-        }
-    }
-
-    /// An attempt at `target` takes long.
-    pub(super) fn slow_down(&self, target: &Target) {
-        let mut taken = self.taken();
-        let Taken { by_subscription, slow, .. } = &mut *taken;
-        if let Some(vitals) = by_subscription.get_mut(&target.uid)
-            && !vitals.slow
-        {
-            vitals.slow = true;
-            *slow += vitals.held;
-        }
-    }
-
-    /// A delivery to `target` has waited in vain.
-    pub(super) fn crowded(&self, target: &Target, now: Timestamp) {
-        if let Some(vitals) = self.taken().by_subscription.get_mut(&target.uid) {
-            vitals.crowded(now);
-        }
-    }
-
-    /// A delivery to this subscription is to be given back, if it waits in memory.
-    pub(super) fn send_one_away(&self, subscription: SubscriptionUid, delivery: DeliveryId) {
-        if let Some(vitals) = self.taken().by_subscription.get_mut(&subscription) {
-            vitals.line.dismiss(delivery);
-        }
-    }
-
-    /// What waits for this subscription in memory is to be given back.
-    pub(super) fn send_away(&self, subscription: SubscriptionUid) {
-        if let Some(vitals) = self.taken().by_subscription.get_mut(&subscription) {
-            vitals.line.dissolve();
-        }
-    }
-
-    /// The database has taken note of an opening, or will never hear of it.
-    pub(super) fn opened(&self, target: &Target, is_stored: bool) {
-        let mut taken = self.taken();
-        taken.generation += 1;
-        if is_stored {
-            taken.blocked.insert(target.uid);
-        }
-        if let Some(vitals) = taken.by_subscription.get_mut(&target.uid) {
-            vitals.opening = false;
-        }
-    }
-
-    /// The subscription was unblocked at this time. Does nothing if that is known.
-    pub(super) fn recovered(&self, target: &Target, at: Timestamp) {
-        let limit = self.limit(target.pace);
-        let mut taken = self.taken();
-        let vitals = taken.by_subscription.entry(target.uid).or_default();
-        if !vitals.knows_of(at) {
-            vitals.recover(at, limit);
-            taken.blocked.remove(&target.uid);
-            taken.generation += 1;
-        }
-    }
-
-    /// To be asked before the database is asked who is blocked, and handed to [`learn`](Self::learn) with the answer.
-    pub(super) fn generation(&self) -> u64 {
-        self.taken().generation
-    }
-
-    /// Learns which subscriptions are blocked, and forgets what is too old to matter. Says whether the answer was of use.
-    pub(super) fn learn(&self, blocked: HashSet<SubscriptionUid>, generation: u64, now: Timestamp) -> bool {
-        let mut taken = self.taken();
-        taken.by_subscription.retain(|_, vitals| !vitals.is_stale(now));
-        taken.throttled.retain(|_, until| now < *until);
-        taken.hopeless.retain(|_, until| Instant::now() < *until);
-        if taken.generation != generation {
-            return false;
-        }
-        let before = std::mem::replace(&mut taken.blocked, blocked);
-        let Taken { by_subscription, blocked, .. } = &mut *taken;
-        for uid in before.difference(blocked) {
-            by_subscription.entry(*uid).or_default().recover(now, self.per_subscription);
-        }
-        // What another node found dead is not to be tried by everything that waits here.
-        for uid in &*blocked {
-            if let Some(vitals) = by_subscription.get_mut(uid) {
-                vitals.line.dissolve();
-            }
-        }
-        true
-    }
-
-    /// Learns that a subscription has used up its rate.
-    pub(super) fn throttle(&self, subscription: SubscriptionUid, until: Timestamp) {
-        self.taken().throttled.insert(subscription, until);
     }
 
     /// Waits until all room is free.
@@ -422,8 +259,8 @@ impl Taken {
 
     fn enter(&mut self, target: &Target, places: usize, per_tenant: usize) {
         let vitals = self.by_subscription.entry(target.uid).or_default();
-        vitals.in_flight += 1;
-        vitals.held += places;
+        vitals.held += 1;
+        vitals.places += places;
         vitals.pace = target.pace;
         self.slow += if vitals.slow { places } else { 0 };
         let new = || Tenant { places: 0, senders: Arc::new(Semaphore::new(per_tenant)) };
@@ -432,8 +269,8 @@ impl Taken {
 
     fn leave(&mut self, target: &Target, places: usize) {
         if let Some(vitals) = self.by_subscription.get_mut(&target.uid) {
-            vitals.in_flight -= 1;
-            vitals.held -= places;
+            vitals.held -= 1;
+            vitals.places -= places;
             self.slow -= if vitals.slow { places } else { 0 };
             if vitals.is_blank() {
                 self.by_subscription.remove(&target.uid);

@@ -53,9 +53,9 @@ pub struct Ask {
     /// At most this many of one subscription, less those held.
     pub max_per_subscription: usize,
     /// How many deliveries this node holds, sent or in line, for each subscription that has any.
-    pub in_flight: Vec<(SubscriptionUid, usize)>,
+    pub held: Vec<(SubscriptionUid, usize)>,
     /// At most this many of these subscriptions, less those held.
-    pub windows: Vec<(SubscriptionUid, usize)>,
+    pub limits: Vec<(SubscriptionUid, usize)>,
     /// At most this many places of one tenant, less those taken.
     pub max_per_tenant: usize,
     /// How many [`places`] are taken, for each tenant that has any.

@@ -23,7 +23,7 @@ pub struct Settled {
     pub delivery: DeliveryId,
     /// Which attempt the claim was for.
     pub number: AttemptNumber,
-    /// Until when the claim held: tells it from a later one for the same attempt, where none was made.
+    /// Until when the claim held. Where no attempt was made the next claim has the same number; this tells them apart.
     pub leased_until: Timestamp,
     /// Where it was to go.
     pub target: Arc<Target>,
@@ -78,7 +78,7 @@ impl Settled {
         self.health.is_some() || self.sign.is_some() || self.disables().is_some()
     }
 
-    /// If it was to be a probe, another delivery is to be that.
+    /// No attempt was made. If it was to be the probe of an open breaker, another delivery may be that.
     fn unattempted(claim: Claim, settlement: Settlement, at: Timestamp) -> Self {
         Self {
             delivery: claim.delivery,

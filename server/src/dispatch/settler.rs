@@ -91,7 +91,7 @@ async fn write<Q: Queue, S: Sender>(shared: &Shared<Q, S>, batch: &[Settled]) {
 
 fn written<Q, S>(shared: &Shared<Q, S>, batch: &[Settled], settling: &Settling) {
     for delivery in &settling.lost {
-        tracing::warn!(delivery.id = %delivery, "an attempt ended after its delivery was taken over or called off");
+        tracing::warn!(delivery.id = %delivery, "an attempt ended after its delivery was taken over or cancelled");
     }
     shared.metrics.lost(settling.lost.len());
     shared.watchers.settled(batch.iter().map(|settled| settled.delivery));

@@ -67,12 +67,12 @@ impl FakeQueue {
 
 impl Queue for Arc<FakeQueue> {
     async fn claim(&self, ask: &Ask) -> Result<Claimed, QueueError> {
-        let busy: BTreeMap<_, _> = ask.in_flight.iter().copied().collect();
-        let windows: BTreeMap<_, _> = ask.windows.iter().copied().collect();
+        let busy: BTreeMap<_, _> = ask.held.iter().copied().collect();
+        let limits: BTreeMap<_, _> = ask.limits.iter().copied().collect();
         let blocked = self.blocked.lock().unwrap().clone();
         let mut claims = Vec::new();
         for (uid, due) in self.due.lock().unwrap().iter_mut() {
-            let window = windows.get(uid).copied().unwrap_or(ask.max_per_subscription);
+            let window = limits.get(uid).copied().unwrap_or(ask.max_per_subscription);
             let window = if blocked.contains(uid) { 0 } else { window };
             let room = window.saturating_sub(busy.get(uid).copied().unwrap_or(0));
             let room = room.min(ask.max - claims.len()).min(due.len());

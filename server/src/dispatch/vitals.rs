@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::turns::{Line, SLOW};
+use super::line::Line;
 use crate::domain::{
     attempt::{Attempt, Outcome},
     breaker::{BreakerPolicy, HealthChange, Tally},
@@ -12,6 +12,8 @@ use crate::domain::{
     timestamp::Timestamp,
 };
 
+/// An attempt that takes longer is slow.
+pub(super) const SLOW: Duration = Duration::from_secs(1);
 /// For how long a recovery is remembered, so that whoever did not see it does not begin with a burst.
 pub const RECOVERY: Duration = Duration::from_mins(1);
 /// For how long after a success a failure is taken for an exception.
@@ -23,9 +25,9 @@ const KEPT: Duration = Duration::from_mins(10);
 #[derive(Debug, Default)]
 pub(super) struct Vitals {
     /// Deliveries that this node holds: attempts under way, in line, or over and not settled yet.
-    pub(super) in_flight: usize,
-    /// How many places they take.
     pub(super) held: usize,
+    /// How many places they take.
+    pub(super) places: usize,
     /// How fast it wants to be sent to, as the latest of them says.
     pub(super) pace: Pace,
     /// Which of them send.
@@ -47,8 +49,8 @@ pub(super) struct Vitals {
 
 impl Vitals {
     /// How many deliveries this node may hold: as many as can be sent at once, and where all is well `queued` more.
-    pub(super) fn places(&self, limit: usize, queued: usize) -> usize {
-        self.room(limit) + if self.is_quick() { queued } else { 0 }
+    pub(super) fn may_hold(&self, limit: usize, queued: usize) -> usize {
+        self.may_send(limit) + if self.is_quick() { queued } else { 0 }
     }
 
     /// Whether its receiver keeps nobody waiting.
@@ -57,12 +59,12 @@ impl Vitals {
     }
 
     /// How many attempts may be under way, where `limit` is the most.
-    pub(super) fn room(&self, limit: usize) -> usize {
+    pub(super) fn may_send(&self, limit: usize) -> usize {
         if self.opening { 0 } else { self.window.size(number(limit)) as usize }
     }
 
     /// Whether a claim must be told of its room: where it is less than the limit, or was until a moment ago.
-    pub(super) fn is_special(&self, now: Timestamp) -> bool {
+    pub(super) fn is_limited(&self, now: Timestamp) -> bool {
         self.opening
             || self.slow
             || self.crowded_at.is_some()
@@ -88,7 +90,7 @@ impl Vitals {
             return None;
         }
         let load = Load::of(&attempt.outcome, attempt.timings.total);
-        self.window.record(load, attempt.started_at, now, number(self.in_flight), number(limit));
+        self.window.record(load, attempt.started_at, now, number(self.held), number(limit));
         let change = self.tally.record(policy, attempt, now, jitter);
         if change.is_some() {
             self.opening = true;
@@ -131,7 +133,7 @@ impl Vitals {
 
     /// Whether there is nothing to remember.
     pub(super) fn is_blank(&self) -> bool {
-        self.in_flight == 0
+        self.held == 0
             && !self.opening
             && self.turned_at.is_none()
             && !self.slow
@@ -142,7 +144,7 @@ impl Vitals {
 
     /// Whether what there is to remember is too old to matter.
     pub(super) fn is_stale(&self, now: Timestamp) -> bool {
-        self.in_flight == 0 && now >= self.last_outcome_at + KEPT
+        self.held == 0 && now >= self.last_outcome_at + KEPT
     }
 }
 

@@ -46,9 +46,9 @@ impl<P> HandOver<P> {
 /// When deliveries are due.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
-    /// Those that are neither claimed nor put off.
+    /// Those that nobody has claimed, unless their event puts them off.
     pub(super) at: Timestamp,
-    /// Again, those that are claimed.
+    /// Again those that are claimed, should this node die.
     pub(super) leased_until: Timestamp,
 }
 

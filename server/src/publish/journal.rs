@@ -86,9 +86,9 @@ pub struct Batch {
     pub versions: Vec<(TenantId, Option<i64>)>,
     /// The events.
     pub entries: Vec<Entry>,
-    /// When a delivery is due that is committed as not claimed and not put off: now.
+    /// When deliveries are due that nobody has claimed, unless their event puts them off: now.
     pub due_at: Timestamp,
-    /// When a delivery is due again that is committed as claimed.
+    /// When deliveries are due again that are claimed, should this node die.
     pub leased_until: Timestamp,
 }
 

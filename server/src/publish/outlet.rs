@@ -15,11 +15,10 @@ pub trait Outlet: Send + Sync + 'static {
     /// For how long a delivery is committed as claimed.
     fn lease(&self) -> Duration;
 
-    /// Returns when there is room for attempts, or when it is no use to wait for that any longer: in some milliseconds at most.
+    /// Waits, some milliseconds at most, until there is room.
     fn room(&self) -> impl Future<Output = ()> + Send;
 
-    /// Returns when there is some room for attempts at this target for which there was none ([`NoRoom::Soon`]), or when it is no use to wait for
-    /// that any longer: in some milliseconds at most.
+    /// Waits, some milliseconds at most, for room at a target that was refused with [`NoRoom::Soon`].
     fn room_for(&self, target: &Target) -> impl Future<Output = ()> + Send;
 
     /// Takes room for an attempt at this target with so many bytes of data, if there is any.

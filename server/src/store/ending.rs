@@ -1,5 +1,5 @@
 //! Ends deliveries without an attempt: those of subscriptions that have ended, those that have expired, those that nobody can
-//! read, and those that an operator calls off.
+//! read, and those that an operator cancels.
 //!
 //! Who finds deliveries to end names them, and they are judged again when their rows are locked.
 
@@ -25,7 +25,7 @@ pub(super) struct Ending {
     pub(super) reason: EndReason,
     /// What must be true of each in the queue, in SQL; `$1` is the time.
     pub(super) condition: &'static str,
-    /// How many attempts of those that were begun do not count.
+    /// How many of the attempts that were begun do not count, because none was made.
     pub(super) uncounted: i32,
 }
 

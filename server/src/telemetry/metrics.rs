@@ -163,7 +163,7 @@ impl Instruments {
         );
         registry.register(
             "settlements_lost",
-            "Attempts that ended after their delivery was taken over or called off",
+            "Attempts that ended after their delivery was taken over or cancelled",
             self.lost.clone(),
         );
         registry.register(

@@ -229,7 +229,7 @@ impl Schedule {
         };
         let are_resting = database.pending().all(rests);
         let is_unanswered = |publish: &Publish| publish.answer.is_none() && self.is_running(publish.node);
-        let has_none = |ask: &Ask| ask.in_flight.is_empty();
+        let has_none = |ask: &Ask| ask.held.is_empty();
         let is_answered = !state.publishes.iter().any(is_unanswered) && state.troubled.is_empty();
         drop(state);
         are_resting && is_answered && self.asks().iter().all(has_none)

@@ -31,7 +31,7 @@ impl Schedule {
             self.world.state().expect(!node.has_lost_a_loop(), otherwise);
             let ask = node.dispatcher.standing().ask;
             let total = self.plan.config.max_in_flight + self.plan.config.max_queued;
-            let are_back = ask.max == total && ask.in_flight.is_empty() && ask.tenants.is_empty();
+            let are_back = ask.max == total && ask.held.is_empty() && ask.tenants.is_empty();
             let otherwise = || format!("n{} has lost permits: {ask:?} of {total}", node.number);
             self.world.state().expect(are_back, otherwise);
         }

@@ -52,7 +52,7 @@ impl Place {
         let mut taken = self.permits.taken();
         taken.enter(target, self.places, self.permits.per_tenant);
         let lacking = self.places - self.node.num_permits();
-        taken.missing += lacking - self.permits.node.forget_permits(lacking);
+        taken.owed += lacking - self.permits.node.forget_permits(lacking);
         drop(taken);
         self.permits.permit(target, self.node, self.places)
     }
@@ -72,15 +72,15 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.permits.taken();
         taken.leave(&self.target, self.places);
-        // What it lacked is no longer needed: some of it was still missing, the rest had been taken out of the room.
+        // Its own debt ends with it: first what is still owed. The rest had been taken from the free places and goes back there.
         let lacked = self.places - self.node.num_permits();
-        let still_missing = lacked.min(taken.missing);
-        taken.missing -= still_missing;
-        self.permits.node.add_permits(lacked - still_missing);
-        let made_up = taken.missing.min(self.node.num_permits());
+        let still_owed = lacked.min(taken.owed);
+        taken.owed -= still_owed;
+        self.permits.node.add_permits(lacked - still_owed);
+        let made_up = taken.owed.min(self.node.num_permits());
         if let Some(places) = self.node.split(made_up) {
             places.forget();
-            taken.missing -= made_up;
+            taken.owed -= made_up;
         }
         drop(taken);
         self.permits.metrics.permit_returned();

@@ -9,8 +9,16 @@ use super::{
     *,
 };
 use crate::{
-    dispatch::{Config, tests::target, vitals::RECOVERY},
-    domain::{attempt::Outcome, fixtures::attempt, rate_limit::RateLimit, subscription::Pace},
+    dispatch::{Config, line::Arrival, tests::target, vitals::RECOVERY},
+    domain::{
+        attempt::Outcome,
+        breaker::{BreakerPolicy, HealthChange},
+        fixtures::attempt,
+        id::DeliveryId,
+        rate_limit::RateLimit,
+        retry::Jitter,
+        subscription::Pace,
+    },
 };
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
@@ -75,8 +83,8 @@ fn attempts(
 }
 
 fn window(permits: &Permits, target: &Target, now: Timestamp) -> Option<usize> {
-    let windows = permits.under_way(now).windows;
-    windows.into_iter().find(|(uid, _)| *uid == target.uid).map(|(_, size)| size)
+    let limits = permits.under_way(now).limits;
+    limits.into_iter().find(|(uid, _)| *uid == target.uid).map(|(_, size)| size)
 }
 
 #[test]
@@ -89,7 +97,7 @@ fn a_subscription_at_its_limit_leaves_room_for_the_others() {
     assert!(last.is_ok());
     assert_eq!(refused(&permits, &target()), Some(NoRoom::Soon), "the node is full");
     drop(held);
-    assert_eq!(permits.under_way(NOW).in_flight, [(other.uid, 1)]);
+    assert_eq!(permits.under_way(NOW).held, [(other.uid, 1)]);
     assert!(permits.take(&slow, 0, NOW).is_ok());
 }
 
@@ -225,7 +233,7 @@ fn a_claim_takes_half_of_what_is_free_and_gives_back_what_it_does_not_use() {
     assert_eq!(permits.node.available_permits(), 4);
     drop(used);
     assert_eq!(permits.node.available_permits(), 5);
-    assert!(permits.under_way(NOW).in_flight.is_empty());
+    assert!(permits.under_way(NOW).held.is_empty());
 }
 
 #[test]
@@ -238,7 +246,7 @@ fn large_data_takes_several_places() {
     let held = permits.take(&large, 4 * PLACE_BYTES, NOW).unwrap();
     let second = permits.take(&large, 4 * PLACE_BYTES, NOW).unwrap();
     assert_eq!(permits.take(&large, 4 * PLACE_BYTES, NOW).err(), Some(NoRoom::Soon));
-    assert_eq!(permits.under_way(NOW).in_flight, [(large.uid, 2)]);
+    assert_eq!(permits.under_way(NOW).held, [(large.uid, 2)]);
     assert_eq!(permits.under_way(NOW).tenants, [(large.tenant.clone(), 8)]);
     assert_eq!(take_all(&permits, &other).len(), 2);
     permits.slow_down(&large);
@@ -262,7 +270,7 @@ fn of_what_was_claimed_each_finds_room() {
         .collect();
     assert!(room.place(0, 0).is_none());
     drop(room);
-    assert_eq!((permits.taken().missing, permits.free()), (0, 10));
+    assert_eq!((permits.taken().owed, permits.free()), (0, 10));
     drop(held);
     assert_eq!(permits.free(), 20);
 }
@@ -276,14 +284,14 @@ fn what_is_claimed_without_room_for_it_takes_what_comes_back() {
     let small = take_all(&permits, &target).into_iter().skip(4).collect::<Vec<_>>();
     assert_eq!(permits.free(), 4);
     let large = claim(10).unwrap();
-    assert_eq!((permits.taken().missing, permits.free()), (6, 0));
+    assert_eq!((permits.taken().owed, permits.free()), (6, 0));
     assert_eq!(permits.under_way(NOW).tenants, [(target.tenant.clone(), 26)]);
     assert!(claim(10).is_none(), "nothing more is held until there is room again");
     let mut small = small.into_iter();
     small.by_ref().take(5).for_each(drop);
-    assert_eq!((permits.taken().missing, permits.free()), (1, 0));
+    assert_eq!((permits.taken().owed, permits.free()), (1, 0));
     small.by_ref().take(2).for_each(drop);
-    assert_eq!((permits.taken().missing, permits.free()), (0, 1));
+    assert_eq!((permits.taken().owed, permits.free()), (0, 1));
     drop(large);
     assert_eq!(permits.free(), 11);
     drop(small);
@@ -292,9 +300,9 @@ fn what_is_claimed_without_room_for_it_takes_what_comes_back() {
     // It may be over before there was room.
     let small: Vec<_> = take_all(&permits, &target).into_iter().skip(1).collect();
     let large = claim(100).unwrap();
-    assert_eq!((permits.taken().missing, permits.free()), (19, 0), "it takes no more than there is");
+    assert_eq!((permits.taken().owed, permits.free()), (19, 0), "it takes no more than there is");
     drop(large);
-    assert_eq!((permits.taken().missing, permits.free()), (0, 1));
+    assert_eq!((permits.taken().owed, permits.free()), (0, 1));
     drop(small);
     assert_eq!(permits.free(), 20);
 }

@@ -64,7 +64,7 @@ impl Permits {
         let taken = self.taken();
         let is_some = |free: usize, most: usize| free >= (SOME_ROOM as usize).min(most.div_ceil(4));
         let most = self.limit(target.pace) + self.queued_for(target.pace);
-        let held = taken.by_subscription.get(&target.uid).map_or(0, |vitals| vitals.in_flight);
+        let held = taken.by_subscription.get(&target.uid).map_or(0, |vitals| vitals.held);
         let of_tenant = self.most_of_tenant().saturating_sub(taken.of_tenant(&target.tenant));
         !taken.is_quick(target)
             || is_some(most.saturating_sub(held), most)

@@ -42,8 +42,8 @@ use crate::{
 mod postgres;
 mod sqlite;
 
-/// How many times a claim looks that finds nothing but what is to end. What comes due meanwhile is for the next claim, and a lease that is
-/// given at last has begun with the first look.
+/// In how many rounds a claim may find nothing but deliveries that are to end. What comes due meanwhile is for the next claim, and a lease that
+/// is given at last has begun with the first look.
 const ROUNDS: usize = 4;
 
 /// The end of what was taken over at `$1` and cannot be read. There was no attempt, so none counts.

@@ -124,27 +124,27 @@ impl Window {
     }
 }
 
-/// Those of them that may be sent to: how many attempts are under way, and with how much room. Where one was unblocked a
-/// short while ago and this node has no window for it, that begins with one. `{least}` is the dialect's name for the smallest of several,
+/// Those of them that may be sent to: how many deliveries this node holds for each, and its room for more. One that was unblocked a short
+/// while ago, and that this node has no limit for, begins with one. `{least}` is the dialect's name for the smallest of several,
 /// `{lookup}` its way to the row of each subscription, `{sendable}` is [`SENDABLE`], `{special}` is of [`Specials`], `{due}` is [`is_due`].
 const OPEN: &str = "
-    open (uid, tenant_id, attempts, room, tenant_attempts) AS (
+    open (uid, tenant_id, held, room, tenant_places) AS (
         SELECT * FROM (
-            SELECT s.uid, s.tenant_id, COALESCE(busy.attempts, 0),
+            SELECT s.uid, s.tenant_id, COALESCE(held.deliveries, 0),
                 {least}(
                     {least}(
                         $3,
                         COALESCE(s.max_in_flight, $3),
-                        COALESCE(windows.size, CASE WHEN s.recovered_at > $5 THEN 1 ELSE $3 END)
-                    ) - COALESCE(busy.attempts, 0),
+                        COALESCE(limits.most, CASE WHEN s.recovered_at > $5 THEN 1 ELSE $3 END)
+                    ) - COALESCE(held.deliveries, 0),
                     COALESCE(admitted.room, $3),
-                    $6 - COALESCE(tenants.attempts, 0)
+                    $6 - COALESCE(tenants.places, 0)
                 ) AS room,
-                COALESCE(tenants.attempts, 0)
+                COALESCE(tenants.places, 0)
             FROM waiting
             {lookup}
-            LEFT JOIN busy ON busy.uid = waiting.uid
-            LEFT JOIN windows ON windows.uid = waiting.uid
+            LEFT JOIN held ON held.uid = waiting.uid
+            LEFT JOIN limits ON limits.uid = waiting.uid
             LEFT JOIN admitted ON admitted.uid = waiting.uid
             LEFT JOIN tenants ON tenants.id = s.tenant_id
             WHERE {sendable} AND {special}
@@ -206,10 +206,10 @@ impl Open {
         let mut list =
             |kind: ArrayType, items: Vec<Value>| values.push(Value::Array(kind, Some(Box::new(items))));
         let uid = |(uid, _): &(SubscriptionUid, usize)| Value::from(uid.uuid());
-        list(ArrayType::Uuid, ask.in_flight.iter().map(uid).collect());
-        list(ArrayType::Int, ask.in_flight.iter().map(|(_, count)| integer(*count)).collect());
-        list(ArrayType::Uuid, ask.windows.iter().map(uid).collect());
-        list(ArrayType::Int, ask.windows.iter().map(|(_, size)| integer(*size)).collect());
+        list(ArrayType::Uuid, ask.held.iter().map(uid).collect());
+        list(ArrayType::Int, ask.held.iter().map(|(_, count)| integer(*count)).collect());
+        list(ArrayType::Uuid, ask.limits.iter().map(uid).collect());
+        list(ArrayType::Int, ask.limits.iter().map(|(_, size)| integer(*size)).collect());
         list(ArrayType::Uuid, specials.rooms().iter().map(|(uid, _)| Value::from(*uid)).collect());
         list(ArrayType::Int, specials.rooms().iter().map(|(_, room)| integer(*room)).collect());
         list(ArrayType::String, ask.tenants.iter().map(|(id, _)| Value::from(id.as_str())).collect());
@@ -218,10 +218,10 @@ impl Open {
         let lookup = "CROSS JOIN LATERAL (SELECT * FROM subscriptions WHERE uid = waiting.uid LIMIT 1) AS s";
         let open = open("LEAST", lookup, specials);
         let with = format!(
-            "busy (uid, attempts) AS (SELECT * FROM unnest($9::uuid[], $10::int[])),
-             windows (uid, size) AS (SELECT * FROM unnest($11::uuid[], $12::int[])),
+            "held (uid, deliveries) AS (SELECT * FROM unnest($9::uuid[], $10::int[])),
+             limits (uid, most) AS (SELECT * FROM unnest($11::uuid[], $12::int[])),
              admitted (uid, room) AS (SELECT * FROM unnest($13::uuid[], $14::int[])),
-             tenants (id, attempts) AS (SELECT * FROM unnest($15::text[], $16::int[])),
+             tenants (id, places) AS (SELECT * FROM unnest($15::text[], $16::int[])),
              {}, {WAITING}, {open}",
             levels()
         );
@@ -232,11 +232,11 @@ impl Open {
         let mut values = parameters(ask, window);
         // Materialised, and with types, so that SQLite makes an index for each; else it would go through all of one for each row of the
         // others. There are no arrays, and a statement takes no more than 32,766 values.
-        let busy = ask.in_flight.iter().map(|(uid, count)| (uid.uuid(), *count));
-        let windows = ask.windows.iter().map(|(uid, size)| (uid.uuid(), *size));
+        let held = ask.held.iter().map(|(uid, count)| (uid.uuid(), *count));
+        let limits = ask.limits.iter().map(|(uid, size)| (uid.uuid(), *size));
         values.extend([
-            json_by_uid(busy),
-            json_by_uid(windows),
+            json_by_uid(held),
+            json_by_uid(limits),
             json_by_uid(specials.rooms().iter().copied()),
         ]);
         values.push(json(ask.tenants.iter().map(|(id, count)| json!([id.as_str(), count]))));
@@ -244,10 +244,10 @@ impl Open {
         let lookup = "CROSS JOIN subscriptions AS s ON s.uid = waiting.uid";
         let open = open("min", lookup, specials);
         let with = format!(
-            "busy (uid, attempts) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($9)),
-             windows (uid, size) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($10)),
+            "held (uid, deliveries) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($9)),
+             limits (uid, most) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($10)),
              admitted (uid, room) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($11)),
-             tenants (id, attempts) AS MATERIALIZED (SELECT value ->> 0, value ->> 1 FROM json_each($12)),
+             tenants (id, places) AS MATERIALIZED (SELECT value ->> 0, value ->> 1 FROM json_each($12)),
              {}, {WAITING}, {open}",
             levels()
         );

@@ -60,7 +60,7 @@ impl Store {
 /// What became of deliveries.
 #[derive(Default)]
 struct Moved {
-    /// Those that were still ours: not taken over by somebody else, nor called off.
+    /// Those that were still ours: not taken over by somebody else, nor cancelled.
     ours: HashSet<Uuid>,
     /// The lanes of those that ended.
     left: BTreeSet<Lane>,

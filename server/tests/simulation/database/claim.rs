@@ -52,7 +52,7 @@ impl Database {
                 continue;
             }
             due.truncate(subscription.room(ask).min(subscription.admitted(ask.now)));
-            let busy = busy(&ask.in_flight, &subscription.uid);
+            let busy = busy(&ask.held, &subscription.uid);
             candidates.extend(due.into_iter().enumerate().map(|(nth, (delivery, turn_at))| Candidate {
                 delivery,
                 tenant: subscription.tenant.clone(),
@@ -121,9 +121,9 @@ impl Subscription {
         let most = ask.max_per_subscription;
         let own = self.pace.max_in_flight.map_or(most, |own| own.get() as usize);
         let has_just_recovered = self.recovered_at.is_some_and(|at| at > ask.now.before(RECOVERY));
-        let window = ask.windows.iter().find(|(uid, _)| *uid == self.uid);
+        let window = ask.limits.iter().find(|(uid, _)| *uid == self.uid);
         let window = window.map_or(if has_just_recovered { 1 } else { most }, |(_, window)| *window);
-        let of_subscription = most.min(own).min(window).saturating_sub(busy(&ask.in_flight, &self.uid));
+        let of_subscription = most.min(own).min(window).saturating_sub(busy(&ask.held, &self.uid));
         of_subscription.min(ask.max_per_tenant.saturating_sub(busy(&ask.tenants, &self.tenant)))
     }
 }

@@ -32,10 +32,10 @@ fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
         "WITH RECURSIVE {with}, {shares},
          due AS (
              SELECT id FROM (
-                 SELECT ranked.id, ranked.turn_at, ranked.round, shares.tenant_attempts,
+                 SELECT ranked.id, ranked.turn_at, ranked.round, shares.tenant_places,
                      row_number() OVER (PARTITION BY shares.tenant_id ORDER BY ranked.round, ranked.turn_at) AS turn
                  FROM shares CROSS JOIN LATERAL (
-                     SELECT id, turn_at, row_number() OVER (ORDER BY turn_at) + shares.attempts AS round
+                     SELECT id, turn_at, row_number() OVER (ORDER BY turn_at) + shares.held AS round
                      FROM (
                          SELECT id, due_at + handicap AS turn_at FROM levels CROSS JOIN LATERAL (
                              SELECT id, due_at FROM pending_deliveries
@@ -47,8 +47,8 @@ fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
                      ) AS first
                  ) AS ranked
              ) AS candidates
-             WHERE turn + tenant_attempts <= $6
-             ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4
+             WHERE turn + tenant_places <= $6
+             ORDER BY turn + tenant_places, round, turn_at LIMIT $4
          ),
          -- Rows that another node is claiming at this moment are left to it. Locking sees the latest version of a
          -- row, so what was claimed since `due` was read is no longer due and drops out. (The sum hides the column from

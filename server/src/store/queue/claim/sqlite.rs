@@ -85,8 +85,8 @@ const TAKEN: &str = "id, event_id, subscription_uid, attempt_count, last_tracepa
 
 /// Those of the candidates whose turn it is. Their number is a sum because SQLite prepares a statement again whenever it is told the
 /// parameter of a `LIMIT`.
-const FIRST: &str = "SELECT id FROM candidates WHERE turn + tenant_attempts <= $6
-     ORDER BY turn + tenant_attempts, round, turn_at LIMIT $4 + 0";
+const FIRST: &str = "SELECT id FROM candidates WHERE turn + tenant_places <= $6
+     ORDER BY turn + tenant_places, round, turn_at LIMIT $4 + 0";
 
 /// The limits of the looks at what is due, of which each subscription's is the least that is enough for its share.
 const LOOKS: [u32; 4] = [4, 32, 256, u32::MAX];
@@ -114,8 +114,8 @@ fn candidates(ask: &Ask, window: Window, admitted: &Admitted) -> (String, Vec<Va
         "WITH RECURSIVE {with}, {shares},
          most_overdue AS ({}),
          ranked AS (
-             SELECT id, turn_at, tenant_id, tenant_attempts, attempts + share AS last_round,
-                 row_number() OVER (PARTITION BY uid ORDER BY turn_at) + attempts AS round
+             SELECT id, turn_at, tenant_id, tenant_places, held + share AS last_round,
+                 row_number() OVER (PARTITION BY uid ORDER BY turn_at) + held AS round
              FROM most_overdue
          ),
          candidates AS (
