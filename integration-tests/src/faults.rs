@@ -8,6 +8,7 @@
 //!
 //!   plan (from the seed): what breaks when ──> windows ─┐
 //!   producers: what was acknowledged ───────────────────┤
+//!   operator: what was cancelled ───────────────────────┤
 //!   receiver: what was sent and how it was answered ────┼──> invariants ──> report
 //!   API: what is recorded ──────────────────────────────┘
 //! ```
@@ -31,6 +32,7 @@ mod executor;
 mod invariants;
 mod load;
 mod nodes;
+mod operator;
 mod plan;
 mod postgres;
 mod proxy;
@@ -128,6 +130,7 @@ pub async fn run(options: Options) -> Result<Report, Error> {
     let metrics = collect::metrics(&executor.nodes).await;
     let evidence = evidence::Evidence {
         published: published.events,
+        cancelled: published.cancelled,
         requests: receiver.requests(),
         deliveries: records,
         faults: executor.windows,

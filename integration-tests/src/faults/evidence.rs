@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use postrider_sdk::model::{DeliveryState, EndReason};
 
+use super::TIMEOUT;
+
 /// Everything.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     pub(super) published: Vec<Published>,
+    pub(super) cancelled: Vec<Cancelled>,
     pub(super) requests: Vec<Request>,
     pub(super) deliveries: Vec<Delivery>,
     pub(super) faults: Vec<Window>,
@@ -35,6 +38,15 @@ pub(super) struct Published {
     pub(super) expire_at: Option<Duration>,
 }
 
+/// A delivery that the operator has asked to cancel.
+#[derive(Debug, Clone)]
+pub(super) struct Cancelled {
+    pub(super) event: String,
+    pub(super) subscription: String,
+    /// Whether that was confirmed. Otherwise it may have been done or not.
+    pub(super) is_certain: bool,
+}
+
 /// A request that the receiver saw.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
@@ -49,6 +61,12 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// When it was answered, if the other side waited for that long.
+    pub(super) fn answered_at(&self) -> Option<Duration> {
+        let (answer, at) = self.answer?;
+        (answer != Answer::None && at < self.at + TIMEOUT).then_some(at)
+    }
+
     /// When it was acknowledged.
     pub(super) fn acknowledged_at(&self) -> Option<Duration> {
         self.answer.and_then(|(answer, at)| (answer == Answer::Acknowledged).then_some(at))

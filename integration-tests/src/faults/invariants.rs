@@ -6,9 +6,11 @@
 //!    answer did not reach the node.
 //! 4. Nothing is pending past its due time, but for what a breaker keeps from being sent until its next probe.
 //! 5. The API's record of attempts agrees with what the receiver saw.
-//! 6. Events of one ordering key came one after another, in the order in which they were published.
+//! 6. Events of one ordering key came one after another, in the order in which they were published; none while a request of the one before was
+//!    under way, also if that was cancelled meanwhile.
 //! 7. Every node is ready again.
 //! 8. Nothing was sent before its time, or after it had expired.
+//! 9. What was cancelled ended so, and nothing else did.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -92,6 +94,8 @@ struct Judge<'a> {
     evidence: &'a Evidence,
     requests: HashMap<Key<'a>, Vec<&'a Request>>,
     deliveries: HashMap<Key<'a>, &'a Delivery>,
+    /// Those that were to be cancelled, and whether that is certain.
+    cancelled: HashMap<Key<'a>, bool>,
     complaints: BTreeMap<&'static str, Vec<String>>,
     findings: Findings,
 }
@@ -103,8 +107,12 @@ impl<'a> Judge<'a> {
             requests.entry((&request.subscription, &request.event)).or_default().push(request);
         }
         let deliveries = evidence.deliveries.iter().map(|delivery| (key(delivery), delivery)).collect();
+        let mut cancelled: HashMap<Key<'_>, bool> = HashMap::new();
+        for one in &evidence.cancelled {
+            *cancelled.entry((&one.subscription, &one.event)).or_default() |= one.is_certain;
+        }
         let (complaints, findings) = (BTreeMap::new(), Findings::default());
-        Self { evidence, requests, deliveries, complaints, findings }
+        Self { evidence, requests, deliveries, cancelled, complaints, findings }
     }
 
     fn complain(&mut self, kind: &'static str, what: String) {
@@ -127,6 +135,12 @@ impl<'a> Judge<'a> {
                 self.complain(kind, what);
                 continue;
             };
+            let is_cancelled = (delivery.state, delivery.end_reason)
+                == (DeliveryState::Cancelled, Some(EndReason::Cancelled));
+            if !is_cancelled && self.cancelled.get(&key) == Some(&true) {
+                self.complain("was cancelled, and did not end so", what);
+                continue;
+            }
             let acknowledged = self.requests(key).iter().any(|request| request.acknowledged_at().is_some());
             match (delivery.state, delivery.end_reason) {
                 (DeliveryState::Succeeded, _) if !acknowledged => {
@@ -138,6 +152,11 @@ impl<'a> Judge<'a> {
                     self.findings.ended_otherwise += 1;
                 }
                 (DeliveryState::Failed, Some(EndReason::Expired)) if published.expire_at.is_some() => {
+                    self.findings.ended_otherwise += 1;
+                }
+                (DeliveryState::Cancelled, Some(EndReason::Cancelled))
+                    if self.cancelled.contains_key(&key) =>
+                {
                     self.findings.ended_otherwise += 1;
                 }
                 (state, reason) => {
@@ -213,7 +232,10 @@ impl<'a> Judge<'a> {
             self.complain("seen more often than begun", what);
         } else if attempts.recorded() > delivery.begun {
             self.complain("recorded more often than begun", what);
-        } else if attempts.recorded() < delivery.begun && delivery.state != DeliveryState::Pending {
+        } else if attempts.recorded() < delivery.begun
+            // One that was about to be sent when it was cancelled was not.
+            && !matches!(delivery.state, DeliveryState::Pending | DeliveryState::Cancelled)
+        {
             self.findings.unrecorded += (delivery.begun - attempts.recorded()) as usize;
             // An attempt that was begun and never sent leaves nothing to judge by.
             if !seen.is_empty() && !seen.iter().any(|request| near(&self.evidence.faults, request.at)) {
@@ -250,7 +272,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Invariant 6: nothing of an event is sent before the one before it is acknowledged or given up.
+    /// Invariant 6: nothing of an event is sent before the one before it is acknowledged or given up, and nothing of that is under way.
     fn in_order(&mut self) {
         let mut lines: BTreeMap<(&str, &str), Vec<&Published>> = BTreeMap::new();
         for published in &self.evidence.published {
@@ -275,6 +297,18 @@ impl<'a> Judge<'a> {
                         !matches!(delivery.state, DeliveryState::Succeeded | DeliveryState::Pending)
                     });
                 let Some(begun) = begun else { continue };
+                let under_way = |request: &&&Request| {
+                    request.at < begun && request.answered_at().is_some_and(|answered| begun < answered)
+                };
+                let is_beside =
+                    self.requests((subscription, &before.event)).iter().any(|request| under_way(&request));
+                if is_beside && !near(&self.evidence.faults, begun) {
+                    let what = format!(
+                        "{subscription}, key {ordering_key}: {} beside {}",
+                        after.event, before.event
+                    );
+                    self.complain("sent beside the one before", what);
+                }
                 if !given_up && done.is_none_or(|done| done > begun) {
                     let what = format!(
                         "{subscription}, key {ordering_key}: {} before {}",
@@ -308,7 +342,10 @@ fn near(faults: &[Window], at: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faults::evidence::{Answer, Attempts};
+    use crate::faults::{
+        TIMEOUT,
+        evidence::{Answer, Attempts, Cancelled},
+    };
 
     const S: &str = "acme/all";
 
@@ -366,7 +403,7 @@ mod tests {
                 delivery("b", 1, Attempts { acknowledged: 1, ..Attempts::default() }),
             ],
             faults: vec![Window { what: "x".to_owned(), from: at(100), until: at(110) }],
-            not_ready: Vec::new(),
+            ..Evidence::default()
         }
     }
 
@@ -467,6 +504,35 @@ mod tests {
         let mut evidence = good();
         other_key(&mut evidence);
         assert!(check(&evidence).violations.is_empty());
+    }
+
+    #[test]
+    fn a_cancelled_one_ends_so_and_lets_nothing_go_beside_its_request() {
+        let cancel = |is_certain| {
+            move |e: &mut Evidence| {
+                e.cancelled.push(Cancelled { event: "a".to_owned(), subscription: S.to_owned(), is_certain });
+            }
+        };
+        let end = |e: &mut Evidence| {
+            e.deliveries[0].state = DeliveryState::Cancelled;
+            e.deliveries[0].end_reason = Some(EndReason::Cancelled);
+        };
+        assert_eq!(violation(cancel(true)), "was cancelled, and did not end so");
+        assert_eq!(violation(end), "ended without a cause");
+        for is_certain in [false, true] {
+            let mut evidence = good();
+            cancel(is_certain)(&mut evidence);
+            end(&mut evidence);
+            assert!(check(&evidence).violations.is_empty());
+        }
+        let beside = |e: &mut Evidence| {
+            cancel(true)(e);
+            end(e);
+            e.requests[1].at = at(30);
+            e.requests[1].answer = Some((Answer::Acknowledged, at(30) + TIMEOUT / 2));
+            e.requests[2].at = at(30) + TIMEOUT / 4;
+        };
+        assert_eq!(violation(beside), "sent beside the one before");
     }
 
     #[test]

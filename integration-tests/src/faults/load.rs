@@ -19,8 +19,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Error, Options, Stopwatch,
     chance::Chance,
-    evidence::Published,
+    evidence::{Cancelled, Published},
     nodes::Nodes,
+    operator::Operator,
     receiver::{DEAD, Receiver},
 };
 
@@ -41,6 +42,7 @@ const LAST_CALLS: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) events: Vec<Published>,
+    pub(super) cancelled: Vec<Cancelled>,
     /// Tries that were not acknowledged and repeated.
     pub(super) repeated: u64,
     pub(super) tenants: Vec<String>,
@@ -135,6 +137,13 @@ impl Load {
             let url = receiver.url("");
             producers.spawn(producer(PRODUCERS).read_its_writes(url));
         }
+        let operator = Operator {
+            clients: clients.clone(),
+            ledger: Arc::clone(&ledger),
+            chance: chance.fork(),
+            stop: stop.clone(),
+        };
+        producers.spawn(operator.run());
         producers.close();
         Ok(Self { ledger, producers, stop })
     }

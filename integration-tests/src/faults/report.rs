@@ -39,6 +39,7 @@ impl Report {
             ("of them, read your writes", read_your_writes.to_string()),
             ("deliveries wanted", findings.expected.to_string()),
             ("requests seen", evidence.requests.len().to_string()),
+            ("to be cancelled", evidence.cancelled.len().to_string()),
             ("ended without success", findings.ended_otherwise.to_string()),
             ("duplicates around faults", duplicates.around_faults.to_string()),
             ("duplicates, answer lost", duplicates.unanswered.to_string()),
