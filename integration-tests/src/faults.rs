@@ -126,12 +126,14 @@ pub async fn run(options: Options) -> Result<Report, Error> {
 
     let ready = executor.nodes.all_ready(Duration::from_secs(30)).await;
     let settled_after = collect::settled(&executor.nodes, &published, SETTLING).await?;
-    let records = collect::records(&executor.nodes, &published).await?;
+    let mut records = collect::records(&executor.nodes, &published).await?;
+    let requests = receiver.requests();
+    collect::leave_out_what_moved(&executor.nodes, &mut records).await?;
     let metrics = collect::metrics(&executor.nodes).await;
     let evidence = evidence::Evidence {
         published: published.events,
         cancelled: published.cancelled,
-        requests: receiver.requests(),
+        requests,
         deliveries: records,
         faults: executor.windows,
         not_ready: ready.err().unwrap_or_default(),
