@@ -6,7 +6,8 @@
 //! - **The first is due, the others are parked**: due [never](Timestamp::NEVER), so that they cost the claim nothing.
 //!   Whoever ends a delivery of a lane [releases](release) the next one in the same transaction.
 //! - **An attempt holds its lane, also when its delivery has ended**: an operator may cancel it, or its subscription be disabled, while its
-//!   request is on the way. The lane is busy until that attempt [is over](attempts_over), at the latest when its lease is, and nobody goes before.
+//!   request is on the way. The lane is busy until that attempt [is over](attempts_over), at the latest when its lease is, and nobody goes
+//!   before.
 //! - **Positions, not clocks.** They are counted up under the lock, so the order of a lane is that in which publishes were
 //!   committed, whichever nodes took them in.
 //!

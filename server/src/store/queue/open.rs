@@ -152,9 +152,9 @@ const OPEN: &str = "
         WHERE room > 0 AND {due}
     )";
 
-/// How many of its deliveries to look at for each open subscription, which is as many as there is room for, and not many more than its turns
-/// can come to: with hundreds of backlogs, looking at all that there is room for is a thousand times the work. Four times what its part would be, since others
-/// may have less to send. The claim after takes what this one did not come to.
+/// How many of its deliveries to look at for each open subscription: as many as there is room for, but not many more than its turns can come
+/// to. With hundreds of backlogs, looking at all that there is room for is a thousand times the work. It is four times what its part would be,
+/// since others may have less to send. The next claim takes what this one did not come to.
 pub(super) fn shares(least: &str) -> String {
     format!(
         "shares AS (
