@@ -22,10 +22,7 @@
 //! - A permit is held until the settlement is committed. While the database is away, claiming stops by itself.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64},
-    },
+    sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -85,9 +82,7 @@ struct Shared<Q, S> {
     sender: S,
     permits: Arc<Permits>,
     wakeup: Arc<poll::Wakeup>,
-    /// Whether settlements can be written. While they cannot, nothing is claimed: leases may have run out in the meantime, and what
-    /// we know to be done would be sent again.
-    settling: AtomicBool,
+    recording: settler::Recording,
     /// When we last asked who is blocked, in microseconds.
     refreshed_at: AtomicI64,
     settled: settler::Inbox,
@@ -97,6 +92,13 @@ struct Shared<Q, S> {
     ended: Arc<Notify>,
     attempts: TaskTracker,
     watchers: Arc<Watchers>,
+}
+
+impl<Q, S> Shared<Q, S> {
+    /// Whether what attempts come to is being recorded. While it is not, no more are begun.
+    fn records(&self, now: Timestamp) -> bool {
+        self.recording.works(now, self.config.lease)
+    }
 }
 
 /// Takes deliveries over and sends them. Cheap to clone.
@@ -125,7 +127,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         Self(Arc::new(Shared {
             permits,
             wakeup,
-            settling: AtomicBool::new(true),
+            recording: settler::Recording::default(),
             refreshed_at: AtomicI64::new(i64::MIN),
             settled: settler::Inbox::default(),
             attempts: TaskTracker::new(),
@@ -164,7 +166,11 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
 
     /// Takes room for one attempt with so many bytes of data, if there is any.
     pub fn reserve(&self, target: &Arc<Target>, bytes: usize) -> Result<Permit, NoRoom> {
-        self.0.permits.take(target, bytes, self.0.clock.now())
+        let now = self.0.clock.now();
+        if !self.0.records(now) {
+            return Err(NoRoom::Taken);
+        }
+        self.0.permits.take(target, bytes, now)
     }
 
     /// Makes one attempt in the background, in the room that was taken for it.

@@ -16,10 +16,13 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
     /// Claims as many due deliveries as there is room for and starts them. Returns how many.
     pub async fn tick(&self) -> Result<usize, QueueError> {
         let wakeup = &self.0.wakeup;
-        if !self.0.settling.load(Ordering::Relaxed) {
+        let news = wakeup.take_news();
+        if !self.0.records(self.0.clock.now()) {
+            // Others may do it meanwhile, and what is held comes back when it is recorded.
+            wakeup.set_backlog(true);
+            wakeup.left_to_others(LeftOver::IfNews, news);
             return Ok(0);
         }
-        let news = wakeup.take_news();
         self.claim(news).await.inspect_err(|_| wakeup.keep_news(news))
     }
 

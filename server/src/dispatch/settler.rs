@@ -1,16 +1,53 @@
 //! Writes what followed from attempts, many at a time.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, mpsc};
 
 use super::{Permit, Queue, QueueError, Sender, Settled, Settling, Shared};
-use crate::domain::{breaker::HealthChange, delivery::Settlement};
+use crate::domain::{breaker::HealthChange, delivery::Settlement, timestamp::Timestamp};
 
 /// The most settlements of one transaction.
 const MAX_BATCH: usize = 500;
 /// The first and the longest pause while the database is away.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Which part of a lease a settlement may take before it counts as held up.
+const HELD_UP: u32 = 4;
+
+/// Whether settlements are being written. While they are not, leases may run out of what we know to be done, and it would be sent again: so
+/// nothing more is begun.
+pub(super) struct Recording {
+    /// Whether the last one could be written.
+    works: AtomicBool,
+    /// When the one began that is under way, in microseconds. The network may have forgotten its connection and told nobody.
+    begun_at: AtomicI64,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self { works: AtomicBool::new(true), begun_at: AtomicI64::new(i64::MAX) }
+    }
+}
+
+impl Recording {
+    pub(super) fn works(&self, now: Timestamp, lease: Duration) -> bool {
+        let begun_at = Timestamp::from_micros(self.begun_at.load(Ordering::Relaxed));
+        self.works.load(Ordering::Relaxed) && now.since(begun_at) <= lease / HELD_UP
+    }
+
+    fn begins(&self, now: Timestamp) {
+        self.begun_at.store(now.as_micros(), Ordering::Relaxed);
+    }
+
+    fn ends(&self, works: bool) {
+        self.works.store(works, Ordering::Relaxed);
+        self.begun_at.store(i64::MAX, Ordering::Relaxed);
+    }
+}
 
 /// Settlements that wait to be written. Each holds its permit, which bounds their number.
 pub(super) struct Inbox {
@@ -48,9 +85,10 @@ pub(super) async fn run<Q: Queue, S: Sender>(shared: &Shared<Q, S>) {
 async fn write<Q: Queue, S: Sender>(shared: &Shared<Q, S>, batch: &[Settled]) {
     let mut pause = PAUSES.0;
     loop {
+        shared.recording.begins(shared.clock.now());
         match shared.queue.settle(batch).await {
             Ok(settling) => {
-                shared.settling.store(true, Ordering::Relaxed);
+                shared.recording.ends(true);
                 return written(shared, batch, &settling);
             }
             Err(cause @ QueueError::Unavailable(_)) => {
@@ -59,7 +97,7 @@ async fn write<Q: Queue, S: Sender>(shared: &Shared<Q, S>, batch: &[Settled]) {
                     attempts = batch.len(),
                     "attempts could not be recorded; trying again"
                 );
-                shared.settling.store(false, Ordering::Relaxed);
+                shared.recording.ends(false);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);
             }
@@ -67,7 +105,7 @@ async fn write<Q: Queue, S: Sender>(shared: &Shared<Q, S>, batch: &[Settled]) {
                 if let [one] = batch {
                     // The database can be written to again, whatever it has against this one. There may be no other settlement to
                     // show that, as nothing is claimed until then.
-                    shared.settling.store(true, Ordering::Relaxed);
+                    shared.recording.ends(true);
                     // Its lease runs out, and it is attempted again.
                     tracing::error!(
                         cause = &cause as &dyn std::error::Error,

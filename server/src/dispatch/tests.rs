@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    clock::ManualClock,
+    clock::{Clock, ManualClock},
     domain::{
         attempt::{Attempt, AttemptNumber, Outcome},
         breaker::{HealthChange, Probe},
@@ -44,6 +44,8 @@ struct FakeQueue {
     /// Nobody can tell who is blocked.
     confused: Mutex<bool>,
     unavailable: Mutex<usize>,
+    /// Settlements come to no end.
+    silent_for_good: Mutex<bool>,
     /// How many settlements are refused after that.
     broken: Mutex<usize>,
     hints: Mutex<usize>,
@@ -92,6 +94,9 @@ impl Queue for Arc<FakeQueue> {
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {
+        if *self.silent_for_good.lock().unwrap() {
+            std::future::pending::<()>().await;
+        }
         let mut unavailable = self.unavailable.lock().unwrap();
         if *unavailable > 0 {
             *unavailable -= 1;
@@ -354,6 +359,34 @@ async fn while_settlements_cannot_be_written_no_more_is_taken_over_and_then_it_g
     assert!(most <= 8, "{most} attempts were under way");
     assert!(took >= Duration::from_millis(50 + 100 + 200 + 400 + 800), "it took {took:?}");
     assert!(took < POLL_INTERVAL, "it took {took:?}");
+}
+
+#[tokio::test]
+async fn while_a_settlement_is_held_up_nothing_more_is_begun() {
+    let queue = FakeQueue::holding(2, 1);
+    *queue.silent_for_good.lock().unwrap() = true;
+    let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1)));
+    let dispatcher = Dispatcher::new(
+        config(8, 8),
+        Policy::default(),
+        Arc::clone(&queue),
+        Arc::new(FakeSender::default()),
+        Arc::clone(&clock) as _,
+        Metrics::default(),
+        Arc::default(),
+    );
+    let settling = dispatcher.clone();
+    let settler = TaskTracker::new().spawn(async move { settling.settle().await });
+    dispatcher.start(dispatcher.reserve(&target(), 0).unwrap(), claim(&target()));
+    while dispatcher.0.recording.works(clock.now() + Duration::from_mins(1), Duration::ZERO) {
+        tokio::task::yield_now().await;
+    }
+    clock.advance(dispatcher.lease() / 4);
+    dispatcher.reserve(&target(), 0).expect("it may take so long");
+    clock.advance(Duration::from_micros(1));
+    assert_eq!(dispatcher.tick().await.unwrap(), 0);
+    assert_eq!(dispatcher.reserve(&target(), 0).err(), Some(NoRoom::Taken));
+    settler.abort();
 }
 
 #[tokio::test(start_paused = true)]
