@@ -4,7 +4,7 @@
 //!   App::build ── migrate, open, wire ──> App ── start ──> Running ── stop ──> drained
 //! ```
 //!
-//! Two kinds of tasks make up a running server. *Lanes* move when something is put into them and know no time: the ports, the publish
+//! Two kinds of tasks make up a running server. Some move when something is put into them and know no time: the ports, the publish
 //! writer, the settler. *Loops* look by themselves: the poll, the fan-out, handshakes, the sweep, pruning, those that
 //! fail, operational events, readiness, the database's clock, hints of other nodes. Tests do without the loops and push their parts by hand.
 

@@ -95,7 +95,7 @@ struct Shared<Q, S> {
 }
 
 impl<Q, S> Shared<Q, S> {
-    /// Whether what attempts come to is being recorded. While it is not, no more are begun.
+    /// Whether what attempts come to is being recorded. While it is not, nothing more is taken over.
     fn records(&self, now: Timestamp) -> bool {
         self.recording.works(now, self.config.lease)
     }

@@ -5,18 +5,18 @@
 //!
 //! For the last two, the age of what is due does not tell: when a backlog is worked off, after an outage or when a subscription is
 //! resumed, it is hours old and all is well. What tells is that *the same* delivery stays at the head while there is room: the claim
-//! takes the most overdue one of each subscription first, where one of a low priority is overdue later. So a node is not ready when the delivery that has been due for longest was
-//! due already [`DUE_BOUND`] ago, and was seen unclaimed at every look since. Left out is what the claim leaves out: subscriptions
-//! that are paused, disabled, at their limit on this node, or blocked or held back by their rate until later. A node without any room is not judged by this: its attempts
-//! are work enough, and receivers that are slow must not take publishing from everybody else. Fanning out needs no room. The age is a
-//! metric all the same.
+//! takes the most overdue one of each subscription first, where one of a low priority is overdue later. So a node is not ready when
+//! the delivery that has been due for longest was due already [`DUE_BOUND`] ago, and was seen unclaimed at every look since. Left out is
+//! what the claim leaves out: subscriptions that are paused, disabled, at their limit on this node, or blocked or held back by their rate
+//! until later. A node without any room is not judged by this: its attempts are work enough, and receivers that are slow must not take
+//! publishing from everybody else. Fanning out needs no room. The age is a metric all the same.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,9 +35,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long the dispatcher may at least go without a successful claim before something is wrong; and how many polls.
 const CLAIM_BOUND: Duration = Duration::from_secs(10);
 const CLAIM_POLLS: u32 = 3;
-/// How often to look for what is not claimed; and at most which part of the time.
+/// How often to look for what is not claimed, for at most which part of the time, but how often at least.
 const DUE_INTERVAL: Duration = Duration::from_secs(3);
 const LOOKS_PART: u32 = 10;
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a delivery that could be claimed may stay unclaimed, beyond a poll's interval.
 const DUE_BOUND: Duration = Duration::from_secs(20);
 
@@ -178,11 +179,12 @@ impl Readiness {
     async fn judge_overdue(&self, dispatcher: &Standing) -> Result<(), NotReady> {
         let now = self.clock.now();
         if self.heads().may_look(now) {
+            let begun = Instant::now();
             self.look(dispatcher, now).await;
             // Where very many subscriptions wait, a look may take seconds: the database has other things to do as well.
-            let took = self.clock.now().since(now);
+            let pause = (begun.elapsed() * LOOKS_PART).clamp(DUE_INTERVAL, LONGEST_PAUSE);
             let mut heads = self.heads();
-            (heads.looked_at, heads.pause) = (now, DUE_INTERVAL.max(took * LOOKS_PART));
+            (heads.looked_at, heads.pause) = (now, pause);
         }
         let heads = self.heads();
         if heads.delivery.stays_beyond(self.due_bound) {
@@ -196,8 +198,9 @@ impl Readiness {
 
     /// Looks for what is overdue.
     async fn look(&self, dispatcher: &Standing, now: Timestamp) {
-        let (delivery, fan_outs) =
-            tokio::join!(self.store.overdue(&dispatcher.ask), self.store.fan_out_backlog(now));
+        // One after the other, the short one first: on SQLite they share a connection.
+        let fan_outs = self.store.fan_out_backlog(now).await;
+        let delivery = self.store.overdue(&dispatcher.ask).await;
         if let (Ok(delivery), Ok(fan_outs)) = (&delivery, &fan_outs) {
             let since = [delivery.map(|found| found.since), fan_outs.overdue.map(|found| found.since)];
             let oldest = since.into_iter().flatten().min();

@@ -227,7 +227,7 @@ on_both_databases! {
         two.stop().await;
     }
 
-    async fn one_that_is_called_off_while_it_is_waited_for_is_told_as_ended(kind: Kind) {
+    async fn one_that_is_cancelled_while_it_is_waited_for_is_told_as_ended(kind: Kind) {
         let app = TestApp::builder(kind).await.with(|config| config.dispatch.max_in_flight_per_subscription = 1);
         let app = app.start().await;
         let receiver = Receiver::start().await;

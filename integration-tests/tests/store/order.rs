@@ -468,7 +468,7 @@ async fn publish_all(node: &Node, to: &[Subscription; 2], publisher: usize, keys
     }
 }
 
-/// Delivers until nothing has been due for a while. Attempts fail, deliveries are given up or called off.
+/// Delivers until nothing has been due for a while. Attempts fail, deliveries are given up or cancelled.
 async fn deliver_all(node: &Node, log: &Log, now: Timestamp, seed: u64) {
     let mut chance = Chance(seed);
     let mut idle = 0;

@@ -148,7 +148,8 @@ pub struct Delivery {
     #[prost(int32, tag = "7")]
     pub attempt_count: i32,
     /// While pending: when the next attempt is due. While an attempt is under way: when another node may take the
-    /// delivery over should this one die. Unset while the delivery waits for an earlier one with the same `ordering_key`.
+    /// delivery over should this one die. Unset while the delivery waits for an earlier one with the same `ordering_key`. If
+    /// that was cancelled during an attempt: until when it waits for that at most.
     #[prost(message, optional, tag = "8")]
     pub due_time: ::core::option::Option<::prost_types::Timestamp>,
     /// When the delivery came into being.
@@ -692,8 +693,8 @@ pub mod delivery_service_client {
         /// delivery gets at least one more attempt, and more if its retry schedule is not used up; it no longer takes part in the order
         /// of its `ordering_key`.
         ///
-        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, an earlier delivery with the same `ordering_key` has not
-        /// ended, the event has expired, the subscription is disabled or deleted, or the event's data is no longer kept.
+        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, an earlier delivery with the same `ordering_key`, or an
+        /// attempt of it, has not ended, the event has expired, the subscription is disabled or deleted, or the event's data is no longer kept.
         pub async fn redeliver_delivery(
             &mut self,
             request: impl tonic::IntoRequest<super::RedeliverDeliveryRequest>,
@@ -800,8 +801,8 @@ pub mod delivery_service_server {
         /// delivery gets at least one more attempt, and more if its retry schedule is not used up; it no longer takes part in the order
         /// of its `ordering_key`.
         ///
-        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, an earlier delivery with the same `ordering_key` has not
-        /// ended, the event has expired, the subscription is disabled or deleted, or the event's data is no longer kept.
+        /// Errors: `NOT_FOUND`; `FAILED_PRECONDITION` if an attempt is under way, an earlier delivery with the same `ordering_key`, or an
+        /// attempt of it, has not ended, the event has expired, the subscription is disabled or deleted, or the event's data is no longer kept.
         async fn redeliver_delivery(
             &self,
             request: tonic::Request<super::RedeliverDeliveryRequest>,
@@ -1325,8 +1326,8 @@ pub struct Event {
     pub traceparent: ::prost::alloc::string::String,
     /// Optional. Events with the same key reach each subscription one after another, in the order in which their publishes
     /// were committed (one that failed and is repeated comes after what was published meanwhile): the next one goes out when
-    /// the one before has ended, whether it succeeded, failed, expired or was cancelled. One that fails holds up its own
-    /// key at its own subscription and nothing else. 1 to 128 bytes without control characters; no order is kept if empty.
+    /// the one before has ended, whether it succeeded, failed, expired or was cancelled, and no attempt of it is under way.
+    /// One that fails holds up its own key at its own subscription and nothing else. 1 to 128 bytes without control characters; no order is kept if empty.
     #[prost(string, tag = "13")]
     pub ordering_key: ::prost::alloc::string::String,
     /// Optional. Not delivered before this time, which is at most 30 days ahead. A time in the past means at once.

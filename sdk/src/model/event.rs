@@ -96,8 +96,8 @@ impl Event {
     }
 
     /// Events with the same key reach each subscription one after another, in the order in which their publishes were committed: one that
-    /// failed and was repeated comes after what was published meanwhile. The next one goes out when the one before has ended. One that
-    /// fails holds up its own key and nothing else. At most 128 bytes.
+    /// failed and was repeated comes after what was published meanwhile. The next one goes out when the one before has ended, and
+    /// no attempt of it is under way. One that fails holds up its own key and nothing else. At most 128 bytes.
     ///
     /// ```
     /// use postrider_sdk::Event;

@@ -104,9 +104,9 @@ mod tests {
         let mut line = Line::default();
         let [first, second, third] = ids();
         line.join(first, 1);
-        let (mut called_off, mut waiting) = (line.join(second, 1).unwrap(), line.join(third, 1).unwrap());
+        let (mut dismissed, mut waiting) = (line.join(second, 1).unwrap(), line.join(third, 1).unwrap());
         line.dismiss(second);
-        assert_eq!(called_off.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert_eq!(dismissed.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         assert_eq!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         line.dissolve();
         assert_eq!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Closed));

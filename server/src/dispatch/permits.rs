@@ -37,8 +37,8 @@ mod waiting;
 pub use permit::Permit;
 pub(super) use permit::Room;
 
-/// The most limits that a claim is told of: a statement takes only so many values. With more subscriptions in trouble than that,
-/// some may get what they would if they were well.
+/// The most limits that a claim is told of, which it has to look through. With more subscriptions in trouble than that, some may get what
+/// they would if they were well.
 const MAX_LIMITS: usize = 5_000;
 
 /// How much data there is room for in one place, in bytes.

@@ -48,7 +48,7 @@ pub struct Ask {
     pub leased_until: Timestamp,
     /// At most this many.
     pub max: usize,
-    /// Unless it is one, they take at most this many [`places`].
+    /// Unless it is one, they take at most this many [`places`](super::places).
     pub places: usize,
     /// At most this many of one subscription, less those held.
     pub max_per_subscription: usize,
@@ -58,7 +58,7 @@ pub struct Ask {
     pub limits: Vec<(SubscriptionUid, usize)>,
     /// At most this many places of one tenant, less those taken.
     pub max_per_tenant: usize,
-    /// How many [`places`] are taken, for each tenant that has any.
+    /// How many [`places`](super::places) are taken, for each tenant that has any.
     pub tenants: Vec<(TenantId, usize)>,
 }
 

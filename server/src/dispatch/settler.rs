@@ -19,7 +19,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 const HELD_UP: u32 = 4;
 
 /// Whether settlements are being written. While they are not, leases may run out of what we know to be done, and it would be sent again: so
-/// nothing more is begun.
+/// nothing more is taken over, by a claim or with a publish.
 pub(super) struct Recording {
     /// Whether the last one could be written.
     works: AtomicBool,
@@ -72,6 +72,8 @@ impl Inbox {
 
 /// Writes batch after batch; while one is written the next one gathers.
 pub(super) async fn run<Q: Queue, S: Sender>(shared: &Shared<Q, S>) {
+    // A defect may have ended this in the midst of a settlement.
+    shared.recording.ends(true);
     let mut inbox = shared.settled.take.lock().await;
     let mut gathered = Vec::new();
     while inbox.recv_many(&mut gathered, MAX_BATCH).await > 0 {

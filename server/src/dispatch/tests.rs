@@ -46,6 +46,8 @@ struct FakeQueue {
     unavailable: Mutex<usize>,
     /// Settlements come to no end.
     silent_for_good: Mutex<bool>,
+    /// The next settlement ends its loop.
+    faulty: Mutex<bool>,
     /// How many settlements are refused after that.
     broken: Mutex<usize>,
     hints: Mutex<usize>,
@@ -94,6 +96,7 @@ impl Queue for Arc<FakeQueue> {
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {
+        assert!(!std::mem::take(&mut *self.faulty.lock().unwrap()), "a defect");
         if *self.silent_for_good.lock().unwrap() {
             std::future::pending::<()>().await;
         }
@@ -362,7 +365,7 @@ async fn while_settlements_cannot_be_written_no_more_is_taken_over_and_then_it_g
 }
 
 #[tokio::test]
-async fn while_a_settlement_is_held_up_nothing_more_is_begun() {
+async fn while_a_settlement_is_held_up_nothing_more_is_taken_over() {
     let queue = FakeQueue::holding(2, 1);
     *queue.silent_for_good.lock().unwrap() = true;
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1)));
@@ -386,6 +389,27 @@ async fn while_a_settlement_is_held_up_nothing_more_is_begun() {
     clock.advance(Duration::from_micros(1));
     assert_eq!(dispatcher.tick().await.unwrap(), 0);
     assert_eq!(dispatcher.reserve(&target(), 0).err(), Some(NoRoom::Taken));
+    settler.abort();
+}
+
+#[tokio::test]
+async fn a_settlement_that_a_defect_has_ended_does_not_count_as_held_up() {
+    let queue = FakeQueue::holding(1, 1);
+    *queue.faulty.lock().unwrap() = true;
+    let dispatcher = dispatcher(&queue, config(8, 8));
+    let settling = || {
+        let dispatcher = dispatcher.clone();
+        TaskTracker::new().spawn(async move { dispatcher.settle().await })
+    };
+    let settler = settling();
+    dispatcher.start(dispatcher.reserve(&target(), 0).unwrap(), claim(&target()));
+    assert!(settler.await.unwrap_err().is_panic());
+    let later = Timestamp::from_micros(1) + dispatcher.lease();
+    assert!(!dispatcher.0.records(later));
+    let settler = settling();
+    while !dispatcher.0.records(later) {
+        tokio::task::yield_now().await;
+    }
     settler.abort();
 }
 

@@ -44,7 +44,7 @@ const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 const NEVER_COMPILED: (&str, &str) = ("jit", "off");
 /// How many batches of events are committed at a time, so that others' events need not wait for the commit of one tenant's flood.
 pub(super) const PUBLISH_CONNECTIONS: u8 = 2;
-/// As many connections as publishing, claiming and settling use at a time; the latter two have one lane each.
+/// As many connections as publishing, claiming and settling use at a time; the latter two one each.
 const ENGINE_CONNECTIONS: u32 = 2 + PUBLISH_CONNECTIONS as u32;
 /// Any number will do, as long as it is always this one: whoever prepares the database holds this advisory lock.
 const LOCK: i64 = 0x706f_7374_7269_6465;

@@ -158,18 +158,19 @@ pub(super) async fn lock(transaction: &DatabaseTransaction, lanes: &BTreeSet<Lan
 /// locks, and releases them.
 pub(super) async fn attempts_over(
     transaction: &DatabaseTransaction,
-    leases: impl Iterator<Item = (&Lane, Timestamp)>,
+    leases: &[(Lane, Timestamp)],
 ) -> Result<(), DbErr> {
-    for (Lane { subscription_uid, ordering_key }, leased_until) in leases {
+    let backend = transaction.get_database_backend();
+    let busy = busy(transaction, leases.iter().map(|(lane, _)| lane).collect()).await?;
+    // Claims that were taken together have one lease. So this may be that of another delivery with the key, if one was redelivered, which goes
+    // beside its lane, and both were cancelled.
+    for (lane, leased_until) in leases.iter().filter(|(lane, until)| busy.get(lane) == Some(until)) {
+        let Lane { subscription_uid, ordering_key } = lane;
         let lease =
             [(*subscription_uid).into(), ordering_key.as_str().into(), leased_until.as_micros().into()];
         let free = "UPDATE ordering_lanes SET busy_until = NULL
             WHERE subscription_uid = $1 AND ordering_key = $2 AND busy_until = $3";
-        let backend = transaction.get_database_backend();
-        let free = Statement::from_sql_and_values(backend, free, lease.clone());
-        if transaction.execute_raw(free).await?.rows_affected() == 0 {
-            continue;
-        }
+        transaction.execute_raw(Statement::from_sql_and_values(backend, free, lease.clone())).await?;
         let park = format!(
             "UPDATE pending_deliveries SET due_at = {}
              WHERE subscription_uid = $1 AND ordering_key = $2 AND due_at = $3 AND attempt_count = 0
@@ -181,20 +182,29 @@ pub(super) async fn attempts_over(
     Ok(())
 }
 
-/// Whether an attempt keeps a lane busy whose delivery has ended.
-pub(super) async fn is_busy(
+/// Until when these lanes are kept busy by attempts whose deliveries have ended, where they are.
+pub(super) async fn busy(
     transaction: &DatabaseTransaction,
-    Lane { subscription_uid, ordering_key }: &Lane,
-    now: Timestamp,
-) -> Result<bool, DbErr> {
-    let sql =
-        "SELECT 1 FROM ordering_lanes WHERE subscription_uid = $1 AND ordering_key = $2 AND busy_until > $3";
-    let values = vec![(*subscription_uid).into(), ordering_key.as_str().into(), now.as_micros().into()];
-    Ok(!query(transaction, sql.to_owned(), values).await?.is_empty())
+    lanes: BTreeSet<&Lane>,
+) -> Result<HashMap<Lane, Timestamp>, DbErr> {
+    let mut busy = HashMap::new();
+    let lanes: Vec<_> = lanes.into_iter().collect();
+    for chunk in lanes.chunks(ROWS_PER_STATEMENT) {
+        let sql = format!(
+            "SELECT subscription_uid, ordering_key, busy_until FROM ordering_lanes
+             WHERE (subscription_uid, ordering_key) IN ({}) AND busy_until IS NOT NULL",
+            table_of(chunk.len())
+        );
+        for row in query(transaction, sql, names(chunk.iter().copied())).await? {
+            let until = Timestamp::from_micros(row.try_get("", "busy_until")?);
+            busy.insert(Lane::from_query_result(&row, "")?, until);
+        }
+    }
+    Ok(busy)
 }
 
 /// Makes the first of what is pending in these lanes due, if it is parked, and takes away the lanes in which nothing is. The
-/// caller holds their locks. Returns how many deliveries are due that were not.
+/// caller holds their locks. Returns how many deliveries wait for nobody any more.
 pub(super) async fn release(
     transaction: &DatabaseTransaction,
     lanes: &BTreeSet<Lane>,

@@ -89,7 +89,7 @@ impl Store {
         Ok(found(after))
     }
 
-    /// Calls a pending delivery off.
+    /// Cancels a pending delivery.
     pub async fn cancel(&self, tenant: &TenantId, id: DeliveryId, now: Timestamp) -> Result<Steered, Error> {
         let Some(Locked { transaction, kept, pending }) = self.lock(tenant, id, true).await? else {
             return Ok(Steered::NotFound);
@@ -180,10 +180,9 @@ async fn why_not_redeliver(
     if pending.is_some_and(|pending| pending.due_at == Timestamp::NEVER.as_micros()) {
         return Ok(Some(Refusal::Parked));
     }
-    for lane in &lane_of(pending) {
-        if lanes::is_busy(transaction, lane, now).await? {
-            return Ok(Some(Refusal::Parked));
-        }
+    let lane = lane_of(pending);
+    if lanes::busy(transaction, lane.iter().collect()).await?.values().any(|until| now < *until) {
+        return Ok(Some(Refusal::Parked));
     }
     let subscription = subscriptions::Entity::find_by_id(kept.subscription_uid).one(transaction).await?;
     match subscription {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The most deliveries of one claim: bounds its transaction, its memory, and how many values its statements carry.
-const MAX_CLAIMED: usize = 500;
+pub(super) const MAX_CLAIMED: usize = 500;
 
 /// How many subscriptions one claim looks at: bounds the time that it takes, and that others may have to wait for it.
 const WINDOW: usize = 500;
@@ -158,7 +158,7 @@ const OPEN: &str = "
 pub(super) fn shares(least: &str) -> String {
     format!(
         "shares AS (
-            SELECT ranked.*, {least}(room, 1 + 4 * $4 / (max(nth_tenant) OVER () * of_tenant)) AS share
+            SELECT ranked.*, {least}(room, $4, 1 + 4 * $4 / (max(nth_tenant) OVER () * of_tenant)) AS share
             FROM (
                 SELECT open.*, dense_rank() OVER (ORDER BY tenant_id) AS nth_tenant,
                     count(*) OVER (PARTITION BY tenant_id) AS of_tenant
@@ -196,7 +196,8 @@ pub(super) struct Open {
     /// What comes after `WITH RECURSIVE`.
     pub(super) with: String,
     /// `$1` now, `$2` the end of the lease, `$3` room per subscription, `$4` room of the node, `$5` since when a recovery is a
-    /// recent one, `$6` room per tenant, `$7` and `$8` the window; then what is under way and who is limited.
+    /// recent one, `$6` room per tenant, `$7` and `$8` the window; then what is held, who is limited, who was admitted, and
+    /// what is taken of tenants.
     pub(super) values: Vec<Value>,
 }
 
@@ -230,7 +231,7 @@ impl Open {
 
     pub(super) fn sqlite(ask: &Ask, window: Window, specials: Specials<'_>) -> Self {
         let mut values = parameters(ask, window);
-        // Materialised, and with types, so that SQLite makes an index for each; else it would go through all of one for each row of the
+        // Materialised, and with types, so that SQLite can make an index for each; else it goes through all of one for each row of the
         // others. There are no arrays, and a statement takes no more than 32,766 values.
         let held = ask.held.iter().map(|(uid, count)| (uid.uuid(), *count));
         let limits = ask.limits.iter().map(|(uid, size)| (uid.uuid(), *size));
@@ -240,14 +241,15 @@ impl Open {
             json_by_uid(specials.rooms().iter().copied()),
         ]);
         values.push(json(ask.tenants.iter().map(|(id, count)| json!([id.as_str(), count]))));
+        let by_uid = "SELECT CAST(unhex(value ->> 0) AS BLOB), value ->> 1";
         // In this order: it cannot know that there are far fewer of those that wait.
         let lookup = "CROSS JOIN subscriptions AS s ON s.uid = waiting.uid";
         let open = open("min", lookup, specials);
         let with = format!(
-            "held (uid, deliveries) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($9)),
-             limits (uid, most) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($10)),
-             admitted (uid, room) AS MATERIALIZED (SELECT unhex(value ->> 0), value ->> 1 FROM json_each($11)),
-             tenants (id, places) AS MATERIALIZED (SELECT value ->> 0, value ->> 1 FROM json_each($12)),
+            "held (uid, deliveries) AS MATERIALIZED ({by_uid} FROM json_each($9)),
+             limits (uid, most) AS MATERIALIZED ({by_uid} FROM json_each($10)),
+             admitted (uid, room) AS MATERIALIZED ({by_uid} FROM json_each($11)),
+             tenants (id, places) AS MATERIALIZED (SELECT CAST(value ->> 0 AS TEXT), value ->> 1 FROM json_each($12)),
              {}, {WAITING}, {open}",
             levels()
         );

@@ -1,6 +1,6 @@
 //! Looks for what this node should have claimed.
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 
 use super::open::{Open, Specials, Window};
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
 
 impl Store {
     /// The delivery that has been due for longest of those that this node could claim now, by the order of claims: a low priority counts as
-    /// due later. Finds subscriptions as the claim does: one step
-    /// through the index for each that has anything pending, whatever their backlogs.
+    /// due later. Finds subscriptions as the claim does: one step through the index for each that has anything pending, whatever their
+    /// backlogs.
     pub(super) async fn most_overdue(&self, ask: &Ask) -> Result<Option<Overdue>, Error> {
         let backend = self.connections.backend();
         // The parameters are the claim's; these make PostgreSQL know the types of those that are not used here.
@@ -40,11 +40,17 @@ impl Store {
              JOIN pending_deliveries AS p ON p.id = heads.id
              ORDER BY p.due_at + heads.handicap LIMIT 1"
         );
-        let found = self
-            .connections
-            .keeper
-            .query_one_raw(Statement::from_sql_and_values(backend, sql, values))
-            .await?;
+        let (keeper, look) = (&self.connections.keeper, Statement::from_sql_and_values(backend, sql, values));
+        let found = if backend == DbBackend::Sqlite || ask.held.is_empty() {
+            keeper.query_one_raw(look).await?
+        } else {
+            // Lists of ours are put side by side, as in a claim.
+            let transaction = keeper.begin().await?;
+            transaction.execute_unprepared("SET LOCAL enable_hashjoin = on").await?;
+            let found = transaction.query_one_raw(look).await?;
+            transaction.commit().await?;
+            found
+        };
         let read = |row: sea_orm::QueryResult| {
             Ok(Overdue {
                 delivery: DeliveryId::from_uuid(row.try_get("", "id")?),

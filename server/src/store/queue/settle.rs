@@ -97,7 +97,7 @@ async fn attempts_over(
 ) -> Result<Vec<Lane>, DbErr> {
     let lost = batch.iter().filter(|settled| !ours.contains(&settled.delivery.uuid()));
     let leases: Vec<_> = lost.filter_map(|settled| Some((lane_of(settled)?, settled.leased_until))).collect();
-    lanes::attempts_over(transaction, leases.iter().map(|(lane, until)| (lane, *until))).await?;
+    lanes::attempts_over(transaction, &leases).await?;
     Ok(leases.into_iter().map(|(lane, _)| lane).collect())
 }
 

@@ -11,7 +11,7 @@ use crate::{
     store::{
         Error, Store,
         queue::{
-            open::{Open, Specials, Window, shares},
+            open::{MAX_CLAIMED, Open, Specials, Window, shares},
             special::{self, Admitted},
         },
         sendable::SENDABLE,
@@ -89,10 +89,10 @@ const FIRST: &str = "SELECT id FROM candidates WHERE turn + tenant_places <= $6
      ORDER BY turn + tenant_places, round, turn_at LIMIT $4 + 0";
 
 /// The limits of the looks at what is due, of which each subscription's is the least that is enough for its share.
-const LOOKS: [u32; 4] = [4, 32, 256, u32::MAX];
+const LOOKS: [usize; 4] = [4, 32, 128, MAX_CLAIMED];
 
 /// The most overdue of those subscriptions whose shares are in a range, level by level.
-fn most_overdue(more_than: u32, limit: u32) -> String {
+fn most_overdue(more_than: usize, limit: usize) -> String {
     format!(
         "SELECT p.id, p.due_at + handicap AS turn_at, shares.*
          FROM shares CROSS JOIN levels CROSS JOIN pending_deliveries AS p
