@@ -224,6 +224,8 @@ impl<'a> Judge<'a> {
         self.findings.compared += 1;
         let what =
             format!("{}: {attempts:?} of {} begun, {} seen", delivery.name, delivery.begun, seen.len());
+        // What was about to be sent when it was cancelled was not.
+        let unsent = u32::from(delivery.state == DeliveryState::Cancelled);
         if attempts.acknowledged as usize > acknowledgements.len() {
             self.complain("recorded as acknowledged, and not seen", what);
         } else if (attempts.acknowledged + attempts.rejected) as usize > seen.len() {
@@ -232,11 +234,8 @@ impl<'a> Judge<'a> {
             self.complain("seen more often than begun", what);
         } else if attempts.recorded() > delivery.begun {
             self.complain("recorded more often than begun", what);
-        } else if attempts.recorded() < delivery.begun
-            // One that was about to be sent when it was cancelled was not.
-            && !matches!(delivery.state, DeliveryState::Pending | DeliveryState::Cancelled)
-        {
-            self.findings.unrecorded += (delivery.begun - attempts.recorded()) as usize;
+        } else if attempts.recorded() + unsent < delivery.begun && delivery.state != DeliveryState::Pending {
+            self.findings.unrecorded += (delivery.begun - unsent - attempts.recorded()) as usize;
             // An attempt that was begun and never sent leaves nothing to judge by.
             if !seen.is_empty() && !seen.iter().any(|request| near(&self.evidence.faults, request.at)) {
                 self.complain("not recorded without a fault", what);
@@ -297,11 +296,9 @@ impl<'a> Judge<'a> {
                         !matches!(delivery.state, DeliveryState::Succeeded | DeliveryState::Pending)
                     });
                 let Some(begun) = begun else { continue };
-                let under_way = |request: &&&Request| {
+                let is_beside = self.requests((subscription, &before.event)).iter().any(|request| {
                     request.at < begun && request.answered_at().is_some_and(|answered| begun < answered)
-                };
-                let is_beside =
-                    self.requests((subscription, &before.event)).iter().any(|request| under_way(&request));
+                });
                 if is_beside && !near(&self.evidence.faults, begun) {
                     let what = format!(
                         "{subscription}, key {ordering_key}: {} beside {}",
@@ -525,6 +522,17 @@ mod tests {
             end(&mut evidence);
             assert!(check(&evidence).violations.is_empty());
         }
+        let unrecorded = |begun| {
+            move |e: &mut Evidence| {
+                cancel(true)(e);
+                end(e);
+                e.deliveries[0].begun = begun;
+            }
+        };
+        let mut evidence = good();
+        unrecorded(3)(&mut evidence);
+        assert!(check(&evidence).violations.is_empty(), "the third was not sent any more");
+        assert_eq!(violation(unrecorded(4)), "not recorded without a fault");
         let beside = |e: &mut Evidence| {
             cancel(true)(e);
             end(e);

@@ -1327,7 +1327,8 @@ pub struct Event {
     /// Optional. Events with the same key reach each subscription one after another, in the order in which their publishes
     /// were committed (one that failed and is repeated comes after what was published meanwhile): the next one goes out when
     /// the one before has ended, whether it succeeded, failed, expired or was cancelled, and no attempt of it is under way.
-    /// One that fails holds up its own key at its own subscription and nothing else. 1 to 128 bytes without control characters; no order is kept if empty.
+    /// One that fails holds up its own key at its own subscription and nothing else. 1 to 128 bytes without control
+    /// characters; no order is kept if empty.
     #[prost(string, tag = "13")]
     pub ordering_key: ::prost::alloc::string::String,
     /// Optional. Not delivered before this time, which is at most 30 days ahead. A time in the past means at once.

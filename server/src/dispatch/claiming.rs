@@ -18,9 +18,8 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         let wakeup = &self.0.wakeup;
         let news = wakeup.take_news();
         if !self.0.records(self.0.clock.now()) {
-            // Others may do it meanwhile, and what is held comes back when it is recorded.
-            wakeup.set_backlog(true);
-            wakeup.left_to_others(LeftOver::IfNews, news);
+            // What is held comes back when it is recorded.
+            self.leave_to_others(news);
             return Ok(0);
         }
         self.claim(news).await.inspect_err(|_| wakeup.keep_news(news))
@@ -34,7 +33,9 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             tracing::warn!(cause = &cause as &dyn std::error::Error, "who is blocked is not known");
         }
         let Some(room) = shared.permits.take_room() else {
-            self.note_full(news);
+            // Attempts that are under way are work enough; each of them ends by its timeout.
+            shared.wakeup.ticked(shared.clock.now());
+            self.leave_to_others(news);
             return Ok(0);
         };
         let (ask, saturated) = self.ask(room.size());
@@ -52,12 +53,10 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         Ok(claimed)
     }
 
-    /// Attempts that are under way are work enough; each of them ends by its timeout.
-    fn note_full(&self, news: bool) {
-        let wakeup = &self.0.wakeup;
-        wakeup.ticked(self.0.clock.now());
-        wakeup.set_backlog(true);
-        wakeup.left_to_others(LeftOver::IfNews, news);
+    /// Takes nothing until room comes back; other nodes may do it meanwhile.
+    fn leave_to_others(&self, news: bool) {
+        self.0.wakeup.set_backlog(true);
+        self.0.wakeup.left_to_others(LeftOver::IfNews, news);
     }
 
     fn note_ended(&self, expired: usize, unreadable: u64) {

@@ -157,7 +157,7 @@ const OPEN: &str = "
 /// since others may have less to send. The next claim takes what this one did not come to.
 pub(super) fn shares(least: &str) -> String {
     format!(
-        "shares AS (
+        "shares AS MATERIALIZED (
             SELECT ranked.*, {least}(room, $4, 1 + 4 * $4 / (max(nth_tenant) OVER () * of_tenant)) AS share
             FROM (
                 SELECT open.*, dense_rank() OVER (ORDER BY tenant_id) AS nth_tenant,

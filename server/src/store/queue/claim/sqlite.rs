@@ -107,7 +107,7 @@ fn most_overdue(more_than: usize, limit: usize) -> String {
 /// The table `candidates`, and its parameters.
 fn candidates(ask: &Ask, window: Window, admitted: &Admitted) -> (String, Vec<Value>) {
     let Open { with, values } = Open::sqlite(ask, window, Specials::Admitted(admitted));
-    let shares = shares("min").replace("shares AS (", "shares AS MATERIALIZED (");
+    let shares = shares("min");
     let mut more_than = 0;
     let most_overdue = LOOKS.map(|limit| most_overdue(std::mem::replace(&mut more_than, limit), limit));
     let with = format!(
