@@ -53,6 +53,7 @@ mod settler;
 mod tests;
 mod turns;
 mod vitals;
+mod wakeup;
 mod watchers;
 
 pub use config::{Config, Policy};
@@ -62,6 +63,7 @@ pub use queue::{Ask, Claimed, Overdue, Queue, QueueError, Settling};
 pub use sender::Sender;
 pub use settled::Settled;
 pub use vitals::RECOVERY;
+use wakeup::Wakeup;
 pub use watchers::Watch;
 use watchers::Watchers;
 
@@ -81,7 +83,7 @@ struct Shared<Q, S> {
     queue: Q,
     sender: S,
     permits: Arc<Permits>,
-    wakeup: Arc<poll::Wakeup>,
+    wakeup: Arc<Wakeup>,
     recording: settler::Recording,
     /// When we last asked who is blocked, in microseconds.
     refreshed_at: AtomicI64,
@@ -122,7 +124,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         metrics: Metrics,
         ended: Arc<Notify>,
     ) -> Self {
-        let wakeup = Arc::new(poll::Wakeup::default());
+        let wakeup = Arc::new(Wakeup::default());
         let permits = Permits::new(&config, Arc::clone(&wakeup), metrics.clone());
         Self(Arc::new(Shared {
             permits,

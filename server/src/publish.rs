@@ -1,10 +1,10 @@
 //! Takes events in: matches them with subscriptions and commits them together with their deliveries.
 //!
 //! Concurrent publishes are gathered into one transaction and answered together (group commit). There is no timer: the first
-//! publish goes at once, and while its commit is under way the next batch gathers by itself. Tenants take turns in it ([`queue`]).
+//! publish goes at once, and while its commit is under way the next batch gathers by itself. Tenants take turns in it ([`lines`]).
 //!
 //! ```text
-//!  Publisher::publish ──queue──> Writer: match (MatchTables) ─> reserve (Outlet) ─> commit (Journal) ─> answer
+//!  Publisher::publish ──lines──> Writer: match (MatchTables) ─> reserve (Outlet) ─> commit (Journal) ─> answer
 //!                                                                                       └─> start (Outlet)
 //! ```
 //!
@@ -53,25 +53,25 @@ pub mod fan_out;
 mod hand_over;
 mod journal;
 mod judge;
+mod lines;
 mod match_table;
 mod outlet;
 mod pending;
+mod processors;
 mod programs;
-mod queue;
 mod rulebook;
 mod screen;
 #[cfg(test)]
 mod tests;
-mod turns;
 mod writer;
 
 pub use explain::{Explanation, explain};
 pub use journal::{
     Batch, Beginning, Commit, Entry, Fate, Interest, Interests, Journal, JournalError, NewDelivery,
 };
+use lines::Lines;
 pub use outlet::Outlet;
 use pending::Pending;
-use queue::Queue;
 use rulebook::{Checked, Rulebook};
 pub use writer::Writer;
 
@@ -145,7 +145,7 @@ impl Room {
 /// The way in, for handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
-    queue: Arc<Queue<Pending>>,
+    lines: Arc<Lines<Pending>>,
     rules: Arc<Rulebook>,
     unknown_types: UnknownTypes,
 }
@@ -159,14 +159,14 @@ impl Publisher {
         metrics: Metrics,
         fan_outs: Arc<Notify>,
     ) -> (Self, Writer<J, O>) {
-        let queue = Arc::new(Queue::default());
+        let lines = Arc::new(Lines::default());
         let rules = Arc::new(Rulebook::default());
         let publisher = Self {
-            queue: Arc::clone(&queue),
+            lines: Arc::clone(&lines),
             rules: Arc::clone(&rules),
             unknown_types: UnknownTypes::default(),
         };
-        (publisher, Writer::new(queue, journal, outlet, clock, metrics, fan_outs, rules))
+        (publisher, Writer::new(lines, journal, outlet, clock, metrics, fan_outs, rules))
     }
 
     /// Does this with events whose types are not in the catalogue.
@@ -220,7 +220,7 @@ impl Publisher {
         let deprecated = checked.is_some_and(|(_, deprecated)| deprecated);
         let checked = checked.map(|(checked, _)| checked);
         let pending = Pending { event, route, answer, screened: None, checked, room };
-        self.queue.join(pending).await.map_err(|queue::Closed| Error::Stopping)?;
+        self.lines.join(pending).await.map_err(|lines::Closed| Error::Stopping)?;
         Ok(Submitted { answered, deprecated })
     }
 }

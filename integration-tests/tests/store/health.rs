@@ -48,14 +48,14 @@ fn closing(claim: &Claim) -> HealthChange {
 async fn fail(node: &Node, claim: &Claim, at: Timestamp, change: HealthChange) -> bool {
     let mut settled = retried(claim, at, at + Duration::from_hours(1));
     settled.health = Some(change);
-    node.settle([settled]).await.turned.contains(&claim.target.uid)
+    node.settle([settled]).await.breakers_turned.contains(&claim.target.uid)
 }
 
 /// Settles a successful attempt that changes its subscription's health; says whether it did.
 async fn succeed(node: &Node, claim: &Claim, at: Timestamp, change: HealthChange) -> bool {
     let mut settled = acknowledged(claim, at);
     settled.health = Some(change);
-    node.settle([settled]).await.turned.contains(&claim.target.uid)
+    node.settle([settled]).await.breakers_turned.contains(&claim.target.uid)
 }
 
 /// Blocks a subscription until [`UNTIL`] by one attempt that fails now.
@@ -212,7 +212,7 @@ on_both_databases! {
         for give_back in [Settled::returned, Settled::expired] {
             let claim = node.claim(UNTIL, 10).await.remove(0);
             assert_eq!(probe(&claim), Probe { held_until: UNTIL + LEASE, pauses: 1 });
-            assert_eq!(node.settle([give_back(claim, UNTIL)]).await.turned, [sub.uid].into());
+            assert_eq!(node.settle([give_back(claim, UNTIL)]).await.breakers_turned, [sub.uid].into());
             assert_eq!(node.subscription(&sub).await.health, before);
         }
         assert_eq!(node.claim(UNTIL, 10).await.len(), 1);
@@ -225,7 +225,7 @@ on_both_databases! {
         publish(&node, &sub, 5).await;
         let lost = node.claim(UNTIL, 10).await.remove(0);
         assert_eq!(node.claim(UNTIL + LEASE, 10).await.len(), 1);
-        assert!(node.settle([Settled::returned(lost, UNTIL + LEASE)]).await.turned.is_empty());
+        assert!(node.settle([Settled::returned(lost, UNTIL + LEASE)]).await.breakers_turned.is_empty());
         assert!(node.claim(UNTIL + LEASE, 10).await.is_empty(), "one probe at a time");
     }
 
@@ -313,7 +313,7 @@ on_both_databases! {
         blocked.health = Some(opening(NOW, UNTIL));
         let settling = node.settle([blocked, gone(&claims[1], NOW)]).await;
         assert!(settling.disabled);
-        assert_eq!(settling.turned, [b.uid].into());
+        assert_eq!(settling.breakers_turned, [b.uid].into());
     }
 
     async fn an_outage_touches_no_delivery_that_waits(kind: Kind) {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::{
     Ask, Claimed, Dispatcher, Queue, QueueError, RECOVERY, Sender,
     permits::{Room, UnderWay},
-    poll::LeftOver,
+    wakeup::LeftOver,
 };
 use crate::domain::{claim::Claim, id::SubscriptionUid, timestamp::Timestamp};
 

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{poll::Wakeup, vitals::Vitals};
+use super::{vitals::Vitals, wakeup::Wakeup};
 use crate::{
     domain::{
         claim::{NoRoom, Target},

@@ -82,8 +82,8 @@ pub struct Settling {
     pub lost: Vec<DeliveryId>,
     /// Whether a subscription was disabled.
     pub disabled: bool,
-    /// Subscriptions whose health was changed as it was to be; the others' had been changed by somebody else.
-    pub turned: HashSet<SubscriptionUid>,
+    /// Subscriptions whose breakers have turned as they were to; the others' had been turned by somebody else.
+    pub breakers_turned: HashSet<SubscriptionUid>,
     /// Whether deliveries became due that had waited for these to end.
     pub released: bool,
 }

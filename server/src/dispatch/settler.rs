@@ -146,13 +146,13 @@ fn written<Q, S>(shared: &Shared<Q, S>, batch: &[Settled], settling: &Settling) 
             shared.wakeup.at(due_at);
         }
         if let Some(change) = &settled.health {
-            turned(shared, settled, change, settling.turned.contains(&settled.target.uid));
+            breaker_turned(shared, settled, change, settling.breakers_turned.contains(&settled.target.uid));
         }
     }
 }
 
 /// Brings what this node knows of a subscription in line with its row.
-fn turned<Q, S>(shared: &Shared<Q, S>, settled: &Settled, change: &HealthChange, is_stored: bool) {
+fn breaker_turned<Q, S>(shared: &Shared<Q, S>, settled: &Settled, change: &HealthChange, is_stored: bool) {
     let target = &settled.target;
     match change {
         HealthChange::Open { until, reason, .. } => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Checked, Error, JournalError, Published, Room, Route, queue::Waiting, screen::Screened};
+use super::{Checked, Error, JournalError, Published, Room, Route, lines::InLine, screen::Screened};
 use crate::domain::{event::NewEvent, id::TenantId};
 
 /// An event with who waits for its answer.
@@ -21,7 +21,7 @@ pub(super) struct Pending {
     pub(super) room: Room,
 }
 
-impl Waiting for Pending {
+impl InLine for Pending {
     fn tenant(&self) -> &TenantId {
         &self.event.tenant
     }

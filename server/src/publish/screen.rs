@@ -11,7 +11,7 @@
 //!             └─ looked at <────────────────────────────────────────────────────────────┘ ─> commit
 //! ```
 //!
-//! Only some tenants' tables are read at a time. Only one processor less than there are judges, by [`turns`](super::turns) that go to
+//! Only some tenants' tables are read at a time. Only one processor less than there are judges, by [turns](super::processors) that go to
 //! who has used it least, so that a tenant with costly expressions holds up its own events and nobody else's. What no subscription
 //! with conditions can want is not judged.
 //!
@@ -32,11 +32,11 @@ use super::{
     Interest, Journal, JournalError, Rulebook,
     deep_stack::on_deep_stack,
     judge::{Failures, Judge},
+    lines::HeldLines,
     match_table::{MatchTable, MatchTables},
     pending::{Pending, refuse},
+    processors::{Processors, Turn},
     programs::Programs,
-    queue::Held,
-    turns::{Turn, Turns},
 };
 use crate::{
     domain::{
@@ -84,7 +84,7 @@ struct Shared<J> {
     rules: Arc<Rulebook>,
     programs: Arc<Mutex<Programs>>,
     readers: Semaphore,
-    turns: Arc<Turns>,
+    processors: Arc<Processors>,
     /// For evaluations that are interrupted: each keeps a thread and its event's data.
     places: Semaphore,
     failures: Arc<Failures>,
@@ -99,14 +99,14 @@ impl<J: Journal> Screen<J> {
         metrics: Metrics,
     ) -> Self {
         // One processor is left to the writer and everything else, where there are several.
-        let turns = available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1));
+        let processors = available_parallelism().map_or(1, |all| (all.get() - 1).max(1));
         let shared = Shared {
             journal,
             tables,
             rules,
             programs: Arc::default(),
             readers: Semaphore::new(READERS),
-            turns: Turns::new(turns),
+            processors: Processors::new(processors),
             places: Semaphore::new(PLACES),
             failures: Arc::new(Failures::new(metrics)),
         };
@@ -114,13 +114,13 @@ impl<J: Journal> Screen<J> {
     }
 
     /// Looks at the events of one tenant, whose line is held.
-    pub(super) fn look_at(&self, held: Held<Pending>, tenant: TenantId, now: Timestamp) {
+    pub(super) fn look_at(&self, held: HeldLines<Pending>, tenant: TenantId, now: Timestamp) {
         self.tasks.spawn(Arc::clone(&self.shared).look_at(held, tenant, now));
     }
 }
 
 impl<J: Journal> Shared<J> {
-    async fn look_at(self: Arc<Self>, mut held: Held<Pending>, tenant: TenantId, now: Timestamp) {
+    async fn look_at(self: Arc<Self>, mut held: HeldLines<Pending>, tenant: TenantId, now: Timestamp) {
         let (table, is_fresh) = match self.known_of(&tenant).await {
             Ok(known) => known,
             Err(cause) => return refuse(std::mem::take(&mut held.items), cause),
@@ -136,12 +136,12 @@ impl<J: Journal> Shared<J> {
 
     /// Judges events in turn with other tenants. An evaluation that takes long can be interrupted where there is a place for it to wait; where
     /// there is none, as many tenants have costly expressions, it is broken off, and begun again when there is one.
-    async fn judge_all(&self, mut held: Held<Pending>, judge: Judge, tenant: &TenantId) {
+    async fn judge_all(&self, mut held: HeldLines<Pending>, judge: Judge, tenant: &TenantId) {
         let judge = Arc::new(judge);
         let mut left = std::mem::take(&mut held.items);
         let mut place = self.places.try_acquire().ok();
         while !left.is_empty() {
-            let (turn, has_place) = (self.turns.next(tenant).await, place.is_some());
+            let (turn, has_place) = (self.processors.next(tenant).await, place.is_some());
             let (events, judge) = (std::mem::take(&mut left), Arc::clone(&judge));
             let judged = on_deep_stack(move || {
                 let pause = if has_place { interruptible(turn) } else { in_haste(turn) };

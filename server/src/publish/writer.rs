@@ -14,9 +14,9 @@ use super::{
     Commit, Entry, Fate, Journal, JournalError, Outlet, Published,
     draft::{Draft, Drafting},
     hand_over::{self, Due},
+    lines::{HeldLines, Lines},
     match_table::{MatchTable, MatchTables},
     pending::{Pending, refuse},
-    queue::{Held, Queue},
     rulebook::Rulebook,
     screen::Screen,
 };
@@ -35,7 +35,7 @@ const MAX_BYTES: usize = 4 << 20;
 pub struct Writer<J, O: Outlet> {
     /// When the last batch was made.
     last: Mutex<Timestamp>,
-    queue: Arc<Queue<Pending>>,
+    lines: Arc<Lines<Pending>>,
     journal: Arc<J>,
     outlet: O,
     clock: SharedClock,
@@ -57,12 +57,12 @@ struct Left {
 /// A subscription that will have room soon, and its tenant's line, which is held until then.
 struct Crowded {
     target: Arc<Target>,
-    line: Held<Pending>,
+    line: HeldLines<Pending>,
 }
 
 impl<J: Journal, O: Outlet> Writer<J, O> {
     pub(super) fn new(
-        queue: Arc<Queue<Pending>>,
+        lines: Arc<Lines<Pending>>,
         journal: J,
         outlet: O,
         clock: SharedClock,
@@ -73,7 +73,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         let (journal, tables) = (Arc::new(journal), Arc::new(MatchTables::default()));
         let screen = Screen::new(Arc::clone(&journal), Arc::clone(&tables), rules, metrics.clone());
         let last = Mutex::new(Timestamp::default());
-        Self { last, queue, journal, outlet, clock, metrics, fan_outs, tables, screen }
+        Self { last, lines, journal, outlet, clock, metrics, fan_outs, tables, screen }
     }
 
     /// Commits batch after batch. After `stop` it takes no more, and returns when what it has is committed.
@@ -93,12 +93,12 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
                     continue;
                 }
                 Some(()) = held_up.next() => continue,
-                () = stop.cancelled(), if !self.queue.is_closed() => {
+                () = stop.cancelled(), if !self.lines.is_closed() => {
                     held_up.clear();
-                    self.queue.close();
+                    self.lines.close();
                     continue;
                 }
-                batch = self.queue.next(MAX_EVENTS, MAX_BYTES), if has_turn => batch,
+                batch = self.lines.next(MAX_EVENTS, MAX_BYTES), if has_turn => batch,
             };
             let Some(batch) = batch else { break };
             committing.push(self.publish(batch));
@@ -113,10 +113,10 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
 
     /// Publishes the first of these, as many as a transaction takes and there is room for. The others go back to their lines, behind other
     /// tenants' events, if there are any: they had a turn.
-    async fn publish(&self, mut batch: Held<Pending>) -> Option<Crowded> {
+    async fn publish(&self, mut batch: HeldLines<Pending>) -> Option<Crowded> {
         let Left { events, crowded } = self.commit(std::mem::take(&mut batch.items)).await;
         batch.items = events;
-        crowded.map(|target| Crowded { line: self.queue.hold(target.tenant.clone()), target })
+        crowded.map(|target| Crowded { line: self.lines.hold(target.tenant.clone()), target })
     }
 
     /// Commits the first of these, and answers them.
@@ -185,7 +185,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             }
         }
         for (tenant, items) in aside {
-            let mut held = self.queue.hold(tenant.clone());
+            let mut held = self.lines.hold(tenant.clone());
             held.items = items;
             self.screen.look_at(held, tenant, self.clock.now());
         }
@@ -205,7 +205,7 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         drafting.finish(Due::from(self.clock.now(), &self.outlet))
     }
 
-    /// Now, but later than any batch before, so that ids are in the order of the queue whatever the clock does.
+    /// Now, but later than any batch before, so that ids are in the order of the lines whatever the clock does.
     fn next_moment(&self) -> Timestamp {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = self.clock.now().max(*last + Duration::from_micros(1));

@@ -9,13 +9,15 @@ use crate::{
 
 use super::{LOOK_TIMEOUT, PING_TIMEOUT, STEP_TIMEOUT, Store, within};
 
+mod bound;
 mod claim;
 mod open;
 mod overdue;
 mod settle;
 mod special;
+mod stretch;
 
-pub(super) use open::waiting_between;
+pub(super) use stretch::waiting;
 
 impl Queue for Store {
     async fn claim(&self, ask: &Ask) -> Result<Claimed, QueueError> {

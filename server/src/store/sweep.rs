@@ -45,7 +45,7 @@ impl Store {
              FROM waiting CROSS JOIN subscriptions AS s
              WHERE s.uid = waiting.uid AND (s.deleted_at IS NOT NULL OR s.disabled_at IS NOT NULL)
              LIMIT 1",
-            queue::waiting_between("$1", "$2")
+            queue::waiting("$1", "$2")
         );
         let all = [Uuid::nil().into(), Uuid::max().into()];
         let find = Statement::from_sql_and_values(self.connections.backend(), find, all);
@@ -66,7 +66,7 @@ impl Store {
              SELECT uid FROM waiting
              WHERE uid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM subscriptions WHERE subscriptions.uid = waiting.uid)
              LIMIT 1",
-            queue::waiting_between("$1", "$2")
+            queue::waiting("$1", "$2")
         );
         let all = [Uuid::nil().into(), Uuid::max().into()];
         let find = Statement::from_sql_and_values(self.connections.backend(), find, all);

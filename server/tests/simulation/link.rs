@@ -111,7 +111,7 @@ impl Queue for Link {
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {
         let settling = self.call(Call::Settle, |state| state.settle(self, batch)).await?;
-        for settled in batch.iter().filter(|settled| settling.turned.contains(&settled.target.uid)) {
+        for settled in batch.iter().filter(|settled| settling.breakers_turned.contains(&settled.target.uid)) {
             if let Some(HealthChange::Open { .. }) = settled.health {
                 let mut state = self.world.state();
                 let subscription = state.database.subscription_of(settled.target.uid);

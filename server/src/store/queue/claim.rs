@@ -19,8 +19,8 @@ use std::collections::HashMap;
 use sea_orm::{DatabaseTransaction, DbBackend, FromQueryResult, Statement, prelude::Uuid};
 
 use super::{
-    open::Window,
     special::{self, Admitted},
+    stretch::Stretch,
 };
 use crate::{
     dispatch::{self, Ask, Claimed, Settled},
@@ -146,30 +146,30 @@ impl Store {
         Ok(())
     }
 
-    /// Takes due deliveries over: of the first window that has any, beginning where the claim before ended.
+    /// Takes due deliveries over: of the first stretch that has any, beginning where the claim before ended.
     async fn take_due(&self, ask: &Ask) -> Result<Sorted, Error> {
         let begin = self.claimed_up_to();
         let mut throttled = Vec::new();
-        let mut window = Window::after(&self.connections.looker, begin).await?;
+        let mut stretch = Stretch::after(&self.connections.looker, begin).await?;
         loop {
             // Where nothing is pending, which is most of the time, this look is all that it takes.
             let mut sorted =
-                if window.is_empty { Sorted::default() } else { self.take_due_of(ask, window).await? };
+                if stretch.is_empty { Sorted::default() } else { self.take_due_of(ask, stretch).await? };
             throttled.append(&mut sorted.throttled);
-            let next = if window.is_last() { Uuid::nil() } else { window.until };
+            let next = if stretch.is_last() { Uuid::nil() } else { stretch.until };
             self.set_claimed_up_to(next);
-            if window.comes_around_to(begin) || !sorted.is_empty() {
+            if stretch.comes_around_to(begin) || !sorted.is_empty() {
                 return Ok(Sorted { throttled, ..sorted });
             }
-            window = Window::after(&self.connections.looker, next).await?;
+            stretch = Stretch::after(&self.connections.looker, next).await?;
         }
     }
 
-    /// Takes over what is due in one window.
-    async fn take_due_of(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
+    /// Takes over what is due in one stretch.
+    async fn take_due_of(&self, ask: &Ask, stretch: Stretch) -> Result<Sorted, Error> {
         match self.connections.backend() {
-            DbBackend::Sqlite => self.take_due_on_sqlite(ask, window).await,
-            _ => self.take_due_on_postgres(ask, window).await,
+            DbBackend::Sqlite => self.take_due_on_sqlite(ask, stretch).await,
+            _ => self.take_due_on_postgres(ask, stretch).await,
         }
     }
 
@@ -180,7 +180,7 @@ impl Store {
         statement: Statement,
         mut admitted: Admitted,
         ask: &Ask,
-        window: Window,
+        stretch: Stretch,
     ) -> Result<Sorted, Error> {
         let taken = Taken::find_by_statement(statement).all(&transaction).await?;
         if taken.is_empty() {
@@ -192,7 +192,7 @@ impl Store {
         if let Some(max) = room_for(&taken, &sizes, ask.places) {
             transaction.rollback().await?;
             let fewer = Ask { max, ..ask.clone() };
-            return Box::pin(self.take_due_of(&fewer, window)).await;
+            return Box::pin(self.take_due_of(&fewer, stretch)).await;
         }
         let subscriptions = taken.iter().map(|taken| taken.subscription_uid);
         let contents = Contents::read(&transaction, &self.keyring, events(), subscriptions).await?;

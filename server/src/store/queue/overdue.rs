@@ -2,7 +2,11 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 
-use super::open::{Open, Specials, Window};
+use super::{
+    bound::{LEASED_UNTIL, NOW, ROOM},
+    open::{Open, Specials},
+    stretch::Stretch,
+};
 use crate::{
     dispatch::{Ask, Overdue},
     domain::{
@@ -20,10 +24,10 @@ impl Store {
         let backend = self.connections.backend();
         // The parameters are the claim's; these make PostgreSQL know the types of those that are not used here.
         let (Open { with, values }, unused) = match backend {
-            DbBackend::Sqlite => (Open::sqlite(ask, Window::ALL, Specials::Admissible), ""),
+            DbBackend::Sqlite => (Open::sqlite(ask, Stretch::ALL, Specials::Admissible), String::new()),
             _ => (
-                Open::postgres(ask, Window::ALL, Specials::Admissible),
-                "WHERE $2::bigint IS NOT NULL AND $4::int IS NOT NULL",
+                Open::postgres(ask, Stretch::ALL, Specials::Admissible),
+                format!("WHERE {LEASED_UNTIL}::bigint IS NOT NULL AND {ROOM}::int IS NOT NULL"),
             ),
         };
         let sql = format!(
@@ -32,7 +36,7 @@ impl Store {
              FROM (
                  SELECT handicap, (
                      SELECT id FROM pending_deliveries
-                     WHERE subscription_uid = open.uid AND priority = levels.priority AND due_at <= $1
+                     WHERE subscription_uid = open.uid AND priority = levels.priority AND due_at <= {NOW}
                      ORDER BY due_at LIMIT 1
                  ) AS id
                  FROM open CROSS JOIN levels {unused}

@@ -46,14 +46,14 @@ impl Store {
         let released = release(&transaction, batch, &left).await?;
         tell_of_exhausted(&transaction, batch, &lost).await?;
         breaker::lock_all(&transaction, batch).await?;
-        let turned = breaker::change(&transaction, batch).await?;
+        let breakers_turned = breaker::change(&transaction, batch).await?;
         let mut tenants = failing::note(&transaction, batch).await?;
         let disabled = disable_unwanted(&transaction, batch, &mut tenants).await?;
         for tenant in &tenants {
             tenants::raise_version(&transaction, tenant).await?;
         }
         transaction.commit().await?;
-        Ok(Settling { lost, disabled, turned, released })
+        Ok(Settling { lost, disabled, breakers_turned, released })
     }
 }
 

@@ -9,7 +9,11 @@ use sea_orm::{
     QueryFilter, QuerySelect, Statement, prelude::Uuid, sea_query::Expr,
 };
 
-use super::open::{Window, is_due, levels, waiting_between};
+use super::{
+    bound::NOW,
+    open::{is_due, levels},
+    stretch::{Stretch, waiting},
+};
 use crate::{
     dispatch::Ask,
     domain::{breaker::Probe, id::SubscriptionUid, rate_limit::RateLimit, timestamp::Timestamp},
@@ -78,7 +82,7 @@ impl Store {
 pub(super) async fn admit(
     connection: &impl ConnectionTrait,
     ask: &Ask,
-    window: Window,
+    stretch: Stretch,
 ) -> Result<Admitted, DbErr> {
     let backend = connection.get_database_backend();
     let mut admitted = Admitted::default();
@@ -92,14 +96,14 @@ pub(super) async fn admit(
          SELECT s.uid, blocked_until, block_pauses, rate_per_second, rate_burst, rate_used_until, throttled_until
          FROM waiting JOIN subscriptions AS s ON s.uid = waiting.uid
          WHERE {SENDABLE}
-             AND (blocked_until <= $1 OR blocked_until IS NULL AND rate_per_second IS NOT NULL)
+             AND (blocked_until <= {NOW} OR blocked_until IS NULL AND rate_per_second IS NOT NULL)
              AND {}
          ORDER BY COALESCE(throttled_until, 0), s.uid LIMIT {MAX_ADMITTED} {lock}",
         levels(),
-        waiting_between("$2", "$3"),
+        waiting("$2", "$3"),
         is_due("s.uid")
     );
-    let values = [ask.now.as_micros().into(), window.after.into(), window.until.into()];
+    let values = [ask.now.as_micros().into(), stretch.after.into(), stretch.until.into()];
     let statement = Statement::from_sql_and_values(backend, sql, values);
     for special in Special::find_by_statement(statement).all(connection).await? {
         if let Some(until) = special.throttled_until.map(Timestamp::from_micros)

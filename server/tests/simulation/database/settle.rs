@@ -42,9 +42,9 @@ impl Database {
         }
         let now = in_order.iter().map(|settled| settled.at).max().unwrap_or_default();
         let released = self.release(&left, now);
-        let turned = self.turn(&in_order);
+        let breakers_turned = self.turn(&in_order);
         let disabled = self.disable_gone(&in_order);
-        Settling { lost, disabled, turned, released }
+        Settling { lost, disabled, breakers_turned, released }
     }
 
     /// Whether the delivery still belongs to whoever settles it.

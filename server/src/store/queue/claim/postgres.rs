@@ -8,25 +8,27 @@ use crate::{
     store::{
         Error, Store,
         queue::{
-            open::{Open, Specials, Window, shares},
+            bound::{LEASED_UNTIL, NOW, PER_TENANT, ROOM},
+            open::{Open, Specials, shares},
             special::{self, Admitted},
+            stretch::Stretch,
         },
     },
 };
 
 impl Store {
     /// All at once.
-    pub(super) async fn take_due_on_postgres(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
+    pub(super) async fn take_due_on_postgres(&self, ask: &Ask, stretch: Stretch) -> Result<Sorted, Error> {
         let transaction = self.connections.begin_engine().await?;
-        let admitted = special::admit(&transaction, ask, window).await?;
-        let statement = find_and_take(ask, window, &admitted);
-        self.take_over(transaction, statement, admitted, ask, window).await
+        let admitted = special::admit(&transaction, ask, stretch).await?;
+        let statement = find_and_take(ask, stretch, &admitted);
+        self.take_over(transaction, statement, admitted, ask, stretch).await
     }
 }
 
 /// Finds what is due, and takes it over.
-fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
-    let Open { with, values } = Open::postgres(ask, window, Specials::Admitted(admitted));
+fn find_and_take(ask: &Ask, stretch: Stretch, admitted: &Admitted) -> Statement {
+    let Open { with, values } = Open::postgres(ask, stretch, Specials::Admitted(admitted));
     let shares = shares("LEAST");
     let sql = format!(
         "WITH RECURSIVE {with}, {shares},
@@ -40,25 +42,25 @@ fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
                          SELECT id, due_at + handicap AS turn_at FROM levels CROSS JOIN LATERAL (
                              SELECT id, due_at FROM pending_deliveries
                              WHERE subscription_uid = shares.uid AND priority = levels.priority
-                                 AND due_at <= $1
+                                 AND due_at <= {NOW}
                              ORDER BY due_at LIMIT shares.share
                          ) AS most_overdue
                          ORDER BY turn_at LIMIT shares.share
                      ) AS first
                  ) AS ranked
              ) AS candidates
-             WHERE turn + tenant_places <= $6
-             ORDER BY turn + tenant_places, round, turn_at LIMIT $4
+             WHERE turn + tenant_places <= {PER_TENANT}
+             ORDER BY turn + tenant_places, round, turn_at LIMIT {ROOM}
          ),
          -- Rows that another node is claiming at this moment are left to it. Locking sees the latest version of a
          -- row, so what was claimed since `due` was read is no longer due and drops out. (The sum hides the column from
          -- the planner, which would otherwise take the index of everything that is due.)
          locked AS (
              SELECT id FROM pending_deliveries
-             WHERE id = ANY (ARRAY(SELECT id FROM due)) AND (due_at + 0) <= $1
+             WHERE id = ANY (ARRAY(SELECT id FROM due)) AND (due_at + 0) <= {NOW}
              FOR UPDATE SKIP LOCKED
          )
-         UPDATE pending_deliveries SET attempt_count = attempt_count + 1, due_at = $2
+         UPDATE pending_deliveries SET attempt_count = attempt_count + 1, due_at = {LEASED_UNTIL}
          WHERE id = ANY (ARRAY(SELECT id FROM locked))
          RETURNING id, event_id, subscription_uid, attempt_count, last_traceparent"
     );

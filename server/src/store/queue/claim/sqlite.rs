@@ -11,8 +11,10 @@ use crate::{
     store::{
         Error, Store,
         queue::{
-            open::{MAX_CLAIMED, Open, Specials, Window, shares},
+            bound::{LEASED_UNTIL, MAX_CLAIMED, NOW, PER_TENANT, ROOM},
+            open::{Open, Specials, shares},
             special::{self, Admitted},
+            stretch::Stretch,
         },
         sendable::SENDABLE,
     },
@@ -20,19 +22,19 @@ use crate::{
 
 impl Store {
     /// Looks before it takes the right to write, which is then needed for a short time, or not at all.
-    pub(super) async fn take_due_on_sqlite(&self, ask: &Ask, window: Window) -> Result<Sorted, Error> {
-        let Found { deliveries, admitted } = look(&self.connections.looker, ask, window).await?;
+    pub(super) async fn take_due_on_sqlite(&self, ask: &Ask, stretch: Stretch) -> Result<Sorted, Error> {
+        let Found { deliveries, admitted } = look(&self.connections.looker, ask, stretch).await?;
         if deliveries.is_empty() {
             return Ok(Sorted::nothing(admitted));
         }
         let transaction = self.connections.begin_engine().await?;
         if admitted.is_nobody() {
-            return self.take_over(transaction, take(ask, deliveries), admitted, ask, window).await;
+            return self.take_over(transaction, take(ask, deliveries), admitted, ask, stretch).await;
         }
         // Who is special is decided on where nobody else can do so at this moment.
-        let admitted = special::admit(&transaction, ask, window).await?;
-        let statement = find_and_take(ask, window, &admitted);
-        self.take_over(transaction, statement, admitted, ask, window).await
+        let admitted = special::admit(&transaction, ask, stretch).await?;
+        let statement = find_and_take(ask, stretch, &admitted);
+        self.take_over(transaction, statement, admitted, ask, stretch).await
     }
 }
 
@@ -43,10 +45,10 @@ struct Found {
 }
 
 /// Finds what is due.
-async fn look(looker: &impl ConnectionTrait, ask: &Ask, window: Window) -> Result<Found, DbErr> {
-    let admitted = special::admit(looker, ask, window).await?;
-    let (with, values) = candidates(ask, window, &admitted);
-    let sql = format!("{with} {FIRST}");
+async fn look(looker: &impl ConnectionTrait, ask: &Ask, stretch: Stretch) -> Result<Found, DbErr> {
+    let admitted = special::admit(looker, ask, stretch).await?;
+    let (with, values) = candidates(ask, stretch, &admitted);
+    let sql = format!("{with} {}", first());
     let rows = looker.query_all_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await?;
     let deliveries = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>()?;
     Ok(Found { deliveries, admitted })
@@ -58,8 +60,8 @@ fn take(ask: &Ask, found: Vec<Uuid>) -> Statement {
     let ids: Vec<_> = (1..=found.len()).map(|nth| format!("${}", values.len() + nth)).collect();
     values.extend(found.into_iter().map(Value::from));
     let sql = format!(
-        "UPDATE pending_deliveries SET attempt_count = attempt_count + 1, due_at = $2
-         WHERE id IN ({}) AND due_at <= $1
+        "UPDATE pending_deliveries SET attempt_count = attempt_count + 1, due_at = {LEASED_UNTIL}
+         WHERE id IN ({}) AND due_at <= {NOW}
              AND EXISTS (
                  SELECT 1 FROM subscriptions
                  WHERE uid = subscription_uid AND {SENDABLE}
@@ -72,10 +74,11 @@ fn take(ask: &Ask, found: Vec<Uuid>) -> Statement {
 }
 
 /// Both at once.
-fn find_and_take(ask: &Ask, window: Window, admitted: &Admitted) -> Statement {
-    let (with, values) = candidates(ask, window, admitted);
+fn find_and_take(ask: &Ask, stretch: Stretch, admitted: &Admitted) -> Statement {
+    let (with, values) = candidates(ask, stretch, admitted);
     let sql = format!(
-        "{with} UPDATE pending_deliveries SET attempt_count = attempt_count + 1, due_at = $2 WHERE id IN ({FIRST}) RETURNING {TAKEN}"
+        "{with} UPDATE pending_deliveries SET attempt_count = attempt_count + 1, due_at = {LEASED_UNTIL} WHERE id IN ({}) RETURNING {TAKEN}",
+        first()
     );
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }
@@ -85,8 +88,12 @@ const TAKEN: &str = "id, event_id, subscription_uid, attempt_count, last_tracepa
 
 /// Those of the candidates whose turn it is. Their number is a sum because SQLite prepares a statement again whenever it is told the
 /// parameter of a `LIMIT`.
-const FIRST: &str = "SELECT id FROM candidates WHERE turn + tenant_places <= $6
-     ORDER BY turn + tenant_places, round, turn_at LIMIT $4 + 0";
+fn first() -> String {
+    format!(
+        "SELECT id FROM candidates WHERE turn + tenant_places <= {PER_TENANT}
+         ORDER BY turn + tenant_places, round, turn_at LIMIT {ROOM} + 0"
+    )
+}
 
 /// The limits of the looks at what is due, of which each subscription's is the least that is enough for its share.
 const LOOKS: [usize; 4] = [4, 32, 128, MAX_CLAIMED];
@@ -98,15 +105,15 @@ fn most_overdue(more_than: usize, limit: usize) -> String {
          FROM shares CROSS JOIN levels CROSS JOIN pending_deliveries AS p
          WHERE share > {more_than} AND share <= {limit} AND p.id IN (
              SELECT id FROM pending_deliveries
-             WHERE subscription_uid = shares.uid AND priority = levels.priority AND due_at <= $1
+             WHERE subscription_uid = shares.uid AND priority = levels.priority AND due_at <= {NOW}
              ORDER BY due_at LIMIT {limit}
          )"
     )
 }
 
 /// The table `candidates`, and its parameters.
-fn candidates(ask: &Ask, window: Window, admitted: &Admitted) -> (String, Vec<Value>) {
-    let Open { with, values } = Open::sqlite(ask, window, Specials::Admitted(admitted));
+fn candidates(ask: &Ask, stretch: Stretch, admitted: &Admitted) -> (String, Vec<Value>) {
+    let Open { with, values } = Open::sqlite(ask, stretch, Specials::Admitted(admitted));
     let shares = shares("min");
     let mut more_than = 0;
     let most_overdue = LOOKS.map(|limit| most_overdue(std::mem::replace(&mut more_than, limit), limit));

@@ -18,7 +18,7 @@ use crate::domain::id::TenantId;
 const LINE_LENGTH: usize = 4_096;
 
 /// What can wait here.
-pub(super) trait Waiting {
+pub(super) trait InLine {
     /// Whose line it waits in.
     fn tenant(&self) -> &TenantId;
     /// What it adds to the size of a batch, in bytes.
@@ -26,25 +26,25 @@ pub(super) trait Waiting {
 }
 
 /// Lines that are held: nothing is taken of them. Released when this is dropped, whatever happens.
-pub(super) struct Held<T: Waiting> {
-    queue: Arc<Queue<T>>,
+pub(super) struct HeldLines<T: InLine> {
+    lines: Arc<Lines<T>>,
     tenants: Vec<TenantId>,
     /// What is in hand of them, and is to be first in its line if it is still here then.
     pub(super) items: Vec<T>,
 }
 
-impl<T: Waiting> Drop for Held<T> {
+impl<T: InLine> Drop for HeldLines<T> {
     fn drop(&mut self) {
-        self.queue.release(&self.tenants, std::mem::take(&mut self.items));
+        self.lines.release(&self.tenants, std::mem::take(&mut self.items));
     }
 }
 
-/// The queue is closed.
+/// They are closed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
 /// All lines.
-pub(super) struct Queue<T> {
+pub(super) struct Lines<T> {
     state: Mutex<State<T>>,
     arrived: Notify,
 }
@@ -69,14 +69,14 @@ struct Line<T> {
     held: usize,
 }
 
-impl<T> Default for Queue<T> {
+impl<T> Default for Lines<T> {
     fn default() -> Self {
         let state = State { lines: HashMap::new(), turns: VecDeque::new(), closed: false, held: 0 };
         Self { state: Mutex::new(state), arrived: Notify::new() }
     }
 }
 
-impl<T: Waiting> Queue<T> {
+impl<T: InLine> Lines<T> {
     /// Gets in line, as soon as there is a place.
     pub(super) async fn join(&self, item: T) -> Result<(), Closed> {
         let full = self.state().join(item)?;
@@ -90,14 +90,14 @@ impl<T: Waiting> Queue<T> {
     }
 
     /// Takes the next batch, as soon as there is one: one item of each tenant in turn, until there are `max` or their sizes reach `bytes`.
-    /// None when the queue is closed, nothing is left and nothing comes back any more.
-    pub(super) async fn next(self: &Arc<Self>, max: usize, bytes: usize) -> Option<Held<T>> {
+    /// None when they are closed, nothing is left and nothing comes back any more.
+    pub(super) async fn next(self: &Arc<Self>, max: usize, bytes: usize) -> Option<HeldLines<T>> {
         loop {
             {
                 let mut state = self.state();
                 let (items, tenants) = state.take(max, bytes);
                 if !items.is_empty() {
-                    return Some(Held { queue: Arc::clone(self), tenants, items });
+                    return Some(HeldLines { lines: Arc::clone(self), tenants, items });
                 }
                 if state.closed && state.held == 0 {
                     return None;
@@ -108,9 +108,9 @@ impl<T: Waiting> Queue<T> {
     }
 
     /// Holds a line that is held already once more: until both have released it.
-    pub(super) fn hold(self: &Arc<Self>, tenant: TenantId) -> Held<T> {
+    pub(super) fn hold(self: &Arc<Self>, tenant: TenantId) -> HeldLines<T> {
         self.state().hold(&tenant);
-        Held { queue: Arc::clone(self), tenants: vec![tenant], items: Vec::new() }
+        HeldLines { lines: Arc::clone(self), tenants: vec![tenant], items: Vec::new() }
     }
 
     fn release(&self, tenants: &[TenantId], items: Vec<T>) {
@@ -138,7 +138,7 @@ impl<T: Waiting> Queue<T> {
     }
 }
 
-impl<T: Waiting> State<T> {
+impl<T: InLine> State<T> {
     /// Lets an item in, or gives it back with what to wait for if its line is full.
     fn join(&mut self, item: T) -> Result<Option<(T, Arc<Semaphore>)>, Closed> {
         let line = self.lines.entry(item.tenant().clone()).or_default();
@@ -252,7 +252,7 @@ mod tests {
     #[derive(Debug, PartialEq, Eq)]
     struct Item(TenantId, usize);
 
-    impl Waiting for Item {
+    impl InLine for Item {
         fn tenant(&self) -> &TenantId {
             &self.0
         }
@@ -266,15 +266,15 @@ mod tests {
         Item(TenantId::parse(tenant).unwrap(), number)
     }
 
-    async fn joined(queue: &Queue<Item>, tenant: &str, numbers: std::ops::Range<usize>) {
+    async fn joined(lines: &Lines<Item>, tenant: &str, numbers: std::ops::Range<usize>) {
         for number in numbers {
-            queue.join(item(tenant, number)).await.unwrap();
+            lines.join(item(tenant, number)).await.unwrap();
         }
     }
 
     /// What there is of the next batch.
-    fn take(queue: &Arc<Queue<Item>>, max: usize, bytes: usize) -> Held<Item> {
-        let mut next = pin!(queue.next(max, bytes));
+    fn take(lines: &Arc<Lines<Item>>, max: usize, bytes: usize) -> HeldLines<Item> {
+        let mut next = pin!(lines.next(max, bytes));
         let Poll::Ready(Some(batch)) = next.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
             panic!("there is something")
         };
@@ -282,8 +282,8 @@ mod tests {
     }
 
     /// The same, committed at once.
-    fn names(queue: &Arc<Queue<Item>>, max: usize, bytes: usize) -> String {
-        let mut batch = take(queue, max, bytes);
+    fn names(lines: &Arc<Lines<Item>>, max: usize, bytes: usize) -> String {
+        let mut batch = take(lines, max, bytes);
         names_of(&std::mem::take(&mut batch.items))
     }
 
@@ -292,127 +292,127 @@ mod tests {
         names.join(" ")
     }
 
-    fn is_idle(queue: &Queue<Item>) -> bool {
-        let state = queue.state();
+    fn is_idle(lines: &Lines<Item>) -> bool {
+        let state = lines.state();
         state.lines.is_empty() && state.turns.is_empty() && state.held == 0
     }
 
     #[tokio::test]
     async fn a_tenant_that_floods_has_one_turn_like_the_others() {
-        let queue = Arc::default();
-        joined(&queue, "a", 0..6).await;
-        joined(&queue, "b", 0..2).await;
-        joined(&queue, "c", 0..1).await;
-        assert_eq!(names(&queue, 5, 1_000), "a0 b0 c0 a1 b1");
-        joined(&queue, "c", 1..2).await;
-        assert_eq!(names(&queue, 2, 1_000), "a2 c1");
-        assert_eq!(names(&queue, 9, 1_000), "a3 a4 a5");
-        assert!(is_idle(&queue));
+        let lines = Arc::default();
+        joined(&lines, "a", 0..6).await;
+        joined(&lines, "b", 0..2).await;
+        joined(&lines, "c", 0..1).await;
+        assert_eq!(names(&lines, 5, 1_000), "a0 b0 c0 a1 b1");
+        joined(&lines, "c", 1..2).await;
+        assert_eq!(names(&lines, 2, 1_000), "a2 c1");
+        assert_eq!(names(&lines, 9, 1_000), "a3 a4 a5");
+        assert!(is_idle(&lines));
     }
 
     #[tokio::test]
     async fn a_batch_has_an_end_in_events_and_in_bytes() {
-        let queue = Arc::default();
-        joined(&queue, "a", 0..9).await;
-        assert_eq!(take(&queue, 4, 1_000).items.len(), 4);
-        assert_eq!(names(&queue, 4, 15), "a0 a1", "the last one may go beyond");
-        assert_eq!(names(&queue, 4, 1_000), "a2 a3 a4 a5");
-        assert_eq!(names(&queue, 4, 1_000), "a6 a7 a8");
+        let lines = Arc::default();
+        joined(&lines, "a", 0..9).await;
+        assert_eq!(take(&lines, 4, 1_000).items.len(), 4);
+        assert_eq!(names(&lines, 4, 15), "a0 a1", "the last one may go beyond");
+        assert_eq!(names(&lines, 4, 1_000), "a2 a3 a4 a5");
+        assert_eq!(names(&lines, 4, 1_000), "a6 a7 a8");
     }
 
     #[tokio::test]
     async fn whoever_finds_the_line_full_waits_for_a_place_in_it_and_nobody_else_does() {
-        let queue = Arc::default();
-        joined(&queue, "a", 0..LINE_LENGTH).await;
-        let mut first = pin!(queue.join(item("a", LINE_LENGTH)));
-        let mut second = pin!(queue.join(item("a", LINE_LENGTH + 1)));
+        let lines = Arc::default();
+        joined(&lines, "a", 0..LINE_LENGTH).await;
+        let mut first = pin!(lines.join(item("a", LINE_LENGTH)));
+        let mut second = pin!(lines.join(item("a", LINE_LENGTH + 1)));
         let mut context = Context::from_waker(Waker::noop());
         assert!(first.as_mut().poll(&mut context).is_pending());
         assert!(second.as_mut().poll(&mut context).is_pending());
-        joined(&queue, "b", 0..1).await;
+        joined(&lines, "b", 0..1).await;
 
-        assert_eq!(names(&queue, 2, 1_000), "a0 b0");
+        assert_eq!(names(&lines, 2, 1_000), "a0 b0");
         assert!(second.as_mut().poll(&mut context).is_pending(), "the first one waits longer");
         assert_eq!(first.as_mut().poll(&mut context), Poll::Ready(Ok(())));
-        assert_eq!(names(&queue, 1, 1_000), "a1");
+        assert_eq!(names(&lines, 1, 1_000), "a1");
         assert_eq!(second.as_mut().poll(&mut context), Poll::Ready(Ok(())));
         let expected: Vec<_> = (2..LINE_LENGTH + 2).map(|number| item("a", number)).collect();
-        assert_eq!(take(&queue, LINE_LENGTH * 2, usize::MAX).items, expected);
+        assert_eq!(take(&lines, LINE_LENGTH * 2, usize::MAX).items, expected);
     }
 
     #[tokio::test]
     async fn what_is_left_of_a_batch_is_the_next_of_its_line_again() {
-        let queue = Arc::default();
-        joined(&queue, "a", 0..4).await;
-        joined(&queue, "b", 0..2).await;
-        let mut batch = take(&queue, 5, 1_000);
+        let lines = Arc::default();
+        joined(&lines, "a", 0..4).await;
+        joined(&lines, "b", 0..2).await;
+        let mut batch = take(&lines, 5, 1_000);
         assert_eq!(names_of(&batch.items), "a0 b0 a1 b1 a2");
         batch.items.drain(..2);
-        joined(&queue, "b", 2..3).await;
+        joined(&lines, "b", 2..3).await;
         drop(batch);
-        assert_eq!(names(&queue, 9, 1_000), "a1 b1 a2 b2 a3");
-        assert!(is_idle(&queue));
+        assert_eq!(names(&lines, 9, 1_000), "a1 b1 a2 b2 a3");
+        assert!(is_idle(&lines));
     }
 
     #[tokio::test]
     async fn lines_that_a_batch_is_of_are_held_until_it_ends_and_the_others_go_on() {
-        let queue = Arc::default();
-        joined(&queue, "a", 0..3).await;
-        joined(&queue, "b", 0..1).await;
-        let mut batch = take(&queue, 2, 1_000);
-        joined(&queue, "b", 1..2).await;
-        joined(&queue, "c", 0..1).await;
-        assert_eq!(names(&queue, 9, 1_000), "c0");
+        let lines = Arc::default();
+        joined(&lines, "a", 0..3).await;
+        joined(&lines, "b", 0..1).await;
+        let mut batch = take(&lines, 2, 1_000);
+        joined(&lines, "b", 1..2).await;
+        joined(&lines, "c", 0..1).await;
+        assert_eq!(names(&lines, 9, 1_000), "c0");
         assert_eq!(names_of(&std::mem::take(&mut batch.items)), "a0 b0");
         drop(batch);
-        assert_eq!(names(&queue, 9, 1_000), "a1 b1 a2");
-        assert!(is_idle(&queue));
+        assert_eq!(names(&lines, 9, 1_000), "a1 b1 a2");
+        assert!(is_idle(&lines));
     }
 
     #[tokio::test]
     async fn what_is_given_back_takes_nobodys_place() {
-        let queue = Arc::default();
-        joined(&queue, "a", 0..LINE_LENGTH).await;
+        let lines = Arc::default();
+        joined(&lines, "a", 0..LINE_LENGTH).await;
         for _ in 0..3 {
-            drop(take(&queue, 100, usize::MAX));
+            drop(take(&lines, 100, usize::MAX));
         }
-        joined(&queue, "a", LINE_LENGTH..LINE_LENGTH + 100).await;
-        let mut waiting = pin!(queue.join(item("a", LINE_LENGTH + 100)));
+        joined(&lines, "a", LINE_LENGTH..LINE_LENGTH + 100).await;
+        let mut waiting = pin!(lines.join(item("a", LINE_LENGTH + 100)));
         let mut context = Context::from_waker(Waker::noop());
         assert!(waiting.as_mut().poll(&mut context).is_pending(), "the line is full");
-        names(&queue, 100, usize::MAX);
+        names(&lines, 100, usize::MAX);
         assert!(waiting.as_mut().poll(&mut context).is_pending(), "those had no place to leave");
-        names(&queue, 1, usize::MAX);
+        names(&lines, 1, usize::MAX);
         assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Ok(())));
-        assert_eq!(take(&queue, LINE_LENGTH * 2, usize::MAX).items.len(), LINE_LENGTH);
+        assert_eq!(take(&lines, LINE_LENGTH * 2, usize::MAX).items.len(), LINE_LENGTH);
     }
 
     #[tokio::test]
     async fn what_comes_back_to_a_line_that_was_held_longer_is_first_again_and_nothing_overtakes_it() {
-        let queue = Arc::default();
-        joined(&queue, "a", 0..2).await;
-        let mut batch = take(&queue, 2, 1_000);
-        let mut held = queue.hold(batch.items[0].0.clone());
+        let lines = Arc::default();
+        joined(&lines, "a", 0..2).await;
+        let mut batch = take(&lines, 2, 1_000);
+        let mut held = lines.hold(batch.items[0].0.clone());
         held.items = std::mem::take(&mut batch.items);
         drop(batch);
-        joined(&queue, "a", 2..LINE_LENGTH + 2).await;
-        joined(&queue, "b", 0..1).await;
-        assert_eq!(names(&queue, 10, 1_000), "b0", "the others go on");
+        joined(&lines, "a", 2..LINE_LENGTH + 2).await;
+        joined(&lines, "b", 0..1).await;
+        assert_eq!(names(&lines, 10, 1_000), "b0", "the others go on");
         drop(held);
-        assert_eq!(names(&queue, 3, 1_000), "a0 a1 a2");
-        joined(&queue, "a", 0..1).await;
-        let mut waiting = pin!(queue.join(item("a", 1)));
+        assert_eq!(names(&lines, 3, 1_000), "a0 a1 a2");
+        joined(&lines, "a", 0..1).await;
+        let mut waiting = pin!(lines.join(item("a", 1)));
         let mut context = Context::from_waker(Waker::noop());
         assert!(waiting.as_mut().poll(&mut context).is_pending(), "no place was made twice");
     }
 
     #[tokio::test]
     async fn the_end_comes_after_what_is_held() {
-        let queue = Arc::default();
-        joined(&queue, "a", 0..1).await;
-        let batch = take(&queue, 2, 1_000);
-        queue.close();
-        let mut next = pin!(queue.next(10, 1_000));
+        let lines = Arc::default();
+        joined(&lines, "a", 0..1).await;
+        let batch = take(&lines, 2, 1_000);
+        lines.close();
+        let mut next = pin!(lines.next(10, 1_000));
         let mut context = Context::from_waker(Waker::noop());
         assert!(next.as_mut().poll(&mut context).is_pending());
         drop(batch);
@@ -421,6 +421,6 @@ mod tests {
         };
         assert_eq!(names_of(&std::mem::take(&mut batch.items)), "a0");
         drop(batch);
-        assert!(queue.next(10, 1_000).await.is_none());
+        assert!(lines.next(10, 1_000).await.is_none());
     }
 }

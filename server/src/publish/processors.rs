@@ -1,4 +1,4 @@
-//! Turns at the processors for tenants whose events have to be judged: whoever has used them least goes first.
+//! Processors at the processors for tenants whose events have to be judged: whoever has used them least goes first.
 //!
 //! What an expression costs is known when it has been evaluated. So every tenant has an account of the time that its evaluations took
 //! lately, of which a tenth of the time that goes by is forgiven. One with costly expressions waits behind all others, also in the midst
@@ -21,8 +21,8 @@ const FORGIVEN: u32 = 10;
 /// From this many accounts on those that are even again are closed.
 const MANY_ACCOUNTS: usize = 1_000;
 
-/// All turns.
-pub(super) struct Turns(Mutex<State>);
+/// The processors that may be used for it.
+pub(super) struct Processors(Mutex<State>);
 
 struct State {
     /// How many more can be taken at once.
@@ -54,12 +54,12 @@ impl Account {
 /// A turn that was taken; it ends when this is dropped.
 pub(super) struct Turn {
     /// None if it was passed on.
-    turns: Option<Arc<Turns>>,
+    processors: Option<Arc<Processors>>,
     tenant: TenantId,
     since: Instant,
 }
 
-impl Turns {
+impl Processors {
     /// This many at a time.
     pub(super) fn new(at_once: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
@@ -85,7 +85,7 @@ impl Turns {
     }
 
     fn turn(self: &Arc<Self>, tenant: TenantId) -> Turn {
-        Turn { turns: Some(Arc::clone(self)), tenant, since: Instant::now() }
+        Turn { processors: Some(Arc::clone(self)), tenant, since: Instant::now() }
     }
 
     /// Gives a turn that has become free to who waits with the least used.
@@ -94,7 +94,7 @@ impl Turns {
             match turn.send(self.turn(tenant)) {
                 Ok(()) => return,
                 // Nobody waits for it any more.
-                Err(mut turn) => turn.turns = None,
+                Err(mut turn) => turn.processors = None,
             }
         }
         state.free += 1;
@@ -129,7 +129,7 @@ impl State {
 
 impl Turn {
     fn out_of_turn(tenant: &TenantId) -> Self {
-        Self { turns: None, tenant: tenant.clone(), since: Instant::now() }
+        Self { processors: None, tenant: tenant.clone(), since: Instant::now() }
     }
 
     /// Lets those go first who have used less, if this turn has taken long. Blocks the thread meanwhile.
@@ -141,8 +141,8 @@ impl Turn {
     }
 
     fn yield_at(&mut self, now: Instant) {
-        let Some(turns) = self.turns.clone() else { return };
-        let mut state = turns.state();
+        let Some(processors) = self.processors.clone() else { return };
+        let mut state = processors.state();
         state.charge(&self.tenant, self.since, now);
         self.since = now;
         let used = state.used(&self.tenant, now);
@@ -152,8 +152,8 @@ impl Turn {
         }
         let waiting = state.wait(self.tenant.clone(), now);
         // What goes to another is not this one's to end.
-        self.turns = None;
-        turns.pass_on(state);
+        self.processors = None;
+        processors.pass_on(state);
         if let Ok(turn) = waiting.blocking_recv() {
             *self = turn;
         }
@@ -162,10 +162,10 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Some(turns) = self.turns.take() else { return };
-        let mut state = turns.state();
+        let Some(processors) = self.processors.take() else { return };
+        let mut state = processors.state();
         state.charge(&self.tenant, self.since, Instant::now());
-        turns.pass_on(state);
+        processors.pass_on(state);
     }
 }
 
@@ -189,20 +189,20 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_has_used_least_goes_first() {
-        let turns = Turns::new(1);
+        let processors = Processors::new(1);
         let (costly, cheap, other) = (tenant("costly"), tenant("cheap"), tenant("other"));
-        let mut turn = turns.next(&costly).await;
+        let mut turn = processors.next(&costly).await;
         taken_for(&mut turn, Duration::from_secs(1));
         drop(turn);
 
-        let held = turns.next(&other).await;
+        let held = processors.next(&other).await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let tracker = TaskTracker::new();
         let mut tasks = Vec::new();
         for tenant in [costly.clone(), costly, cheap] {
-            let (turns, order) = (Arc::clone(&turns), Arc::clone(&order));
+            let (processors, order) = (Arc::clone(&processors), Arc::clone(&order));
             tasks.push(tracker.spawn(async move {
-                let _turn = turns.next(&tenant).await;
+                let _turn = processors.next(&tenant).await;
                 order.lock().unwrap().push(tenant.to_string());
             }));
             yield_now().await;
@@ -212,22 +212,22 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(*order.lock().unwrap(), ["cheap", "costly", "costly"]);
-        let state = turns.state();
+        let state = processors.state();
         assert!(state.free == 1 && state.waiting.is_empty());
     }
 
     #[tokio::test]
     async fn who_takes_long_is_interrupted_for_others_and_goes_on_after_them() {
-        let turns = Turns::new(1);
-        let mut turn = turns.next(&tenant("costly")).await;
+        let processors = Processors::new(1);
+        let mut turn = processors.next(&tenant("costly")).await;
         taken_for(&mut turn, LENGTH);
         turn.yield_to_others();
-        assert!(turns.state().free == 0, "it goes on if nobody waits");
+        assert!(processors.state().free == 0, "it goes on if nobody waits");
 
         taken_for(&mut turn, LENGTH);
         let waiting = TaskTracker::new().spawn({
-            let turns = Arc::clone(&turns);
-            async move { turns.next(&tenant("cheap")).await }
+            let processors = Arc::clone(&processors);
+            async move { processors.next(&tenant("cheap")).await }
         });
         yield_now().await;
         let interrupted = thread::spawn(move || {
@@ -238,20 +238,20 @@ mod tests {
         assert!(!interrupted.is_finished());
         drop(cheap);
         drop(interrupted.join().unwrap());
-        let state = turns.state();
+        let state = processors.state();
         assert_eq!(state.free, 1);
     }
 
     #[tokio::test]
     async fn a_turn_that_nobody_waits_for_any_more_goes_to_the_next() {
-        let turns = Turns::new(1);
-        let held = turns.next(&tenant("a")).await;
-        let gone = tokio::time::timeout(Duration::ZERO, turns.next(&tenant("b"))).await;
+        let processors = Processors::new(1);
+        let held = processors.next(&tenant("a")).await;
+        let gone = tokio::time::timeout(Duration::ZERO, processors.next(&tenant("b"))).await;
         assert!(gone.is_err());
         let next = tenant("c");
-        let (other, ()) = tokio::join!(turns.next(&next), async { drop(held) });
+        let (other, ()) = tokio::join!(processors.next(&next), async { drop(held) });
         drop(other);
-        assert_eq!(turns.state().free, 1);
+        assert_eq!(processors.state().free, 1);
     }
 
     #[test]
