@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{self, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -50,35 +50,25 @@ impl Acceptor {
     }
 
     /// The next connection. Those that there is no place for are closed at once: whoever makes them learns of it, and may go elsewhere.
-    pub async fn accept(&mut self) -> (Connection, SocketAddr) {
+    pub async fn accept(&mut self) -> (Accepted, SocketAddr) {
         loop {
-            let (stream, peer) = match self.listener.accept().await {
-                Ok(accepted) => accepted,
+            let accepted = self.listener.accept().await;
+            match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+                Ok((stream, peer)) => match Arc::clone(&self.places).try_acquire_owned() {
+                    Ok(place) => {
+                        let place = Place { of_port: place, load: None };
+                        return (Accepted { stream, patience: self.patience, place }, peer);
+                    }
+                    Err(_) => self.metrics.shed(Shed::Connection),
+                },
                 Err(cause) => {
                     tracing::warn!(
                         cause = &cause as &dyn std::error::Error,
                         "a connection could not be accepted"
                     );
                     sleep(REST).await;
-                    continue;
                 }
-            };
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                self.metrics.shed(Shed::Connection);
-                continue;
-            };
-            if let Err(cause) = stream.set_nodelay(true) {
-                tracing::debug!(
-                    cause = &cause as &dyn std::error::Error,
-                    "a connection is slower than it could be"
-                );
             }
-            let (to_open, patience) = match self.patience {
-                Patience::ToOpen(patience) => (Some(OPENING_BYTES), patience),
-                Patience::InAll(patience) => (None, patience),
-            };
-            let ends = Some(Box::pin(sleep(patience)));
-            return (Connection { stream, to_open, ends, _place: place }, peer);
         }
     }
 
@@ -88,14 +78,55 @@ impl Acceptor {
     }
 }
 
-/// A connection that has a place.
+/// A connection that has a place, and belongs to no runtime yet.
+#[derive(Debug)]
+pub struct Accepted {
+    stream: net::TcpStream,
+    patience: Patience,
+    place: Place,
+}
+
+/// What is given back when a connection ends.
+#[derive(Debug)]
+#[expect(dead_code, reason = "is given back when it is dropped")]
+struct Place {
+    of_port: OwnedSemaphorePermit,
+    load: Option<Arc<()>>,
+}
+
+impl Accepted {
+    /// Holds a clone of `load` as long as it lasts.
+    #[must_use]
+    pub fn counting_for(mut self, load: Arc<()>) -> Self {
+        self.place.load = Some(load);
+        self
+    }
+
+    /// Makes it one of the runtime that this is called in. From here on our patience runs.
+    pub fn open(self) -> io::Result<Connection> {
+        let stream = TcpStream::from_std(self.stream)?;
+        if let Err(cause) = stream.set_nodelay(true) {
+            tracing::debug!(
+                cause = &cause as &dyn std::error::Error,
+                "a connection is slower than it could be"
+            );
+        }
+        let (to_open, patience) = match self.patience {
+            Patience::ToOpen(patience) => (Some(OPENING_BYTES), patience),
+            Patience::InAll(patience) => (None, patience),
+        };
+        Ok(Connection { stream, to_open, ends: Some(Box::pin(sleep(patience))), _place: self.place })
+    }
+}
+
+/// A connection that is open.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     /// How many bytes it is to say before it has opened, if that is what ends our patience.
     to_open: Option<usize>,
     ends: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connection {
@@ -201,7 +232,8 @@ mod tests {
         ] {
             let (mut acceptor, address) = acceptor(1, patience).await;
             let mut caller = TcpStream::connect(address).await.unwrap();
-            let (mut connection, _) = acceptor.accept().await;
+            let (accepted, _) = acceptor.accept().await;
+            let mut connection = accepted.open().unwrap();
             caller.write_all(&vec![7; said]).await.unwrap();
             connection.read_exact(&mut vec![0; said]).await.unwrap();
             let next = tokio::time::timeout(2 * short, connection.read(&mut [0; 1])).await;

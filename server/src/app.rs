@@ -32,6 +32,7 @@ use crate::{
     shutdown::{Shutdown, supervise},
     store::{self, Store, keyring::Keyring},
     telemetry::metrics::Metrics,
+    threads::{Threads, half_of_processors},
 };
 
 mod health;
@@ -50,6 +51,8 @@ pub struct World {
     pub grpc: TcpListener,
     /// Where HTTP requests come in.
     pub http: TcpListener,
+    /// How many threads take calls, and how many make attempts.
+    pub threads: usize,
 }
 
 /// Why a server cannot run.
@@ -72,6 +75,9 @@ pub enum Error {
     /// The database cannot be opened.
     #[error(transparent)]
     Store(#[from] store::OpenError),
+    /// There can be no more threads.
+    #[error("a thread cannot be started")]
+    Thread(#[source] std::io::Error),
     /// The HTTP client cannot be made.
     #[error("requests cannot be made")]
     Sender(#[from] sender::BuildError),
@@ -87,12 +93,13 @@ pub enum Error {
 }
 
 impl World {
-    /// Binds the ports that a configuration names.
+    /// Binds the ports that a configuration names. Half as many threads as there are processors take calls, and as many make attempts.
     pub async fn bind(config: &Config, clock: SharedClock) -> Result<Self, Error> {
         let bind = async |address| {
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
         };
-        Ok(Self { clock, grpc: bind(config.grpc.listen).await?, http: bind(config.http.listen).await? })
+        let (grpc, http) = (bind(config.grpc.listen).await?, bind(config.http.listen).await?);
+        Ok(Self { clock, grpc, http, threads: half_of_processors() })
     }
 }
 
@@ -119,6 +126,8 @@ pub struct App {
     readiness: Readiness,
     metrics: Metrics,
     ended: Arc<Notify>,
+    /// The threads that take calls.
+    calls_on: Arc<Threads>,
 }
 
 impl App {
@@ -132,7 +141,9 @@ impl App {
         let metrics = Metrics::default();
         let ended = Arc::new(Notify::new());
         let max_timeout = config.max_timeout();
-        let sender = HttpSender::new(&sender::Config { max_timeout, ..config.sender.clone() })?;
+        let calls_on = Arc::new(Threads::start("grpc", world.threads).map_err(Error::Thread)?);
+        let attempts_on = Threads::start("sender", world.threads).map_err(Error::Thread)?;
+        let sender = HttpSender::on(attempts_on, &sender::Config { max_timeout, ..config.sender.clone() })?;
         let dispatcher = dispatch::Dispatcher::new(
             config.dispatch.clone(),
             Policy { retry: config.retry.policy(), breaker: config.breaker.policy() },
@@ -193,6 +204,7 @@ impl App {
             readiness,
             metrics,
             ended,
+            calls_on,
         })
     }
 
@@ -332,18 +344,30 @@ impl App {
         let grpc_config = self.config.grpc.clone();
         let grpc_listener = self.world.grpc;
         let (followers, following) = (loops.clone(), stop.clone());
+        let (calls_on, calling) = (Arc::clone(&self.calls_on), self.calls_on);
         let calls = loops.spawn(async move {
             health::show(&reporter, &mut readiness).await;
             supervise(&followers, "health", following.clone(), move || {
                 health::follow(reporter.clone(), readiness.clone(), following.clone())
             });
-            let calls = grpc::serve(&grpc_config, keys, health, grpc_listener, parts);
+            let calls = grpc::serve(&grpc_config, keys, health, grpc_listener, parts, &calling);
             // Without either of its ports the process must not go on.
             tokio::try_join!(calls.map_err(Error::Grpc), requests.map_err(Error::Http)).map(drop)
         });
         let patience = self.config.shutdown.grace / 2;
         let (dispatcher, store) = (self.dispatcher, self.store);
-        Running { stop, last_call, settlers, writing, loops, calls, patience, dispatcher, store }
+        Running {
+            stop,
+            last_call,
+            settlers,
+            writing,
+            loops,
+            calls,
+            patience,
+            dispatcher,
+            store,
+            _calls_on: calls_on,
+        }
     }
 }
 
@@ -360,6 +384,8 @@ pub struct Running {
     patience: Duration,
     dispatcher: Dispatcher,
     store: Store,
+    /// Until nobody needs what calls have begun or opened on them.
+    _calls_on: Arc<Threads>,
 }
 
 impl Running {

@@ -11,6 +11,7 @@ use postrider_server::{
     shutdown::Shutdown,
     store::{self, Store, reseal::Resealed},
     telemetry,
+    threads::half_of_processors,
 };
 
 mod check_target;
@@ -82,6 +83,8 @@ impl Settings {
 pub(crate) fn main() -> ExitCode {
     let command = Cli::parse().command;
     let ended = tokio::runtime::Builder::new_multi_thread()
+        // For everything but calls and attempts.
+        .worker_threads(half_of_processors())
         .enable_all()
         .build()
         .map_err(Into::into)

@@ -177,7 +177,12 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
 
     /// Makes one attempt in the background, in the room that was taken for it.
     pub fn start(&self, permit: Permit, claim: Claim) {
-        self.0.attempts.spawn(attempts::make(Arc::clone(&self.0), permit, claim));
+        let runtime = self.0.sender.runtime(&claim.target);
+        let attempt = attempts::make(Arc::clone(&self.0), permit, claim);
+        match runtime {
+            Some(runtime) => self.0.attempts.spawn_on(attempt, runtime),
+            None => self.0.attempts.spawn(attempt),
+        };
     }
 
     /// Gives back what waits in memory for a subscription. Attempts that are under way go on.

@@ -20,7 +20,7 @@ use postrider_proto::v1::{
     subscription_service_server::SubscriptionServiceServer,
 };
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     codec::CompressionEncoding,
@@ -35,7 +35,9 @@ use tonic_reflection::server::{
 pub use budget::Budget;
 pub use check_target::Check;
 pub use convert::subscription::Limits;
+use elsewhere::Elsewhere;
 pub use preview::{Preview, Refusal, Request};
+use spread::Spread;
 use straight::Straight;
 pub use test_event::Settlements;
 pub use verify::Handshakes;
@@ -50,6 +52,7 @@ use crate::{
     publish::Publisher,
     store::Store,
     telemetry::metrics::Metrics,
+    threads::Threads,
 };
 
 mod arriving;
@@ -60,6 +63,7 @@ mod connection;
 mod convert;
 mod deadline;
 mod delivery_service;
+mod elsewhere;
 mod event_service;
 mod event_type_service;
 mod explain;
@@ -71,6 +75,7 @@ mod name;
 mod page_token;
 mod preview;
 mod publish_stream;
+mod spread;
 mod straight;
 mod subscription_service;
 mod test_event;
@@ -183,6 +188,9 @@ pub enum Error {
     /// The certificate and the key are of no use, or the listener is.
     #[error("the gRPC port cannot be served")]
     Serve(#[source] tonic::transport::Error),
+    /// A thread that took calls has ended.
+    #[error("a thread that took calls has ended")]
+    Thread(#[source] tokio::task::JoinError),
     /// The descriptors that reflection shows are broken.
     #[error("server reflection cannot be set up")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -233,13 +241,14 @@ pub trait Nudge: Send + Sync + 'static {
     fn send_one_away(&self, subscription: SubscriptionUid, delivery: DeliveryId);
 }
 
-/// Takes calls until `parts.stop`, then finishes those that are under way.
+/// Takes calls on these threads until `parts.stop`, then finishes those that are under way.
 pub async fn serve(
     config: &Config,
     keys: auth::Keys,
     health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
     listener: TcpListener,
     parts: Parts,
+    threads: &Threads,
 ) -> Result<(), Error> {
     let mut server = Server::builder()
         // Browsers speak HTTP/1.1 on plain connections; gRPC itself is HTTP/2.
@@ -254,7 +263,7 @@ pub async fn serve(
     }
     let stop = parts.stop.clone();
     let patience = Patience::ToOpen(config.handshake_timeout);
-    let acceptor = Acceptor::new(listener, config.max_connections, patience, parts.metrics.clone());
+    let mut acceptor = Acceptor::new(listener, config.max_connections, patience, parts.metrics.clone());
     let counted = arriving::CountLayer(parts.budget.clone());
     let api = Arc::new(parts);
     let limit = config.max_request_bytes;
@@ -288,18 +297,31 @@ pub async fn serve(
                 .max_decoding_message_size(limit),
         )
         .prepare();
-    server
+    let server = server
         .layer(web::WebLayer::new(&config.web_origins))
         .layer(keys.layer(&config.web_origins))
         .layer(explain::layer())
-        .layer(counted)
-        .serve_with_incoming_shutdown(
-            Straight { events, others },
-            connection::incoming(acceptor),
-            stop.cancelled(),
-        )
-        .await
-        .map_err(Error::Serve)
+        .layer(counted);
+    let service = Straight { events, others: Elsewhere::new(others, Handle::current()) };
+    let mut spread = Spread::over(threads, |given| {
+        let (server, service, stop) = (server.clone(), service.clone(), stop.clone());
+        async move {
+            let incoming = connection::incoming(given);
+            let serving = server.serve_with_incoming_shutdown(service, incoming, stop.cancelled());
+            serving.await.map_err(Error::Serve)
+        }
+    });
+    loop {
+        tokio::select! {
+            (connection, _) = acceptor.accept() => spread.give(connection),
+            () = stop.cancelled() => break,
+            // It may hear of the stop before this does.
+            ended = spread.one_ends() => break ended?,
+        }
+    }
+    // Who comes now is to go elsewhere at once.
+    drop(acceptor);
+    spread.all_end().await
 }
 
 fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, Error> {

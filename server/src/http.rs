@@ -80,7 +80,18 @@ impl axum::serve::Listener for Acceptor {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        Self::accept(self).await
+        loop {
+            let (accepted, peer) = Self::accept(self).await;
+            match accepted.open() {
+                Ok(connection) => return (connection, peer),
+                Err(cause) => {
+                    tracing::warn!(
+                        cause = &cause as &dyn std::error::Error,
+                        "a connection could not be opened"
+                    );
+                }
+            }
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -6,7 +6,7 @@
 //!    store  sender                                                    what touches the world
 //!    domain                                                           what is true
 //!    template                                                         what owners may have computed
-//!    config  clock  places  shutdown  telemetry                       leaves
+//!    config  clock  places  shutdown  telemetry  threads              leaves
 //! ```
 //!
 //! The path of an event:
@@ -38,3 +38,4 @@ pub mod shutdown;
 pub mod store;
 pub mod telemetry;
 pub mod template;
+pub mod threads;

@@ -22,7 +22,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     dispatch,
@@ -36,6 +39,7 @@ use crate::{
         trace_context::TraceContext,
     },
     places::Places,
+    threads::Threads,
 };
 
 mod authentication;
@@ -86,11 +90,22 @@ struct Inner {
     bodies: body::Bodies,
     /// Room for checks of targets.
     checks: Places,
+    /// Where attempts are made; none: wherever they are begun.
+    threads: Option<Threads>,
 }
 
 impl HttpSender {
     /// Makes a sender. Reads the certificates that it is to trust; nothing else happens before the first request.
     pub fn new(config: &Config) -> Result<Self, BuildError> {
+        Self::make(config, None)
+    }
+
+    /// The same, which has attempts made on these threads: all at one subscription on the same one, where its connections are.
+    pub fn on(threads: Threads, config: &Config) -> Result<Self, BuildError> {
+        Self::make(config, Some(threads))
+    }
+
+    fn make(config: &Config, threads: Option<Threads>) -> Result<Self, BuildError> {
         let policy = Arc::new(config.address_policy());
         let user_agent = http::HeaderValue::from_str(&config.user_agent)?;
         let clients = clients::Clients::new(config, Arc::clone(&policy))?;
@@ -98,7 +113,8 @@ impl HttpSender {
             Credentials::new(Arc::clone(clients.shared()), Arc::clone(&policy), user_agent.clone());
         let (config, bodies) = (config.clone(), body::Bodies::default());
         let checks = Places::new(check::MAX_CHECKS, check::MAX_CHECKS_OF_TENANT);
-        Ok(Self(Arc::new(Inner { config, policy, user_agent, clients, credentials, bodies, checks })))
+        let inner = Inner { config, policy, user_agent, clients, credentials, bodies, checks, threads };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Makes the request of an attempt that would begin at `now`, and sends nothing. What the receiver is shown as `authentication` is
@@ -214,6 +230,11 @@ impl dispatch::Sender for HttpSender {
         let own = target.settings.as_ref().and_then(|settings| settings.timeout);
         // The most may have been more when it was set.
         own.map_or(self.0.config.timeout, |own| own.min(self.0.config.max_timeout))
+    }
+
+    fn runtime(&self, target: &Target) -> Option<&Handle> {
+        let threads = self.0.threads.as_ref()?;
+        Some(threads.runtime_of(target.uid.uuid().as_u128()))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use syn::{UseTree, visit::Visit};
 
 /// The parts of the library, each with those of them that it may know besides itself.
-const MAY_KNOW: [(&str, &[&str]); 18] = [
+const MAY_KNOW: [(&str, &[&str]); 19] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("places", &["domain"]),
@@ -18,9 +18,10 @@ const MAY_KNOW: [(&str, &[&str]); 18] = [
     ("telemetry", &["domain"]),
     ("accept", &["domain", "telemetry"]),
     ("template", &["domain"]),
+    ("threads", &[]),
     // The traits that are declared by those who use them.
     ("store", &["domain", "dispatch", "publish"]),
-    ("sender", &["domain", "dispatch", "places", "template"]),
+    ("sender", &["domain", "dispatch", "places", "template", "threads"]),
     ("dispatch", &["domain", "clock", "shutdown", "telemetry"]),
     ("publish", &["domain", "clock", "shutdown", "telemetry"]),
     // It probes by the sender, whose trait is the dispatcher's, and publishes operational events.
@@ -29,7 +30,7 @@ const MAY_KNOW: [(&str, &[&str]); 18] = [
     // It judges the dispatcher and the fan-out.
     ("readiness", &["domain", "store", "dispatch", "publish", "clock", "telemetry"]),
     ("http", &["accept", "domain", "readiness", "telemetry"]),
-    ("grpc", &["accept", "domain", "publish", "store", "clock", "telemetry", "template"]),
+    ("grpc", &["accept", "domain", "publish", "store", "clock", "telemetry", "template", "threads"]),
     // Collects what each component lets be configured.
     ("config", &["domain", "dispatch", "grpc", "http", "sender", "shutdown", "store", "telemetry"]),
     (
@@ -49,6 +50,7 @@ const MAY_KNOW: [(&str, &[&str]); 18] = [
             "shutdown",
             "store",
             "telemetry",
+            "threads",
         ],
     ),
 ];
@@ -82,6 +84,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
             "sender",
             "shutdown",
             "store",
+            "threads",
         ],
     ),
 ];

@@ -1,33 +1,10 @@
 //! A signing secret shows up in three answers and nowhere else.
 
-use std::{cell::RefCell, io::Write};
-
-use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_integration_tests::{Kind, Receiver, TestApp, an_event, on_both_databases};
+use postrider_integration_tests::{Kind, Needles, Receiver, TestApp, an_event, on_both_databases};
 use postrider_proto::v1 as pb;
-use postrider_sdk::{Secret, model::Authentication};
 use prost::Message;
 use sea_orm::{ConnectionTrait, Statement};
 use tonic::Response;
-use tracing_subscriber::{filter::dynamic_filter_fn, layer::SubscriberExt};
-
-/// Everything that would give a secret away: its text, with and without prefix, and its bytes, plain and in hexadecimal.
-#[derive(Default)]
-struct Needles(Vec<Vec<u8>>);
-
-impl Needles {
-    fn add(&mut self, secret: &Secret) {
-        let text = secret.expose().strip_prefix("whsec_").unwrap();
-        let key = STANDARD.decode(text).unwrap();
-        assert_eq!(key.len(), 32);
-        let hex = key.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        self.0.extend([text.as_bytes().to_vec(), key, hex.to_uppercase().into_bytes(), hex.into_bytes()]);
-    }
-
-    fn are_in(&self, haystack: &[u8]) -> bool {
-        self.0.iter().any(|needle| haystack.windows(needle.len()).any(|window| window == needle))
-    }
-}
 
 on_both_databases! {
     async fn no_answer_but_the_three_shows_a_secret(kind: Kind) {
@@ -167,53 +144,6 @@ on_both_databases! {
     }
 }
 
-/// On one thread, so that nothing is heard of other tests; at the finest level.
-#[tokio::test]
-async fn the_log_holds_no_secret_and_no_payload() {
-    // For all threads: with a subscriber of one thread, `tracing` remembers of what others come across first that nobody listens.
-    let heard = dynamic_filter_fn(|_, _| LOG.with_borrow(Option::is_some));
-    let log = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| ThreadLog);
-    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(heard).with(log)).unwrap();
-    LOG.set(Some(Vec::new()));
-    let app = TestApp::start(Kind::Sqlite).await;
-    let receiver = Receiver::answering([500]).await;
-    let mut secrets = Needles::default();
-    let new = postrider_sdk::Subscription::to(format!("{}?token=s3cret-query", receiver.url()))
-        .event_types(["**"])
-        .authentication(Authentication::bearer("s3cret-bearer"));
-    let created = app.client.subscriptions().create(new).await.unwrap();
-    secrets.add(&created.secret);
-    secrets.add(&app.client.subscriptions().rotate_secret(&created.subscription.name).await.unwrap().secret);
-    app.client.subscriptions().secret(&created.subscription.name).await.unwrap();
-    app.client.publish(an_event().data("\"s3cret-payload\"", "application/json")).await.unwrap();
-    app.run_until_idle().await;
-    app.advance(std::time::Duration::from_secs(5));
-    app.run_until_idle().await;
-    app.client.subscriptions().delete(&created.subscription.name).await.unwrap();
-    app.sweep().await;
-    let requests = receiver.requests();
-    assert_eq!(requests.len(), 2);
-    app.stop().await;
-
-    let everything = LOG.take().unwrap();
-    assert!(requests.iter().all(|request| request.header("authorization") == "Bearer s3cret-bearer"));
-    secrets.0.push(b"s3cret-bearer".to_vec());
-    assert!(!secrets.are_in(&everything), "at no level, of no crate");
-    let ours: Vec<_> = String::from_utf8(everything)
-        .unwrap()
-        .lines()
-        .filter(|line| line.contains("postrider"))
-        .map(str::to_owned)
-        .collect();
-    assert!(ours.iter().any(|line| line.contains("CreateSubscription")), "the log is not empty: {ours:#?}");
-    let errors: Vec<_> = ours.iter().filter(|line| line.split_whitespace().nth(1) == Some("ERROR")).collect();
-    assert!(errors.is_empty(), "what a receiver does is no error of ours, nor is stopping: {errors:#?}");
-    let signatures = requests.iter().flat_map(|request| request.header("webhook-signature").split(' '));
-    for hidden in signatures.chain(["s3cret-query", "s3cret-payload"]) {
-        assert!(!ours.iter().any(|line| line.contains(hidden)), "{hidden}");
-    }
-}
-
 #[tokio::test]
 async fn configuration_with_keys_does_not_show_them() {
     let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -227,24 +157,6 @@ async fn configuration_with_keys_does_not_show_them() {
         .await;
     assert!(!app.database.folder().join("secret.key").exists(), "a configured key needs no file");
     app.stop().await;
-}
-
-thread_local! {
-    /// What the thread logs, once somebody wants to know.
-    static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
-}
-
-/// Writes to the thread's log.
-struct ThreadLog;
-
-impl Write for ThreadLog {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOG.with_borrow_mut(|log| log.as_mut().map_or(Ok(bytes.len()), |log| log.write(bytes)))
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 fn keep<T: Message>(shown: &mut Vec<Vec<u8>>, answer: Result<Response<T>, tonic::Status>) {

@@ -7,7 +7,6 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use foldhash::HashMap;
@@ -62,8 +61,6 @@ pub(super) struct Permits {
     queued: usize,
     queued_per_subscription: usize,
     taken: Mutex<Taken>,
-    /// How long a publish may be kept waiting for room.
-    patience: Duration,
     /// Until when nobody waits for room.
     hopeless_until: Mutex<Option<Instant>>,
     wakeup: Arc<Wakeup>,
@@ -112,7 +109,6 @@ impl Permits {
     pub(super) fn new(config: &super::Config, wakeup: Arc<Wakeup>, metrics: Metrics) -> Arc<Self> {
         let total = u32::try_from(config.max_in_flight + config.max_queued).unwrap_or(u32::MAX);
         Arc::new(Self {
-            patience: waiting::patience(),
             node: Arc::new(Semaphore::new(total as usize)),
             total,
             senders: Arc::new(Semaphore::new(config.max_in_flight)),

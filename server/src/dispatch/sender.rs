@@ -2,6 +2,8 @@
 
 use std::{future::Future, time::Duration};
 
+use tokio::runtime::Handle;
+
 use crate::domain::{
     attempt::Attempt,
     claim::{Claim, Target},
@@ -23,4 +25,9 @@ pub trait Sender: Send + Sync + 'static {
 
     /// The longest that an attempt at this target can take: one is only begun while this still fits into its lease.
     fn timeout(&self, target: &Target) -> Duration;
+
+    /// Where attempts at this target are best made; none: wherever they are begun.
+    fn runtime(&self, _target: &Target) -> Option<&Handle> {
+        None
+    }
 }

@@ -3,16 +3,19 @@
 use std::io;
 
 use futures_util::{Stream, stream};
+use tokio::sync::mpsc;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::gathered::Gathered;
-use crate::accept::{Acceptor, Connection};
+use crate::accept::{Accepted, Connection};
 
-/// All connections of a port.
-pub(super) fn incoming(acceptor: Acceptor) -> impl Stream<Item = io::Result<Gathered<Connection>>> {
-    stream::unfold(acceptor, async |mut acceptor| {
-        let (connection, _) = acceptor.accept().await;
-        Some((Ok(Gathered::new(connection)), acceptor))
+/// The connections that a thread is given, as connections of its runtime.
+pub(super) fn incoming(
+    given: mpsc::UnboundedReceiver<Accepted>,
+) -> impl Stream<Item = io::Result<Gathered<Connection>>> {
+    stream::unfold(given, async |mut given| {
+        let accepted = given.recv().await?;
+        Some((accepted.open().map(Gathered::new), given))
     })
 }
 

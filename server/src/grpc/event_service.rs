@@ -57,6 +57,8 @@ impl EventService for Events {
         // All of them are handed over before the first answer is awaited, so that they share commits.
         let mut in_hand = Vec::with_capacity(request.items.len());
         for item in request.items {
+            // Others of this thread must not wait for all of them.
+            tokio::task::consume_budget().await;
             in_hand.push(self.0.submit(tenant.clone(), item, trace.clone(), room.clone()).await);
         }
         let mut results = Vec::with_capacity(in_hand.len());

@@ -1,8 +1,9 @@
 //! What several calls have to say on one connection, in one write.
 //!
-//! A commit makes the answers of many calls ready. The first of them wakes the connection's task, which the runtime runs next, before the
-//! other answers; so it would write nearly each of them by a call to the system, and the caller would read them like that. It lets everybody
-//! go first who can run, and then writes what all of them left. Where nobody else can, that costs one turn of an empty queue.
+//! A commit makes the answers of many calls ready. The first of them wakes the connection's task; if that wrote at once it would write
+//! nearly each of them by a call to the system, and the caller would read them like that. It lets everybody
+//! go first who can run, and then writes what all of them left. What a commit, on another thread, has made ready goes first there
+//! ([`threads`](crate::threads)). Where nobody else can run, that costs one turn of an empty queue.
 
 use std::{
     io,
@@ -99,11 +100,12 @@ mod tests {
     use http::{Request, Response};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, duplex},
-        sync::Barrier,
+        sync::{mpsc, oneshot},
     };
     use tokio_util::{io::InspectWriter, task::TaskTracker};
 
     use super::*;
+    use crate::threads::Threads;
 
     #[tokio::test]
     async fn who_can_run_goes_before_what_is_written() {
@@ -120,40 +122,55 @@ mod tests {
         }
     }
 
-    /// With one worker, as it is chance with several who runs where.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    /// They become ready on another thread than that of the connection, which is busy meanwhile.
+    #[tokio::test]
     async fn answers_that_are_ready_together_are_written_together() {
         const CALLS: usize = 32;
-        let (tasks, all_here) = (TaskTracker::new(), Arc::new(Barrier::new(CALLS)));
-        let (writes, before) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let threads = Threads::start("test", 1).unwrap();
+        let thread = threads.runtime_of(0);
+        let (tasks, writes) = (TaskTracker::new(), Arc::new(AtomicUsize::new(0)));
         let (near, far) = duplex(64 << 10);
 
         let count = Arc::clone(&writes);
         let near = InspectWriter::new(near, move |_: &[u8]| _ = count.fetch_add(1, Ordering::SeqCst));
         let connection = h2::server::handshake(Gathered::new(near));
-        let (answering, counted, noted) = (tasks.clone(), Arc::clone(&writes), Arc::clone(&before));
-        tasks.spawn(async move {
+        let (wait, mut waiting) = mpsc::unbounded_channel();
+        let answering = tasks.clone();
+        thread.spawn(async move {
             let mut connection = connection.await.unwrap();
             while let Some(Ok((_, mut call))) = connection.accept().await {
-                let (all_here, counted, noted) =
-                    (Arc::clone(&all_here), Arc::clone(&counted), Arc::clone(&noted));
+                let (ready, answer) = oneshot::channel();
+                wait.send(ready).unwrap();
                 answering.spawn(async move {
-                    if all_here.wait().await.is_leader() {
-                        noted.store(counted.load(Ordering::SeqCst), Ordering::SeqCst);
-                    }
+                    answer.await.unwrap();
                     call.send_response(Response::new(()), true).unwrap();
                 });
             }
         });
         let (mut caller, calls) = h2::client::handshake(far).await.unwrap();
         tasks.spawn(calls);
-
         let answers = future::join_all((0..CALLS).map(|_| {
             let request = Request::builder().uri("http://host/").body(()).unwrap();
             caller.send_request(request, true).unwrap().0
         }));
+        let mut all = Vec::new();
+        while all.len() < CALLS {
+            all.push(waiting.recv().await.unwrap());
+        }
+
+        let ((busy, is_busy), (go_on, held)) = (oneshot::channel(), std::sync::mpsc::channel::<()>());
+        thread.spawn(async move {
+            busy.send(()).unwrap();
+            held.recv().unwrap_err();
+        });
+        is_busy.await.unwrap();
+        let before = writes.load(Ordering::SeqCst);
+        for ready in all {
+            ready.send(()).unwrap();
+        }
+        drop(go_on);
         assert!(answers.await.iter().all(Result::is_ok));
-        let writes = writes.load(Ordering::SeqCst) - before.load(Ordering::SeqCst);
+        let writes = writes.load(Ordering::SeqCst) - before;
         assert!(writes <= 2, "{CALLS} answers took {writes} writes");
     }
 }

@@ -1,5 +1,5 @@
 //! Takes calls of the service that events come in by straight to it, and all others by way of a router, which would be a twentieth of what the server
-//! does for such a call.
+//! does for such a call, and [`elsewhere`](super::elsewhere).
 
 use std::{
     convert::Infallible,
@@ -8,14 +8,16 @@ use std::{
 
 use futures_util::future::Either;
 use http::{Request, Response};
-use tonic::{body::Body, server::NamedService, service::Routes};
+use tonic::{body::Body, server::NamedService};
 use tower::Service;
+
+use super::elsewhere::Elsewhere;
 
 /// The one service, and the others.
 #[derive(Debug, Clone)]
 pub(super) struct Straight<S> {
     pub(super) events: S,
-    pub(super) others: Routes,
+    pub(super) others: Elsewhere,
 }
 
 impl<S> Service<Request<Body>> for Straight<S>
@@ -24,7 +26,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<S::Future, <Routes as Service<Request<Body>>>::Future>;
+    type Future = Either<S::Future, <Elsewhere as Service<Request<Body>>>::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         ready!(self.events.poll_ready(context))?;

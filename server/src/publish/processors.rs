@@ -1,4 +1,4 @@
-//! Processors at the processors for tenants whose events have to be judged: whoever has used them least goes first.
+//! Turns at the processors for tenants whose events have to be judged: whoever has used them least goes first.
 //!
 //! What an expression costs is known when it has been evaluated. So every tenant has an account of the time that its evaluations took
 //! lately, of which a tenth of the time that goes by is forgiven. One with costly expressions waits behind all others, also in the midst

@@ -26,6 +26,7 @@ use hyper::{
     rt::{Read, Write},
 };
 use hyper_util::client::legacy::connect::Connection;
+use tokio::runtime;
 use tower::{BoxError, Service, ServiceExt};
 
 use self::{
@@ -60,7 +61,7 @@ pub(super) struct Pool<S> {
 pub(super) struct Protocol {
     pub(super) http1: http1::Builder,
     pub(super) http2: Http2,
-    /// How many of HTTP/1.1 are kept for one origin.
+    /// How many of HTTP/1.1 are kept for one origin, on one thread.
     pub(super) max_idle: usize,
     /// For how long one is kept that nobody uses.
     pub(super) idle_timeout: Duration,
@@ -92,11 +93,12 @@ enum Unanswered {
     Failed(Error),
 }
 
-/// Where a connection leads.
+/// Where a connection leads, and whose it is: on another runtime it would be moved by two threads.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Origin {
     scheme: Scheme,
     authority: Authority,
+    runtime: runtime::Id,
 }
 
 impl<S> Pool<S>
@@ -194,7 +196,8 @@ impl Origin {
     fn of(uri: &Uri) -> Result<Self, Error> {
         match (uri.scheme(), uri.authority()) {
             (Some(scheme), Some(authority)) => {
-                Ok(Self { scheme: scheme.clone(), authority: authority.clone() })
+                let runtime = runtime::Handle::current().id();
+                Ok(Self { scheme: scheme.clone(), authority: authority.clone(), runtime })
             }
             _ => Err(Error::Connect("the url is not absolute".into())),
         }

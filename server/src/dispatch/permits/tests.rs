@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::{
-    waiting::{BETWEEN_LOOKS, WITHOUT_HOPE},
+    waiting::{BETWEEN_LOOKS, PATIENCE, WITHOUT_HOPE},
     *,
 };
 use crate::{
@@ -145,7 +145,7 @@ async fn nobody_waits_for_room_for_long_nor_again_and_again() {
     let held = permits.take(&target(), 0, NOW);
     permits.room().await;
     permits.room().await;
-    assert!((permits.patience..permits.patience * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!((PATIENCE..PATIENCE * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     drop(held);
 }
 
@@ -175,7 +175,7 @@ async fn a_tenant_that_has_waited_in_vain_waits_no_more_for_a_while() {
     let held = [take_all(&permits, &crowded), take_all(&permits, &other)];
     let begun = Instant::now();
     permits.room_for(&crowded).await;
-    assert_eq!(begun.elapsed(), permits.patience);
+    assert_eq!(begun.elapsed(), PATIENCE);
     assert_eq!(refused(&permits, &crowded), Some(NoRoom::Taken));
     assert_eq!(refused(&permits, &other), Some(NoRoom::Soon), "other tenants have their own hopes");
     tokio::time::sleep(WITHOUT_HOPE).await;

@@ -1,7 +1,7 @@
 //! Publishes that wait for room: a little, and only where it comes back soon. What finds none is stored all the same, and claimed later, which
 //! costs more.
 
-use std::{num::NonZeroUsize, sync::PoisonError, thread::available_parallelism, time::Duration};
+use std::{sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 
@@ -15,18 +15,14 @@ use crate::{
 pub(super) const WITHOUT_HOPE: Duration = Duration::from_secs(1);
 /// How much room is waited for, where there is as much at all: it comes back in lumps, with each settlement.
 const SOME_ROOM: u32 = 256;
-/// What one processor sends in a second at the very least. A receiver that takes less than all of them send is itself what holds its deliveries
-/// up, and publishes are not to be slowed down by receivers.
-const SENT_PER_SECOND: u32 = 1_600;
+/// What the thread of a subscription sends in a second at the very least. A receiver that takes less than that is itself what holds its
+/// deliveries up, and publishes are not to be slowed down by receivers.
+const SENT_PER_SECOND: u32 = 3_200;
+/// How long a publish may be kept waiting for room.
+pub(super) const PATIENCE: Duration =
+    Duration::from_millis(1_000 * SOME_ROOM as u64 / SENT_PER_SECOND as u64);
 /// How often whoever waits for room looks for it.
 pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
-
-/// How long a publish may be kept waiting for room.
-pub(super) fn patience() -> Duration {
-    let processors = available_parallelism().map_or(1, NonZeroUsize::get);
-    let processors = u32::try_from(processors).unwrap_or(u32::MAX);
-    Duration::from_secs(1) * SOME_ROOM / SENT_PER_SECOND.saturating_mul(processors)
-}
 
 impl Permits {
     /// Returns when the node has room, or when it is no use to wait for it any longer.
@@ -39,7 +35,7 @@ impl Permits {
             return;
         }
         let some = (self.total / 16).max(1);
-        if tokio::time::timeout(self.patience, self.node.acquire_many(some)).await.is_err() {
+        if tokio::time::timeout(PATIENCE, self.node.acquire_many(some)).await.is_err() {
             // Receivers that are slow have it all.
             let until = Instant::now() + WITHOUT_HOPE;
             *self.hopeless_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
@@ -53,7 +49,7 @@ impl Permits {
                 tokio::time::sleep(BETWEEN_LOOKS).await;
             }
         };
-        if tokio::time::timeout(self.patience, there_is_some).await.is_err() {
+        if tokio::time::timeout(PATIENCE, there_is_some).await.is_err() {
             // It goes out more slowly than it comes in, by far.
             self.taken().hopeless.insert(target.tenant.clone(), Instant::now() + WITHOUT_HOPE);
         }
