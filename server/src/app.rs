@@ -32,7 +32,7 @@ use crate::{
     shutdown::{Shutdown, supervise},
     store::{self, Store, keyring::Keyring},
     telemetry::metrics::Metrics,
-    threads::{Threads, half_of_processors},
+    threads::{First, Threads, half_of_processors},
 };
 
 mod health;
@@ -141,8 +141,8 @@ impl App {
         let metrics = Metrics::default();
         let ended = Arc::new(Notify::new());
         let max_timeout = config.max_timeout();
-        let calls_on = Arc::new(Threads::start("grpc", world.threads).map_err(Error::Thread)?);
-        let attempts_on = Threads::start("sender", world.threads).map_err(Error::Thread)?;
+        let calls_on = Arc::new(Threads::start("grpc", world.threads, First::Theirs).map_err(Error::Thread)?);
+        let attempts_on = Threads::start("sender", world.threads, First::Own).map_err(Error::Thread)?;
         let sender = HttpSender::on(attempts_on, &sender::Config { max_timeout, ..config.sender.clone() })?;
         let dispatcher = dispatch::Dispatcher::new(
             config.dispatch.clone(),

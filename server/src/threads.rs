@@ -22,6 +22,25 @@ pub fn half_of_processors() -> usize {
     available_parallelism().map_or(1, NonZero::get).div_ceil(2)
 }
 
+/// What goes first on a thread.
+#[derive(Debug, Clone, Copy)]
+pub enum First {
+    /// What other threads have made ready: all that one commit has, before what it makes ready here.
+    Theirs,
+    /// What it has made ready itself: what was begun goes on before more is begun.
+    Own,
+}
+
+impl First {
+    /// After how many steps what other threads have made ready is looked at, if there is anything else.
+    const fn steps_between(self) -> u32 {
+        match self {
+            Self::Theirs => 1,
+            Self::Own => 31,
+        }
+    }
+}
+
 /// Some threads. They end, and what still runs on them breaks off, when this is dropped: connections that were made there are of no use to anybody
 /// from then on.
 #[derive(Debug)]
@@ -33,11 +52,12 @@ pub struct Threads {
 
 impl Threads {
     /// Starts so many, at least one.
-    pub fn start(name: &str, count: usize) -> io::Result<Self> {
+    pub fn start(name: &str, count: usize, first: First) -> io::Result<Self> {
         let ended = CancellationToken::new();
         // If one cannot be started the others end.
         let end = ended.clone().drop_guard();
-        let runtimes = (0..count.max(1)).map(|number| start(format!("{name}-{number}"), ended.clone()));
+        let runtimes =
+            (0..count.max(1)).map(|number| start(format!("{name}-{number}"), first, ended.clone()));
         Ok(Self { runtimes: runtimes.collect::<Result<_, _>>()?, end })
     }
 
@@ -56,12 +76,9 @@ impl Threads {
     }
 }
 
-fn start(name: String, end: CancellationToken) -> io::Result<Handle> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        // What other threads have made ready goes first: all that one commit has, before what it has made ready here.
-        .global_queue_interval(1)
-        .build()?;
+fn start(name: String, first: First, end: CancellationToken) -> io::Result<Handle> {
+    let runtime =
+        Builder::new_current_thread().enable_all().global_queue_interval(first.steps_between()).build()?;
     let handle = runtime.handle().clone();
     thread::Builder::new().name(name).spawn(move || runtime.block_on(end.cancelled()))?;
     Ok(handle)
@@ -79,7 +96,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_number_has_a_thread_on_which_its_work_stays() {
-        let threads = Threads::start("test", 2).unwrap();
+        let threads = Threads::start("test", 2, First::Own).unwrap();
         let [first, second] =
             [thread_of(threads.runtime_of(2)).await, thread_of(threads.runtime_of(5)).await];
         assert_ne!(first, second);
@@ -91,7 +108,7 @@ mod tests {
 
     #[tokio::test]
     async fn with_the_threads_ends_what_runs_on_them() {
-        let threads = Threads::start("test", 0).unwrap();
+        let threads = Threads::start("test", 0, First::Own).unwrap();
         let endless = threads.runtime_of(0).spawn(std::future::pending::<()>());
         drop(threads);
         let ended = tokio::time::timeout(Duration::from_mins(1), endless).await;

@@ -105,7 +105,7 @@ mod tests {
     use tokio_util::{io::InspectWriter, task::TaskTracker};
 
     use super::*;
-    use crate::threads::Threads;
+    use crate::threads::{First, Threads};
 
     #[tokio::test]
     async fn who_can_run_goes_before_what_is_written() {
@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn answers_that_are_ready_together_are_written_together() {
         const CALLS: usize = 32;
-        let threads = Threads::start("test", 1).unwrap();
+        let threads = Threads::start("test", 1, First::Theirs).unwrap();
         let thread = threads.runtime_of(0);
         let (tasks, writes) = (TaskTracker::new(), Arc::new(AtomicUsize::new(0)));
         let (near, far) = duplex(64 << 10);

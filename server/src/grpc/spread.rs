@@ -78,6 +78,7 @@ mod tests {
     use crate::{
         accept::{Acceptor, Patience},
         telemetry::metrics::Metrics,
+        threads::First,
     };
 
     #[tokio::test]
@@ -86,7 +87,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let patience = Patience::ToOpen(Duration::from_mins(1));
         let mut acceptor = Acceptor::new(listener, 10, patience, Metrics::default());
-        let threads = Threads::start("test", 2).unwrap();
+        let threads = Threads::start("test", 2, First::Own).unwrap();
         let (kept, mut keep) = mpsc::unbounded_channel();
         let spread = Spread::over(&threads, |mut given| {
             let kept = kept.clone();

@@ -16,6 +16,7 @@ use hyper_util::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
+use crate::threads::{First, Threads};
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const MAX_AGE: Duration = Duration::from_mins(5);
@@ -97,7 +98,7 @@ impl Receiver {
 /// Makes requests of a receiver.
 fn pool(
     receiver: &Arc<Receiver>,
-) -> Pool<impl Service<Uri, Response = Wire, Error = io::Error, Future: Send> + Clone + Send> {
+) -> Pool<impl Service<Uri, Response = Wire, Error = io::Error, Future: Send> + Clone + Send + use<>> {
     let receiver = Arc::clone(receiver);
     let connector = tower::service_fn(move |_: Uri| {
         let receiver = Arc::clone(&receiver);
@@ -233,4 +234,16 @@ async fn one_that_is_old_takes_no_more_requests() {
 async fn a_url_must_be_absolute() {
     let failed = pool(&receiver(&[])).get("/hook").await.unwrap_err();
     assert!(failed.is_connect());
+}
+
+#[tokio::test]
+async fn a_connection_stays_on_the_runtime_that_opened_it() {
+    let receiver = receiver(&[NOTHING; 3]);
+    let (pool, threads) = (pool(&receiver), Threads::start("test", 2, First::Own).unwrap());
+    for (thread, opened) in [(0, 1), (1, 2), (0, 2), (1, 2)] {
+        let pool = pool.clone();
+        let request = async move { pool.get(URL).await.unwrap().into_body().collect().await.unwrap() };
+        threads.runtime_of(thread).spawn(request).await.unwrap();
+        assert_eq!(receiver.opened.load(Ordering::SeqCst), opened, "after a request of thread {thread}");
+    }
 }
