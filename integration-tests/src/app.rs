@@ -48,6 +48,7 @@ pub struct Builder {
     clock: Arc<ManualClock>,
     config: Config,
     telling_time: bool,
+    threads: usize,
 }
 
 impl Builder {
@@ -66,7 +67,8 @@ impl Builder {
         // What is claimed is sent, so that limits can be seen at the receiver.
         config.dispatch.max_queued = 0;
         config.dispatch.max_queued_per_subscription = 0;
-        Self { database, clock, config, telling_time: false }
+        // Whatever the machine: few, and one is not the only one.
+        Self { database, clock, config, telling_time: false, threads: 2 }
     }
 
     /// Changes the configuration.
@@ -83,12 +85,18 @@ impl Builder {
         self
     }
 
+    /// Has one thread take all calls, one after another.
+    #[must_use]
+    pub fn on_one_thread(mut self) -> Self {
+        self.threads = 1;
+        self
+    }
+
     /// Starts it.
     pub async fn start(self) -> TestApp {
         self.config.validate().unwrap();
         let world = World::bind(&self.config, Arc::clone(&self.clock) as _).await.unwrap();
-        // Whatever the machine: few, and one is not the only one.
-        let world = World { threads: 2, ..world };
+        let world = World { threads: self.threads, ..world };
         let (grpc, http) = (world.grpc.local_addr().unwrap(), world.http.local_addr().unwrap());
         let app = App::build(self.config, world).await.unwrap();
         if self.telling_time {
