@@ -1,6 +1,6 @@
 //! Which subscriptions are open: those that something is due for and that may be sent to now, each with its room.
 //!
-//! This is the beginning of two statements: the claim and the look for what is overdue. Their parameters are in [`bound`](super::bound), by name.
+//! This is the beginning of two statements: the claim and the look for what is overdue. Their parameters are in [`bound`], by name.
 
 use sea_orm::{Value, prelude::Uuid, sea_query::ArrayType};
 use serde_json::json;
@@ -126,7 +126,7 @@ pub(super) fn levels() -> String {
 pub(super) struct Open {
     /// What comes after `WITH RECURSIVE`.
     pub(super) with: String,
-    /// Those that have [names](super::bound); then what is held, who is limited, who was admitted, and what is taken of tenants.
+    /// Those that have [names](bound); then what is held, who is limited, who was admitted, and what is taken of tenants.
     pub(super) values: Vec<Value>,
 }
 
