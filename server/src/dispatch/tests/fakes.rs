@@ -6,23 +6,15 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use crate::{
     dispatch::{Ask, Claimed, Overdue, Queue, QueueError, Sender, Settled, Settling},
     domain::{
         attempt::{Attempt, AttemptNumber, Outcome},
         breaker::HealthChange,
         claim::{Claim, Target},
-        event::{Attributes, Event, EventContent, Payload},
-        event_type::EventType,
-        fixtures::attempt,
-        handling::Handling,
-        id::{DeliveryId, EventId, SubscriptionId, SubscriptionUid, TenantId},
-        secret::SecretSet,
-        settings::Settings,
-        subscription::Pace,
-        target_url::TargetUrl,
+        event::Event,
+        fixtures,
+        id::{DeliveryId, SubscriptionUid},
         timestamp::Timestamp,
         trace_context::TraceContext,
     },
@@ -158,7 +150,7 @@ impl Sender for Arc<FakeSender> {
             Some(status) => Outcome::Rejected { status: *status, retry_after: None },
             None => Outcome::Acknowledged { status: 204 },
         };
-        Attempt { number: claim.attempt, ..attempt(now, outcome) }
+        Attempt { number: claim.attempt, ..fixtures::attempt(now, outcome) }
     }
 
     fn timeout(&self, _: &Target) -> Duration {
@@ -167,39 +159,12 @@ impl Sender for Arc<FakeSender> {
 }
 
 pub(in crate::dispatch) fn target() -> Arc<Target> {
-    let uid = SubscriptionUid::new(Timestamp::from_micros(0));
-    Arc::new(Target {
-        uid,
-        tenant: TenantId::parse("default").unwrap(),
-        id: SubscriptionId::from(uid),
-        url: TargetUrl::parse("https://example.com/").unwrap(),
-        secrets: SecretSet::newest_first(Vec::new()),
-        pace: Pace::default(),
-        suspected: false,
-        recovered_at: None,
-        revision: 1,
-        settings: Some(Settings::plain()),
-    })
+    Arc::new(fixtures::target())
 }
 
 pub(super) fn claim(target: &Arc<Target>) -> Claim {
     let now = Timestamp::from_micros(0);
-    let event = Event {
-        id: EventId::new(now),
-        tenant: target.tenant.clone(),
-        request_id: None,
-        content: EventContent {
-            event_type: EventType::parse("a.b").unwrap(),
-            source: String::new(),
-            subject: String::new(),
-            time: None,
-            payload: Payload::parse(Bytes::from_static(b"1"), "", 1).unwrap(),
-            attributes: Attributes::default(),
-            handling: Handling::default(),
-        },
-        trace: None,
-        created_at: now,
-    };
+    let event = Event { created_at: now, ..fixtures::event(b"1", "") };
     Claim {
         delivery: DeliveryId::new(now),
         attempt: AttemptNumber::FIRST,
