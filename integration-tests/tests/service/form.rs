@@ -59,6 +59,8 @@ on_both_databases! {
         let receiver = Receiver::start().await;
         let secret = subscribe(&app, &receiver, Format::cloud_events(CloudEventsMode::Structured)).await;
         let published = app.client.publish(full_event()).await.unwrap();
+        // Two that go at once arrive in any order.
+        app.run_until_idle().await;
         app.client.publish(full_event().data(vec![0, 255], "image/png")).await.unwrap();
         app.run_until_idle().await;
         let requests = receiver.requests();
