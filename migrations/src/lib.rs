@@ -32,6 +32,7 @@ mod m20261121_000050_add_subscription_handshake;
 mod m20261121_000060_compress_with_lz4;
 mod m20261121_000070_queue_pending_deliveries;
 mod m20261121_000080_add_lane_busy_until;
+mod m20261121_000090_date_concurrency_windows;
 
 /// The list of migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +64,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000060_compress_with_lz4::Migration),
             Box::new(m20261121_000070_queue_pending_deliveries::Migration),
             Box::new(m20261121_000080_add_lane_busy_until::Migration),
+            Box::new(m20261121_000090_date_concurrency_windows::Migration),
         ]
     }
 }

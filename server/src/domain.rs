@@ -36,6 +36,7 @@ pub mod hexadecimal;
 pub mod hidden;
 pub mod id;
 pub mod invalid;
+pub mod kept_window;
 pub mod operational;
 pub mod page;
 pub mod rate_limit;

@@ -125,6 +125,32 @@ on_both_databases! {
         app.stop().await;
     }
 
+    async fn what_a_receiver_can_bear_at_once_outlives_a_restart(kind: Kind) {
+        let app = TestApp::builder(kind).await.with(|config| config.dispatch.max_in_flight_per_subscription = 8);
+        let app = app.start().await;
+        let receiver = Receiver::answering([429]).await;
+        let name = app.subscribe(&receiver).await.subscription.name;
+        let before = app.client.subscriptions().get(&name).await.unwrap();
+        publish(&app, &app.client, 1).await;
+        let next = app.another();
+        app.stop().await;
+
+        let app = next.start().await;
+        assert_eq!(app.client.subscriptions().get(&name).await.unwrap(), before, "it is no health that is shown");
+        app.tick().await;
+        let gate = receiver.gate();
+        for _ in 0..20 {
+            app.client.publish(an_event()).await.unwrap();
+        }
+        receiver.arrived(1 + 4).await;
+        assert_eq!(app.tick().await, 0);
+        assert_eq!(receiver.requests().len(), 1 + 4, "half of the limit, as it was halved once");
+        gate.open();
+        app.run_until_idle().await;
+        assert_eq!(receiver.requests().len(), 1 + 20);
+        app.stop().await;
+    }
+
     async fn a_block_outlives_a_restart(kind: Kind) {
         let app = TestApp::start(kind).await;
         let receiver = Receiver::start().await;

@@ -188,9 +188,10 @@ async fn while_changes_wait_for_a_lock_claims_go_on() {
     let tenant = default_tenant();
     let changes = join_all((0..10).map(|_| node.store.pause_subscription(&tenant, &locked.id, NOW)));
     let asked = ask(NOW, 10);
-    let (changes, blocked, claimed) = tokio::join!(changes, node.store.blocked(), node.store.claim(&asked));
+    let (changes, trouble, claimed) =
+        tokio::join!(changes, node.store.trouble(NOW), node.store.claim(&asked));
     assert!(changes.iter().all(|change| matches!(change, Err(Error::Unavailable(_)))), "{changes:?}");
-    assert!(blocked.unwrap().is_empty());
+    assert!(trouble.unwrap().blocked.is_empty());
     assert_eq!(claimed.unwrap().claims.len(), 1);
     lock.rollback().await.unwrap();
 }

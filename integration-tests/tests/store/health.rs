@@ -115,7 +115,7 @@ on_both_databases! {
         let claim = node.claim(UNTIL, 10).await.remove(0);
         assert!(succeed(&node, &claim, UNTIL, closing(&claim)).await);
         assert_eq!(node.subscription(&sub).await.health, Health::Healthy);
-        assert!(node.store.blocked().await.unwrap().is_empty());
+        assert!(node.store.trouble(NOW).await.unwrap().blocked.is_empty());
         let claims = node.claim(UNTIL + RECOVERY + TICK, 10).await;
         assert_eq!((claims.len(), claims[0].probe), (4, None));
     }
@@ -256,7 +256,7 @@ on_both_databases! {
         let shown = other.subscription(&sub).await;
         assert_ne!(shown.health, Health::Healthy);
         assert_eq!((shown.etag(), shown.updated_at), (sub.etag(), sub.updated_at));
-        assert_eq!(other.store.blocked().await.unwrap(), [sub.uid].into());
+        assert_eq!(other.store.trouble(NOW).await.unwrap().blocked, [sub.uid].into());
         publish(&other, &sub, 2).await;
         assert!(other.claim(NOW, 10).await.is_empty());
         assert_eq!(other.claim(UNTIL, 10).await.len(), 1);

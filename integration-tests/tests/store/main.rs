@@ -36,3 +36,4 @@ mod subscriptions;
 mod sweep;
 mod timing;
 mod unreadable;
+mod windows;

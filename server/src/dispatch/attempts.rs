@@ -4,12 +4,10 @@ use std::{pin::pin, sync::Arc};
 
 use tracing::{Instrument, Span};
 
-use super::{Permit, Queue, Sender, Settled, Shared, turns::Turn, vitals};
+use super::{Permit, Queue, Sender, Settled, Shared, permits::Changes, turns::Turn, vitals};
 use crate::{
     clock,
-    domain::{
-        attempt::Attempt, breaker::HealthChange, claim::Claim, delivery, failing::Sign, timestamp::Timestamp,
-    },
+    domain::{attempt::Attempt, claim::Claim, delivery, failing::Sign, timestamp::Timestamp},
     telemetry::trace_context,
 };
 
@@ -37,7 +35,7 @@ pub(super) async fn make<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit:
     let attempt = send(&shared, &claim, &mut turn, &span, now).await;
     let at = shared.clock.now();
     let settlement = delivery::settle(&claim, &attempt, &shared.policy.retry, at, clock::jitter());
-    let health = breaker_change(&shared, &claim, &attempt, at);
+    let Changes { health, window } = changes(&shared, &claim, &attempt, at);
     if settlement.disables(attempt.wish).is_some() {
         shared.permits.send_away(claim.target.uid);
     }
@@ -47,7 +45,7 @@ pub(super) async fn make<Q: Queue, S: Sender>(shared: Arc<Shared<Q, S>>, permit:
     trace_context::record_outcome(&span, &attempt, settlement);
     shared.metrics.attempted(&attempt, settlement);
     let settled = Settled::attempted(claim, attempt, settlement, at);
-    shared.settled.put(Settled { health, sign, ..settled }, permit);
+    shared.settled.put(Settled { health, window, sign, ..settled }, permit);
 }
 
 /// Makes the request. One that takes long makes room for others of the node.
@@ -73,16 +71,13 @@ async fn send<Q: Queue, S: Sender>(
     Attempt { span: own, ..attempt }
 }
 
-/// What the attempt changes about the breaker of its subscription.
-fn breaker_change<Q, S>(
-    shared: &Shared<Q, S>,
-    claim: &Claim,
-    attempt: &Attempt,
-    at: Timestamp,
-) -> Option<HealthChange> {
+/// What the attempt changes about the row of its subscription.
+fn changes<Q, S>(shared: &Shared<Q, S>, claim: &Claim, attempt: &Attempt, at: Timestamp) -> Changes {
     let breaker = &shared.policy.breaker;
     match claim.probe {
-        Some(probe) => breaker.after_probe(probe, attempt, at, clock::jitter()),
+        Some(probe) => {
+            Changes { health: breaker.after_probe(probe, attempt, at, clock::jitter()), ..Changes::default() }
+        }
         None => shared.permits.record(&claim.target, attempt, breaker, at, clock::jitter()),
     }
 }

@@ -126,7 +126,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         (ask, saturated)
     }
 
-    /// Learns who is blocked, unless that is known.
+    /// Learns who is in trouble, unless that is known.
     pub async fn refresh(&self) -> Result<(), QueueError> {
         let shared = &self.0;
         let now = shared.clock.now();
@@ -136,9 +136,9 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             return Ok(());
         }
         let generation = shared.permits.generation();
-        let blocked = shared.queue.blocked().await?;
-        let count = blocked.len();
-        if shared.permits.learn(blocked, generation, now) {
+        let trouble = shared.queue.trouble(now).await?;
+        let count = trouble.blocked.len();
+        if shared.permits.learn(trouble, generation, now) {
             shared.refreshed_at.store(now.as_micros(), Ordering::Relaxed);
             shared.metrics.blocked(count);
         }

@@ -33,6 +33,7 @@ mod permit;
 mod tests;
 mod waiting;
 
+pub(super) use health::Changes;
 pub use permit::Permit;
 pub(super) use permit::Room;
 

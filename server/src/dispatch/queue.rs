@@ -1,11 +1,15 @@
 //! What the dispatcher asks of whoever keeps the deliveries.
 
-use std::{collections::HashSet, future::Future};
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+};
 
 use super::Settled;
 use crate::domain::{
     claim::Claim,
     id::{DeliveryId, SubscriptionUid, TenantId},
+    kept_window::KeptWindow,
     timestamp::Timestamp,
 };
 
@@ -15,8 +19,8 @@ pub trait Queue: Send + Sync + 'static {
     /// probes.
     fn claim(&self, ask: &Ask) -> impl Future<Output = Result<Claimed, QueueError>> + Send;
 
-    /// Which subscriptions are blocked.
-    fn blocked(&self) -> impl Future<Output = Result<HashSet<SubscriptionUid>, QueueError>> + Send;
+    /// Which subscriptions are in trouble now.
+    fn trouble(&self, now: Timestamp) -> impl Future<Output = Result<Trouble, QueueError>> + Send;
 
     /// Records attempts and what follows from them, in one transaction.
     fn settle(&self, batch: &[Settled]) -> impl Future<Output = Result<Settling, QueueError>> + Send;
@@ -26,6 +30,15 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Tells other nodes that this one leaves due deliveries over.
     fn hint(&self) -> impl Future<Output = Result<(), QueueError>> + Send;
+}
+
+/// Subscriptions whose receivers cannot take what they could otherwise.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// Those that are blocked.
+    pub blocked: HashSet<SubscriptionUid>,
+    /// Those whose windows are reduced, as they were last kept.
+    pub windows: HashMap<SubscriptionUid, KeptWindow>,
 }
 
 /// A delivery that is due and that nobody has claimed.

@@ -10,6 +10,7 @@ use crate::domain::{
     failing::Sign,
     handling::OrderingKey,
     id::DeliveryId,
+    kept_window::KeptWindow,
     operational::Exhausted,
     subscription::DisabledReason,
     timestamp::Timestamp,
@@ -37,6 +38,8 @@ pub struct Settled {
     pub settlement: Settlement,
     /// What follows for the breaker of the subscription.
     pub health: Option<HealthChange>,
+    /// What is to be kept of the subscription's window.
+    pub window: Option<KeptWindow>,
     /// What there is to tell of the subscription's failing.
     pub sign: Option<Sign>,
     /// Set if this was the last attempt of the schedule and its tenant is to be told. Rare, so it takes no room in the others.
@@ -75,7 +78,7 @@ impl Settled {
     /// Whether anything follows for the subscription.
     #[must_use]
     pub fn concerns_its_subscription(&self) -> bool {
-        self.health.is_some() || self.sign.is_some() || self.disables().is_some()
+        self.health.is_some() || self.window.is_some() || self.sign.is_some() || self.disables().is_some()
     }
 
     /// No attempt was made. If it was to be the probe of an open breaker, another delivery may be that.
@@ -89,6 +92,7 @@ impl Settled {
             attempt: None,
             previous_span: claim.previous_span,
             settlement,
+            window: None,
             sign: None,
             exhausted: None,
             health: claim.probe.map(|probe| HealthChange::Release { held_until: probe.held_until }),

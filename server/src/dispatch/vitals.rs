@@ -7,6 +7,7 @@ use crate::domain::{
     attempt::{Attempt, Outcome},
     breaker::{BreakerPolicy, HealthChange, Tally},
     concurrency::{Load, Window},
+    kept_window::KeptWindow,
     retry::Jitter,
     subscription::Pace,
     timestamp::Timestamp,
@@ -40,6 +41,8 @@ pub(super) struct Vitals {
     pub(super) opening: bool,
     tally: Tally,
     window: Window,
+    /// What its row says of the window, as far as we know.
+    kept: Option<KeptWindow>,
     /// When its breaker last opened or closed: attempts begun before decide nothing any more.
     turned_at: Option<Timestamp>,
     last_outcome_at: Timestamp,
@@ -48,6 +51,12 @@ pub(super) struct Vitals {
 }
 
 impl Vitals {
+    /// What others have found out, for a start.
+    pub(super) fn beginning_with(kept: KeptWindow, now: Timestamp) -> Self {
+        let window = kept.size.map(Window::of).unwrap_or_default();
+        Self { window, kept: Some(kept), last_outcome_at: now, ..Self::default() }
+    }
+
     /// How many deliveries this node may hold: as many as can be sent at once, and where all is well `queued` more.
     pub(super) fn may_hold(&self, limit: usize, queued: usize) -> usize {
         self.may_send(limit) + if self.is_quick() { queued } else { 0 }
@@ -99,6 +108,13 @@ impl Vitals {
             self.line.dissolve();
         }
         change
+    }
+
+    /// What is to be kept of its window in its row, if that is not what is kept already.
+    pub(super) fn window_to_keep(&mut self, now: Timestamp) -> Option<KeptWindow> {
+        let news = KeptWindow::replacing(self.kept, &self.window, now)?;
+        self.kept = Some(news);
+        Some(news)
     }
 
     /// Whether an attempt has succeeded lately: then one that fails is no sign of an outage, and not worth the writing.

@@ -87,6 +87,19 @@ impl Window {
         self.reduced.map_or(limit, |reduced| reduced.size.min(limit)).max(1)
     }
 
+    /// One of which somebody else has found out that it is so large.
+    #[must_use]
+    pub fn of(size: u32) -> Self {
+        let size = size.max(1);
+        Self { reduced: Some(Reduced { size, slow_start_to: size, credit: 0 }), ..Self::default() }
+    }
+
+    /// How large it is, if that is less than it may be.
+    #[must_use]
+    pub fn reduced(&self) -> Option<u32> {
+        self.reduced.map(|reduced| reduced.size)
+    }
+
     /// Whether it is as large as it may be.
     #[must_use]
     pub fn is_open(&self) -> bool {

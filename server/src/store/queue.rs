@@ -1,10 +1,8 @@
-//! The dispatcher's queue in the database: claim and settle, which are the hot path; who is blocked; what is overdue; hints to other nodes.
-
-use std::collections::HashSet;
+//! The dispatcher's queue in the database: claim and settle, which are the hot path; who is in trouble; what is overdue; hints to other nodes.
 
 use crate::{
-    dispatch::{Ask, Claimed, Overdue, Queue, QueueError, Settled, Settling},
-    domain::id::SubscriptionUid,
+    dispatch::{Ask, Claimed, Overdue, Queue, QueueError, Settled, Settling, Trouble},
+    domain::timestamp::Timestamp,
 };
 
 use super::{LOOK_TIMEOUT, PING_TIMEOUT, STEP_TIMEOUT, Store, within};
@@ -16,6 +14,7 @@ mod overdue;
 mod settle;
 mod special;
 mod stretch;
+mod trouble;
 
 pub(super) use stretch::waiting;
 
@@ -24,8 +23,8 @@ impl Queue for Store {
         Ok(within(STEP_TIMEOUT, self.claim_due(ask)).await?)
     }
 
-    async fn blocked(&self) -> Result<HashSet<SubscriptionUid>, QueueError> {
-        Ok(within(STEP_TIMEOUT, self.blocked_subscriptions()).await?)
+    async fn trouble(&self, now: Timestamp) -> Result<Trouble, QueueError> {
+        Ok(within(STEP_TIMEOUT, self.subscriptions_in_trouble(now)).await?)
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {

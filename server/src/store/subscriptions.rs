@@ -70,6 +70,8 @@ impl Store {
             blocked_reason: None,
             block_pauses: 0,
             recovered_at: None,
+            concurrency_window: None,
+            concurrency_window_until: None,
             failing_suspected_at: None,
             unacknowledged_since: None,
             last_failed_at: None,
@@ -309,7 +311,7 @@ impl Store {
         }
         let is_health_alone = {
             let mut mended = before;
-            if mended.blocked_until != after.blocked_until {
+            if health_of(&mended) != health_of(&after) {
                 unblock(&mut mended, now);
             }
             failing::set(&mut mended, failing::of_row(&after));
@@ -333,6 +335,12 @@ pub(super) fn unblock(row: &mut subscriptions::Model, now: Timestamp) {
         (row.blocked_until, row.blocked_reason, row.failing_since) = (None, None, None);
         (row.block_pauses, row.recovered_at) = (0, Some(now.as_micros()));
     }
+    (row.concurrency_window, row.concurrency_window_until) = (None, None);
+}
+
+/// What [`unblock`] changes.
+fn health_of(row: &subscriptions::Model) -> (Option<i64>, Option<i64>) {
+    (row.blocked_until, row.concurrency_window_until)
 }
 
 fn most(max_in_flight: NonZeroU32) -> i32 {

@@ -14,6 +14,7 @@ use postrider_server::{
         event::{Event, Fingerprint},
         handling::OrderingKey,
         id::{DeliveryId, SubscriptionId, SubscriptionUid, TenantId},
+        kept_window::KeptWindow,
         secret::SecretSet,
         settings::Settings,
         subscription::{Filter, Pace},
@@ -58,6 +59,7 @@ pub(crate) struct Subscription {
     pub(crate) blocked_until: Option<Timestamp>,
     block_pauses: u32,
     recovered_at: Option<Timestamp>,
+    window: Option<KeptWindow>,
     rate_used_until: Option<Timestamp>,
     pub(crate) throttled_until: Option<Timestamp>,
 }
@@ -115,6 +117,7 @@ impl Database {
             blocked_until: None,
             block_pauses: 0,
             recovered_at: None,
+            window: None,
             rate_used_until: None,
             throttled_until: None,
         });

@@ -7,7 +7,7 @@ use crate::chance::Chance;
 /// The calls that matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
-    Blocked,
+    Trouble,
     Claim,
     Commit,
     Interests,
@@ -40,7 +40,7 @@ pub(crate) enum Harm {
 impl Fault {
     /// What happens to the next calls of one kind, one after another.
     pub(crate) fn draw(chance: &mut Chance, node: usize) -> Vec<Self> {
-        let calls = [Call::Blocked, Call::Claim, Call::Commit, Call::Interests, Call::Settle, Call::Settle];
+        let calls = [Call::Trouble, Call::Claim, Call::Commit, Call::Interests, Call::Settle, Call::Settle];
         let call = chance.one_of(&calls);
         (0..chance.from(1..=3)).map(|_| Self { node, call, harm: Harm::draw(chance) }).collect()
     }

@@ -3,11 +3,12 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use postrider_server::{
-    dispatch::{Ask, Claimed, Overdue, Queue, QueueError, Settled, Settling},
+    dispatch::{Ask, Claimed, Overdue, Queue, QueueError, Settled, Settling, Trouble},
     domain::{
         breaker::HealthChange,
         catalogue::CataloguedType,
         id::{SubscriptionUid, TenantId},
+        timestamp::Timestamp,
     },
     publish::{Batch, Commit, Interests, Journal, JournalError},
 };
@@ -103,10 +104,10 @@ impl Queue for Link {
         Ok(claimed)
     }
 
-    async fn blocked(&self) -> Result<HashSet<SubscriptionUid>, QueueError> {
-        let blocked = self.call(Call::Blocked, |state| state.database.blocked()).await?;
-        self.learn(&blocked);
-        Ok(blocked)
+    async fn trouble(&self, now: Timestamp) -> Result<Trouble, QueueError> {
+        let trouble = self.call(Call::Trouble, |state| state.database.trouble(now)).await?;
+        self.learn(&trouble.blocked);
+        Ok(trouble)
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {

@@ -1,21 +1,32 @@
 //! What this node knows of its receivers: from its own attempts, and of who is blocked from the database.
 
-use std::collections::HashSet;
-
 use tokio::time::Instant;
 
 use super::{Permits, Taken};
-use crate::domain::{
-    attempt::Attempt,
-    breaker::{BreakerPolicy, HealthChange},
-    claim::Target,
-    id::SubscriptionUid,
-    retry::Jitter,
-    timestamp::Timestamp,
+use crate::{
+    dispatch::{Trouble, vitals::Vitals},
+    domain::{
+        attempt::Attempt,
+        breaker::{BreakerPolicy, HealthChange},
+        claim::Target,
+        id::SubscriptionUid,
+        kept_window::KeptWindow,
+        retry::Jitter,
+        timestamp::Timestamp,
+    },
 };
 
+/// What an attempt changes about its subscription's row.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::dispatch) struct Changes {
+    /// The breaker opens.
+    pub(in crate::dispatch) health: Option<HealthChange>,
+    /// The window is another one.
+    pub(in crate::dispatch) window: Option<KeptWindow>,
+}
+
 impl Permits {
-    /// Takes note of an attempt. Says whether its subscription's breaker opens.
+    /// Takes note of an attempt. Says what it changes about its subscription's row.
     pub(in crate::dispatch) fn record(
         &self,
         target: &Target,
@@ -23,22 +34,22 @@ impl Permits {
         policy: &BreakerPolicy,
         now: Timestamp,
         jitter: Jitter,
-    ) -> Option<HealthChange> {
+    ) -> Changes {
         let limit = self.limit(target.pace);
         let mut taken = self.taken();
         if taken.blocked.contains(&target.uid) {
-            return None;
+            return Changes::default();
         }
         let Taken { by_subscription, slow, .. } = &mut *taken;
-        let vitals = by_subscription.get_mut(&target.uid)?;
+        let Some(vitals) = by_subscription.get_mut(&target.uid) else { return Changes::default() };
         let was_slow = vitals.slow;
-        let change = vitals.record(attempt, policy, limit, now, jitter);
+        let health = vitals.record(attempt, policy, limit, now, jitter);
         match (was_slow, vitals.slow) {
             (false, true) => *slow += vitals.places,
             (true, false) => *slow -= vitals.places,
             _ => {}
         }
-        change
+        Changes { health, window: vitals.window_to_keep(now) }
     }
 
     /// Whether an attempt of this node has succeeded lately, as far as it remembers.
@@ -75,13 +86,9 @@ impl Permits {
         self.taken().generation
     }
 
-    /// Learns which subscriptions are blocked, and forgets what is too old to matter. Says whether the answer was of use.
-    pub(in crate::dispatch) fn learn(
-        &self,
-        blocked: HashSet<SubscriptionUid>,
-        generation: u64,
-        now: Timestamp,
-    ) -> bool {
+    /// Learns which subscriptions are in trouble, and forgets what is too old to matter. Says whether the answer was of use.
+    pub(in crate::dispatch) fn learn(&self, trouble: Trouble, generation: u64, now: Timestamp) -> bool {
+        let Trouble { blocked, windows } = trouble;
         let mut taken = self.taken();
         taken.by_subscription.retain(|_, vitals| !vitals.is_stale(now));
         taken.throttled.retain(|_, until| now < *until);
@@ -93,6 +100,10 @@ impl Permits {
         let Taken { by_subscription, blocked, .. } = &mut *taken;
         for uid in before.difference(blocked) {
             by_subscription.entry(*uid).or_default().recover(now, self.per_subscription);
+        }
+        for (uid, kept) in windows {
+            // Where we have sent ourselves we know better.
+            by_subscription.entry(uid).or_insert_with(|| Vitals::beginning_with(kept, now));
         }
         // What another node found dead is not to be tried by everything that waits here.
         for uid in &*blocked {

@@ -9,12 +9,13 @@ use super::{
     *,
 };
 use crate::{
-    dispatch::{Config, line::Arrival, tests::target, vitals::RECOVERY},
+    dispatch::{Config, Trouble, line::Arrival, tests::target, vitals::RECOVERY},
     domain::{
         attempt::Outcome,
         breaker::{BreakerPolicy, HealthChange},
         fixtures::attempt,
         id::DeliveryId,
+        kept_window::KeptWindow,
         rate_limit::RateLimit,
         retry::Jitter,
         subscription::Pace,
@@ -24,6 +25,8 @@ use crate::{
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
 const OK: Outcome = Outcome::Acknowledged { status: 204 };
 const ERROR: Outcome = Outcome::Rejected { status: 500, retry_after: None };
+const TOO_MUCH: Outcome = Outcome::Rejected { status: 429, retry_after: None };
+const TICK: Duration = Duration::from_micros(1);
 
 fn permits(node: usize, tenant: usize, subscription: usize) -> Arc<Permits> {
     let config = Config {
@@ -76,10 +79,14 @@ fn attempts(
     for _ in 0..count {
         let permit = permits.take(target, 0, at).ok();
         let policy = BreakerPolicy::default();
-        change = permits.record(target, &attempt(at, outcome.clone()), &policy, at, Jitter::NONE);
+        change = permits.record(target, &attempt(at, outcome.clone()), &policy, at, Jitter::NONE).health;
         drop(permit);
     }
     change
+}
+
+fn blocked(subscriptions: impl IntoIterator<Item = SubscriptionUid>) -> Trouble {
+    Trouble { blocked: subscriptions.into_iter().collect(), ..Trouble::default() }
 }
 
 fn window(permits: &Permits, target: &Target, now: Timestamp) -> Option<usize> {
@@ -365,11 +372,42 @@ fn after_a_recovery_it_begins_with_one_and_old_attempts_decide_nothing() {
 fn what_other_nodes_found_is_learnt_and_what_they_mended_begins_with_one() {
     let permits = permits(100, 100, 10);
     let target = target();
-    assert!(permits.learn(HashSet::from([target.uid]), permits.generation(), NOW));
+    assert!(permits.learn(blocked([target.uid]), permits.generation(), NOW));
     assert_eq!(refused(&permits, &target), Some(NoRoom::Held));
-    assert!(permits.learn(HashSet::new(), permits.generation(), NOW));
+    assert!(permits.learn(blocked([]), permits.generation(), NOW));
     assert_eq!(take_all(&permits, &target).len(), 1);
     assert_eq!(window(&permits, &target, NOW), Some(1));
+}
+
+#[test]
+fn a_window_that_others_have_found_is_what_it_begins_with_and_what_it_finds_itself_counts_more() {
+    let permits = permits(100, 100, 10);
+    let (unknown, known) = (target(), target());
+    let kept = KeptWindow { size: Some(3), until: NOW + Duration::from_mins(10) };
+    let windows =
+        || Trouble { windows: [&unknown, &known].map(|one| (one.uid, kept)).into(), ..Trouble::default() };
+    let held = permits.take(&known, 0, NOW);
+    assert!(permits.learn(windows(), permits.generation(), NOW));
+    assert_eq!(window(&permits, &unknown, NOW), Some(3), "the claim is told");
+    assert_eq!(take_all(&permits, &unknown).len(), 3);
+    assert_eq!(window(&permits, &known, NOW), None);
+    drop(held);
+
+    let busy = || {
+        permits.record(
+            &unknown,
+            &attempt(NOW + TICK, TOO_MUCH),
+            &BreakerPolicy::default(),
+            NOW + TICK,
+            Jitter::NONE,
+        )
+    };
+    let held = permits.take(&unknown, 0, NOW);
+    assert_eq!(busy().window.map(|kept| kept.size), Some(Some(1)));
+    assert_eq!(busy().window, None, "that is kept");
+    assert!(permits.learn(windows(), permits.generation(), NOW));
+    assert_eq!(window(&permits, &unknown, NOW), Some(1));
+    drop(held);
 }
 
 #[test]
@@ -382,7 +420,7 @@ fn what_waits_in_line_is_sent_away_when_another_node_finds_the_receiver_dead() {
         panic!("it has a turn")
     };
     assert!(waiting.try_recv().is_err_and(|error| error == TryRecvError::Empty));
-    permits.learn(HashSet::from([target.uid]), permits.generation(), NOW);
+    permits.learn(blocked([target.uid]), permits.generation(), NOW);
     assert!(waiting.try_recv().is_err_and(|error| error == TryRecvError::Closed));
     assert!(matches!(permits.line_up(&target, DeliveryId::new(NOW), false), Arrival::Held));
     assert!(
@@ -399,7 +437,7 @@ fn an_answer_that_is_older_than_what_we_know_is_dropped() {
     let generation = permits.generation();
     attempts(&permits, &target, &ERROR, 10, NOW);
     permits.opened(&target, true);
-    assert!(!permits.learn(HashSet::new(), generation, NOW));
+    assert!(!permits.learn(blocked([]), generation, NOW));
     assert_eq!(refused(&permits, &target), Some(NoRoom::Held));
 }
 
@@ -410,7 +448,7 @@ fn a_healthy_subscription_leaves_nothing_behind_and_trouble_is_forgotten_in_time
     attempts(&permits, &healthy, &OK, 100, NOW);
     attempts(&permits, &troubled, &ERROR, 9, NOW);
     assert_eq!(permits.taken().by_subscription.keys().collect::<Vec<_>>(), [&troubled.uid]);
-    permits.learn(HashSet::new(), permits.generation(), NOW + Duration::from_hours(1));
+    permits.learn(blocked([]), permits.generation(), NOW + Duration::from_hours(1));
     assert!(permits.taken().by_subscription.is_empty());
 }
 

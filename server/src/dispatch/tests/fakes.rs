@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    dispatch::{Ask, Claimed, Overdue, Queue, QueueError, Sender, Settled, Settling},
+    dispatch::{Ask, Claimed, Overdue, Queue, QueueError, Sender, Settled, Settling, Trouble},
     domain::{
         attempt::{Attempt, AttemptNumber, Outcome},
         breaker::HealthChange,
@@ -79,11 +79,11 @@ impl Queue for Arc<FakeQueue> {
         Ok(Claimed { claims, ..Claimed::default() })
     }
 
-    async fn blocked(&self) -> Result<HashSet<SubscriptionUid>, QueueError> {
+    async fn trouble(&self, _: Timestamp) -> Result<Trouble, QueueError> {
         if *self.confused.lock().unwrap() {
             return Err(QueueError::Unavailable("nobody knows".into()));
         }
-        Ok(self.blocked.lock().unwrap().clone())
+        Ok(Trouble { blocked: self.blocked.lock().unwrap().clone(), ..Trouble::default() })
     }
 
     async fn settle(&self, batch: &[Settled]) -> Result<Settling, QueueError> {

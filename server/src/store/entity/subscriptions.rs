@@ -29,6 +29,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) blocked_reason: Option<String>,
     pub(in crate::store) block_pauses: i32,
     pub(in crate::store) recovered_at: Option<i64>,
+    pub(in crate::store) concurrency_window: Option<i32>,
+    pub(in crate::store) concurrency_window_until: Option<i64>,
     pub(in crate::store) failing_suspected_at: Option<i64>,
     pub(in crate::store) unacknowledged_since: Option<i64>,
     pub(in crate::store) last_failed_at: Option<i64>,

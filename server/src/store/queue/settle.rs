@@ -25,6 +25,7 @@ mod at_once;
 mod breaker;
 mod failing;
 mod statements;
+mod window;
 
 impl Store {
     pub(super) async fn settle_batch(&self, batch: &[Settled]) -> Result<Settling, Error> {
@@ -47,6 +48,7 @@ impl Store {
         tell_of_exhausted(&transaction, batch, &lost).await?;
         breaker::lock_all(&transaction, batch).await?;
         let breakers_turned = breaker::change(&transaction, batch).await?;
+        window::keep(&transaction, batch).await?;
         let mut tenants = failing::note(&transaction, batch).await?;
         let disabled = disable_unwanted(&transaction, batch, &mut tenants).await?;
         for tenant in &tenants {

@@ -2,11 +2,11 @@
 //! first, one probe of one, what the rate allows of the other. Their rows are locked while it decides, so that a probe goes out
 //! once, and a rate holds, over all nodes. Where there is no special subscription this costs one look at two empty indexes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, FromQueryResult,
-    QueryFilter, QuerySelect, Statement, prelude::Uuid, sea_query::Expr,
+    QueryFilter, Statement, prelude::Uuid, sea_query::Expr,
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     dispatch::Ask,
     domain::{breaker::Probe, id::SubscriptionUid, rate_limit::RateLimit, timestamp::Timestamp},
-    store::{Error, Store, entity::subscriptions, rows, sendable::SENDABLE},
+    store::{entity::subscriptions, rows, sendable::SENDABLE},
 };
 
 /// The most special subscriptions that one claim admits.
@@ -59,22 +59,6 @@ impl Special {
 
     fn used_until(&self) -> Option<Timestamp> {
         self.rate_used_until.map(Timestamp::from_micros)
-    }
-}
-
-impl Store {
-    pub(super) async fn blocked_subscriptions(&self) -> Result<HashSet<SubscriptionUid>, Error> {
-        // By the claim's connections: it comes next, and must not wait for others before that.
-        let uids: Vec<Uuid> = subscriptions::Entity::find()
-            .select_only()
-            .column(subscriptions::Column::Uid)
-            .filter(subscriptions::Column::BlockedUntil.is_not_null())
-            .filter(subscriptions::Column::DeletedAt.is_null())
-            .filter(subscriptions::Column::DisabledAt.is_null())
-            .into_tuple()
-            .all(&self.connections.looker)
-            .await?;
-        Ok(uids.into_iter().map(SubscriptionUid::from_uuid).collect())
     }
 }
 

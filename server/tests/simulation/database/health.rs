@@ -3,16 +3,20 @@
 use std::collections::{BTreeSet, HashSet};
 
 use postrider_server::{
-    dispatch::Settled,
+    dispatch::{Settled, Trouble},
     domain::{breaker::HealthChange, id::SubscriptionUid, timestamp::Timestamp},
 };
 
 use super::{Database, Subscription};
 
 impl Database {
-    pub(crate) fn blocked(&self) -> HashSet<SubscriptionUid> {
-        let is_blocked = |row: &&Subscription| row.blocked_until.is_some() && !row.has_ended();
-        self.subscriptions.iter().filter(is_blocked).map(|row| row.uid).collect()
+    pub(crate) fn trouble(&self, now: Timestamp) -> Trouble {
+        let open = || self.subscriptions.iter().filter(|row| !row.has_ended());
+        let window = |row: &Subscription| Some((row.uid, row.window.filter(|kept| now < kept.until)?));
+        Trouble {
+            blocked: open().filter(|row| row.blocked_until.is_some()).map(|row| row.uid).collect(),
+            windows: open().filter_map(window).collect(),
+        }
     }
 
     /// Writes what attempts change about their subscriptions, unless somebody else has changed that in the meantime.
@@ -21,6 +25,9 @@ impl Database {
         for settled in batch {
             let number = self.subscription_of(settled.target.uid);
             let row = &mut self.subscriptions[number];
+            if let Some(window) = settled.window {
+                row.window = window.size.is_some().then_some(window);
+            }
             if settled.health.as_ref().is_some_and(|change| row.turn(change, settled.at)) {
                 turned.insert(row.uid);
             }

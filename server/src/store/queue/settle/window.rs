@@ -1,0 +1,36 @@
+//! What is kept of the windows of subscriptions ([`domain::kept_window`](crate::domain::kept_window)).
+
+use std::collections::BTreeMap;
+
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, sea_query::Expr};
+
+use crate::{
+    dispatch::Settled,
+    domain::{kept_window::KeptWindow, timestamp::Timestamp},
+    store::entity::subscriptions,
+};
+
+/// Keeps the last of each subscription's, whose rows are locked.
+pub(super) async fn keep(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<(), DbErr> {
+    let mut last: BTreeMap<_, (&Settled, KeptWindow)> = BTreeMap::new();
+    for settled in batch {
+        let Some(window) = settled.window else { continue };
+        let last = last.entry(settled.target.uid.uuid()).or_insert((settled, window));
+        if last.1.until <= window.until {
+            *last = (settled, window);
+        }
+    }
+    for (uid, (settled, window)) in last {
+        let size = window.size.map(|size| i32::try_from(size).unwrap_or(i32::MAX));
+        let until = window.size.map(|_| window.until).map(Timestamp::as_micros);
+        subscriptions::Entity::update_many()
+            .col_expr(subscriptions::Column::ConcurrencyWindow, Expr::value(size))
+            .col_expr(subscriptions::Column::ConcurrencyWindowUntil, Expr::value(until))
+            .filter(subscriptions::Column::Uid.eq(uid))
+            // What another target could bear says nothing of this one.
+            .filter(subscriptions::Column::TargetUrl.eq(settled.target.url.as_str()))
+            .exec(transaction)
+            .await?;
+    }
+    Ok(())
+}
