@@ -1,4 +1,4 @@
-//! Until when `concurrency_window` is good, and where the claim finds those that still are.
+//! Until when `concurrency_window` is good, and an index of those that still are.
 
 use sea_orm_migration::prelude::*;
 

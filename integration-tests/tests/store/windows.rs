@@ -19,7 +19,7 @@ use crate::{
 const UNTIL: Timestamp = Timestamp::from_micros(NOW.as_micros() + 600_000_000);
 
 /// Settles an attempt that failed, after which this is kept.
-async fn keep(node: &Node, claim: &Claim, size: Option<u32>, until: Timestamp) {
+async fn keep(node: &Node, claim: &Claim, size: u32, until: Timestamp) {
     let mut settled = retried(claim, NOW, NOW + Duration::from_hours(1));
     settled.window = Some(KeptWindow { size, until });
     assert!(node.settle([settled]).await.lost.is_empty());
@@ -30,7 +30,7 @@ async fn kept(node: &Node, now: Timestamp) -> HashMap<SubscriptionUid, KeptWindo
 }
 
 fn one(subscription: &Subscription, size: u32, until: Timestamp) -> HashMap<SubscriptionUid, KeptWindow> {
-    [(subscription.uid, KeptWindow { size: Some(size), until })].into()
+    [(subscription.uid, KeptWindow { size, until })].into()
 }
 
 on_both_databases! {
@@ -38,7 +38,7 @@ on_both_databases! {
         let node = Node::new(kind).await;
         let (sub, _) = (node.subscribe("sub").await, node.subscribe("other").await);
         assert!(kept(&node, NOW).await.is_empty());
-        keep(&node, &node.claimed(&sub).await, Some(4), UNTIL).await;
+        keep(&node, &node.claimed(&sub).await, 4, UNTIL).await;
         let other = node.another().await;
         assert_eq!(kept(&other, NOW).await, one(&sub, 4, UNTIL));
         assert_eq!(kept(&other, UNTIL.before(TICK)).await, one(&sub, 4, UNTIL));
@@ -47,18 +47,16 @@ on_both_databases! {
         assert_eq!((shown.etag(), shown.updated_at, shown.health), (sub.etag(), sub.updated_at, sub.health));
     }
 
-    async fn the_last_one_counts_and_an_open_one_is_none(kind: Kind) {
+    async fn the_last_one_counts(kind: Kind) {
         let node = Node::new(kind).await;
         let sub = node.subscribe("sub").await;
         let claims = [node.claimed(&sub).await, node.claimed(&sub).await];
         let settled = claims.each_ref().map(|claim| acknowledged(claim, NOW));
         let [mut first, mut second] = settled;
-        first.window = Some(KeptWindow { size: Some(2), until: UNTIL });
-        second.window = Some(KeptWindow { size: Some(4), until: UNTIL + SECOND });
+        first.window = Some(KeptWindow { size: 2, until: UNTIL });
+        second.window = Some(KeptWindow { size: 4, until: UNTIL + SECOND });
         node.settle([second, first]).await;
         assert_eq!(kept(&node, NOW).await, one(&sub, 4, UNTIL + SECOND));
-        keep(&node, &node.claimed(&sub).await, None, UNTIL + SECOND * 2).await;
-        assert!(kept(&node, NOW).await.is_empty());
     }
 
     async fn it_is_gone_with_its_target_or_when_a_person_says_that_all_is_well(kind: Kind) {
@@ -67,7 +65,7 @@ on_both_databases! {
         let (tenant, id) = (&sub.tenant, &sub.id);
         let late = node.claimed(&sub).await;
         for way in ["resume", "enable", "target"] {
-            keep(&node, &node.claimed(&sub).await, Some(4), UNTIL).await;
+            keep(&node, &node.claimed(&sub).await, 4, UNTIL).await;
             assert_eq!(kept(&node, NOW).await.len(), 1, "{way}");
             let before = node.subscription(&sub).await;
             let after = match way {
@@ -81,14 +79,14 @@ on_both_databases! {
             assert_eq!(done(after.unwrap()).etag() == before.etag(), way != "target", "{way}");
             assert!(kept(&node, NOW).await.is_empty(), "{way}");
         }
-        keep(&node, &late, Some(4), UNTIL).await;
+        keep(&node, &late, 4, UNTIL).await;
         assert!(kept(&node, NOW).await.is_empty(), "that was another target");
     }
 
     async fn nothing_is_asked_of_who_gets_nothing(kind: Kind) {
         let node = Node::new(kind).await;
         let sub = node.subscribe("sub").await;
-        keep(&node, &node.claimed(&sub).await, Some(4), UNTIL).await;
+        keep(&node, &node.claimed(&sub).await, 4, UNTIL).await;
         node.execute("UPDATE subscriptions SET disabled_at = 1, disabled_reason = 1").await;
         assert!(kept(&node, NOW).await.is_empty());
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::domain::{claim::Claim, id::SubscriptionUid, timestamp::Timestamp};
 
-/// How long an answer to who is blocked is good for, in microseconds.
+/// How long an answer to who is in trouble is good for, in microseconds.
 const MICROS_OF_REFRESH: i64 = 1_000_000;
 
 impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
@@ -30,7 +30,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
         let shared = &self.0;
         if let Err(cause) = self.refresh().await {
             // Whom it takes of, the claim finds out by itself.
-            tracing::warn!(cause = &cause as &dyn std::error::Error, "who is blocked is not known");
+            tracing::warn!(cause = &cause as &dyn std::error::Error, "who is in trouble is not known");
         }
         let Some(room) = shared.permits.take_room() else {
             // Attempts that are under way are work enough; each of them ends by its timeout.

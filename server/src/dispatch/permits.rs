@@ -20,6 +20,7 @@ use crate::{
     domain::{
         claim::{NoRoom, Target},
         id::{SubscriptionUid, TenantId},
+        kept_window::KeptWindow,
         subscription::Pace,
         timestamp::Timestamp,
     },
@@ -79,6 +80,8 @@ struct Taken {
     owed: usize,
     /// Subscriptions that the database says are blocked, as it was last asked.
     blocked: HashSet<SubscriptionUid>,
+    /// What is kept of windows in their subscriptions' rows, or is about to be.
+    windows: HashMap<SubscriptionUid, KeptWindow>,
     /// Tenants whose publishes do not wait for room, and until when.
     hopeless: HashMap<TenantId, Instant>,
     /// Rate-limited subscriptions that have used up their rate, and when to look again.

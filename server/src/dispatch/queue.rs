@@ -37,7 +37,7 @@ pub trait Queue: Send + Sync + 'static {
 pub struct Trouble {
     /// Those that are blocked.
     pub blocked: HashSet<SubscriptionUid>,
-    /// Those whose windows are reduced, as they were last kept.
+    /// What is kept of windows, and still good.
     pub windows: HashMap<SubscriptionUid, KeptWindow>,
 }
 

@@ -38,7 +38,7 @@ pub struct Settled {
     pub settlement: Settlement,
     /// What follows for the breaker of the subscription.
     pub health: Option<HealthChange>,
-    /// What is to be kept of the subscription's window.
+    /// What is to be kept of the subscription's window, if it was cut.
     pub window: Option<KeptWindow>,
     /// What there is to tell of the subscription's failing.
     pub sign: Option<Sign>,

@@ -41,8 +41,6 @@ pub(super) struct Vitals {
     pub(super) opening: bool,
     tally: Tally,
     window: Window,
-    /// What its row says of the window, as far as we know.
-    kept: Option<KeptWindow>,
     /// When its breaker last opened or closed: attempts begun before decide nothing any more.
     turned_at: Option<Timestamp>,
     last_outcome_at: Timestamp,
@@ -52,9 +50,8 @@ pub(super) struct Vitals {
 
 impl Vitals {
     /// What others have found out, for a start.
-    pub(super) fn beginning_with(kept: KeptWindow, now: Timestamp) -> Self {
-        let window = kept.size.map(Window::of).unwrap_or_default();
-        Self { window, kept: Some(kept), last_outcome_at: now, ..Self::default() }
+    pub(super) fn beginning_with(kept: &KeptWindow, now: Timestamp) -> Self {
+        Self { window: kept.window(), last_outcome_at: now, ..Self::default() }
     }
 
     /// How many deliveries this node may hold: as many as can be sent at once, and where all is well `queued` more.
@@ -81,7 +78,7 @@ impl Vitals {
             || self.turned_at.is_some_and(|at| now < at + RECOVERY)
     }
 
-    /// Takes note of an attempt. Says whether its breaker opens.
+    /// Takes note of an attempt. Says whether its breaker opens, and to what its window was cut.
     pub(super) fn record(
         &mut self,
         attempt: &Attempt,
@@ -89,17 +86,18 @@ impl Vitals {
         limit: usize,
         now: Timestamp,
         jitter: Jitter,
-    ) -> Option<HealthChange> {
+    ) -> (Option<HealthChange>, Option<u32>) {
         self.last_outcome_at = now;
         if let Outcome::Acknowledged { .. } = attempt.outcome {
             self.acknowledged_at = Some(now);
         }
         self.slow = attempt.timings.total >= SLOW;
         if self.opening || self.turned_at.is_some_and(|at| attempt.started_at < at) {
-            return None;
+            return (None, None);
         }
         let load = Load::of(&attempt.outcome, attempt.timings.total);
-        self.window.record(load, attempt.started_at, now, number(self.held), number(limit));
+        let (held, limit) = (number(self.held), number(limit));
+        let is_cut = self.window.record(load, attempt.started_at, now, held, limit);
         let change = self.tally.record(policy, attempt, now, jitter);
         if change.is_some() {
             self.opening = true;
@@ -107,14 +105,7 @@ impl Vitals {
             self.tally = Tally::default();
             self.line.dissolve();
         }
-        change
-    }
-
-    /// What is to be kept of its window in its row, if that is not what is kept already.
-    pub(super) fn window_to_keep(&mut self, now: Timestamp) -> Option<KeptWindow> {
-        let news = KeptWindow::replacing(self.kept, &self.window, now)?;
-        self.kept = Some(news);
-        Some(news)
+        (change, is_cut.then(|| self.window.size(limit)))
     }
 
     /// Whether an attempt has succeeded lately: then one that fails is no sign of an outage, and not worth the writing.

@@ -87,17 +87,11 @@ impl Window {
         self.reduced.map_or(limit, |reduced| reduced.size.min(limit)).max(1)
     }
 
-    /// One of which somebody else has found out that it is so large.
+    /// One that begins with so many attempts, as somebody else has found out, and doubles with every round until it is shown to be too large.
     #[must_use]
     pub fn of(size: u32) -> Self {
-        let size = size.max(1);
-        Self { reduced: Some(Reduced { size, slow_start_to: size, credit: 0 }), ..Self::default() }
-    }
-
-    /// How large it is, if that is less than it may be.
-    #[must_use]
-    pub fn reduced(&self) -> Option<u32> {
-        self.reduced.map(|reduced| reduced.size)
+        let reduced = Reduced { size: size.max(1), slow_start_to: u32::MAX, credit: 0 };
+        Self { reduced: Some(reduced), ..Self::default() }
     }
 
     /// Whether it is as large as it may be.
@@ -113,10 +107,17 @@ impl Window {
     }
 
     /// Takes note of an attempt that was begun at `begun_at` and ended at `now`, when `under_way` attempts were, itself
-    /// included.
-    pub fn record(&mut self, load: Load, begun_at: Timestamp, now: Timestamp, under_way: u32, limit: u32) {
+    /// included. Says whether it is smaller now.
+    pub fn record(
+        &mut self,
+        load: Load,
+        begun_at: Timestamp,
+        now: Timestamp,
+        under_way: u32,
+        limit: u32,
+    ) -> bool {
         if self.cut_at.is_some_and(|cut_at| begun_at <= cut_at) {
-            return;
+            return false;
         }
         let size = self.size(limit);
         self.round.0 += 1;
@@ -143,6 +144,7 @@ impl Window {
         if self.round.0 >= size {
             self.round = (0, 0);
         }
+        self.size(limit) < size
     }
 
     fn cut(&mut self, size: u32, now: Timestamp) {

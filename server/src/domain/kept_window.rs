@@ -1,60 +1,65 @@
 //! What is kept of a [`Window`] in its subscription's row: how many attempts at once a node begins with that knows nothing of the receiver
 //! itself, as it was started just now, or others have sent so far.
 //!
-//! Not every step of a window is worth a write: those that make it twice as large as what is kept or half as large, and its end. It is
-//! good for a while only. What a receiver could not bear long ago says little of what it can bear now.
+//! Kept is the smallest that a window was cut to, for a while; not how it grows. So a receiver whose window goes up and down all the time
+//! costs a few writes in that while. Who begins with less than the receiver can bear has found out after some rounds.
 
 use std::time::Duration;
 
 use super::{concurrency::Window, timestamp::Timestamp};
 
-/// For how long a window is good after it was kept.
+/// For how long it is good. What a receiver could not bear long ago says little of what it can bear now.
 const GOOD_FOR: Duration = Duration::from_mins(10);
 
 /// A window as it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeptWindow {
-    /// How many attempts at once; `None`: as many as the limit allows.
-    pub size: Option<u32>,
+    /// How many attempts at once.
+    pub size: u32,
     /// Until when that is good.
     pub until: Timestamp,
 }
 
 impl KeptWindow {
-    /// What is to be kept from `now` on in place of `before`, if anything else is.
+    /// What is to be kept of a window that was cut to `size`, unless about as much is `kept` already.
     #[must_use]
-    pub fn replacing(before: Option<Self>, window: &Window, now: Timestamp) -> Option<Self> {
-        let size = window.reduced();
-        let before = before.and_then(|before| Some((before.size?, before.until)));
-        let is_news = match (before, size) {
-            (None, None) => false,
-            (None, Some(_)) | (Some(_), None) => true,
-            (Some((before, until)), Some(size)) => {
-                let ends_soon = now + GOOD_FOR / 2 > until;
-                ends_soon || size.saturating_mul(2) <= before || size >= before.saturating_mul(2)
-            }
-        };
+    pub fn after_cut(kept: Option<Self>, size: u32, now: Timestamp) -> Option<Self> {
+        let kept = kept.filter(|kept| now < kept.until);
+        let is_news = kept.is_none_or(|kept| size.saturating_mul(2) <= kept.size);
         is_news.then(|| Self { size, until: now + GOOD_FOR })
+    }
+
+    /// Whether it was kept later than the one that was known.
+    #[must_use]
+    pub fn is_newer_than(&self, known: Option<&Self>) -> bool {
+        known.is_none_or(|known| known.until < self.until)
+    }
+
+    /// The window that a node begins with.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        Window::of(self.size)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::iter::repeat_n;
-
     use super::*;
     use crate::domain::concurrency::Load;
 
     const NOW: Timestamp = Timestamp::from_micros(1_000_000);
     const LIMIT: u32 = 128;
+    const GOOD: Load = Load::Bearable(Duration::from_millis(5));
 
-    /// All sizes that are kept while a window takes these loads, each an attempt begun after the one before.
-    fn kept(loads: impl IntoIterator<Item = Load>) -> Vec<Option<u32>> {
-        let (mut window, mut kept, mut sizes, mut now) = (Window::default(), None, Vec::new(), NOW);
-        for load in loads {
-            now = now + Duration::from_millis(1);
-            window.record(load, now, now, LIMIT, LIMIT);
-            if let Some(news) = KeptWindow::replacing(kept, &window, now) {
+    /// What is kept within ten minutes of a receiver that can bear so many at once, and says when they are more.
+    fn kept_of(bears: u32, limit: u32) -> Vec<u32> {
+        let (mut window, mut kept, mut sizes) = (Window::default(), None, Vec::new());
+        for nth in 0..20_000 {
+            let now = NOW + Duration::from_millis(nth);
+            let load = if window.size(limit) > bears { Load::TooMuch } else { GOOD };
+            if window.record(load, now, now, limit, limit)
+                && let Some(news) = KeptWindow::after_cut(kept, window.size(limit), now)
+            {
                 sizes.push(news.size);
                 kept = Some(news);
             }
@@ -63,32 +68,42 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_a_receiver_that_keeps_up() {
-        assert_eq!(kept([Load::Bearable(Duration::from_millis(5)); 1_000]), []);
+    fn nothing_is_kept_of_a_receiver_that_bears_all_that_it_may_get() {
+        for limit in [1, 2, 8, LIMIT] {
+            assert!(kept_of(limit, limit).is_empty());
+        }
     }
 
     #[test]
-    fn a_window_is_kept_as_it_is_halved_and_doubled_and_when_it_is_open_again() {
-        let halved = [Load::TooMuch; 3];
-        let grown = repeat_n(Load::Bearable(Duration::from_millis(5)), 20_000);
-        let sizes = kept(halved.into_iter().chain(grown));
-        assert_eq!(sizes, [Some(64), Some(32), Some(16), Some(32), Some(64), None]);
+    fn however_a_window_goes_up_and_down_it_is_kept_as_often_as_it_can_be_halved() {
+        assert_eq!(kept_of(20, LIMIT), [64, 32, 16]);
+        for limit in 1..=LIMIT {
+            for bears in [0, 1, 2, 3, 4, 5, 8, 16, limit / 2, limit - 1] {
+                let sizes = kept_of(bears, limit);
+                assert!(sizes.len() <= limit.ilog2() as usize, "{sizes:?} of {bears} of {limit}");
+            }
+        }
     }
 
     #[test]
-    fn what_goes_up_and_down_by_less_than_half_is_kept_once() {
-        let grown = repeat_n(Load::Bearable(Duration::from_millis(5)), 1_500);
-        let waves = kept(repeat_n([Load::TooMuch].into_iter().chain(grown), 20).flatten());
-        assert!(waves.len() < 4, "{waves:?}");
+    fn it_is_kept_anew_when_it_has_ended() {
+        let kept = KeptWindow { size: 4, until: NOW + GOOD_FOR };
+        assert_eq!(KeptWindow::after_cut(Some(kept), 4, NOW), None);
+        assert_eq!(KeptWindow::after_cut(Some(kept), 2, NOW), Some(KeptWindow { size: 2, ..kept }));
+        let later = KeptWindow { size: 64, until: kept.until + GOOD_FOR };
+        assert_eq!(KeptWindow::after_cut(Some(kept), 64, kept.until), Some(later));
     }
 
     #[test]
-    fn what_stays_as_it_is_is_kept_anew_before_it_ends() {
-        let window = Window::of(4);
-        let kept = KeptWindow { size: Some(4), until: NOW + GOOD_FOR };
-        let at = |elapsed| KeptWindow::replacing(Some(kept), &window, NOW + elapsed);
-        assert_eq!(at(GOOD_FOR / 2), None);
-        let late = GOOD_FOR / 2 + Duration::from_micros(1);
-        assert_eq!(at(late), Some(KeptWindow { size: Some(4), until: NOW + late + GOOD_FOR }));
+    fn who_begins_with_it_doubles_with_each_round() {
+        let mut window = KeptWindow { size: 2, until: NOW }.window();
+        for round in 1..=5_u32 {
+            let size = window.size(LIMIT);
+            assert_eq!(size, 2_u32.pow(round));
+            let at = NOW + Duration::from_secs(round.into());
+            for _ in 0..size {
+                window.record(GOOD, at, at, size, LIMIT);
+            }
+        }
     }
 }

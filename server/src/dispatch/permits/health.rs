@@ -1,4 +1,4 @@
-//! What this node knows of its receivers: from its own attempts, and of who is blocked from the database.
+//! What this node knows of its receivers: from its own attempts, and of who is in trouble from the database.
 
 use tokio::time::Instant;
 
@@ -40,16 +40,19 @@ impl Permits {
         if taken.blocked.contains(&target.uid) {
             return Changes::default();
         }
-        let Taken { by_subscription, slow, .. } = &mut *taken;
+        let Taken { by_subscription, slow, windows, .. } = &mut *taken;
         let Some(vitals) = by_subscription.get_mut(&target.uid) else { return Changes::default() };
         let was_slow = vitals.slow;
-        let health = vitals.record(attempt, policy, limit, now, jitter);
+        let (health, cut_to) = vitals.record(attempt, policy, limit, now, jitter);
         match (was_slow, vitals.slow) {
             (false, true) => *slow += vitals.places,
             (true, false) => *slow -= vitals.places,
             _ => {}
         }
-        Changes { health, window: vitals.window_to_keep(now) }
+        let kept = windows.get(&target.uid).copied();
+        let window = cut_to.and_then(|size| KeptWindow::after_cut(kept, size, now));
+        windows.extend(window.map(|window| (target.uid, window)));
+        Changes { health, window }
     }
 
     /// Whether an attempt of this node has succeeded lately, as far as it remembers.
@@ -81,7 +84,7 @@ impl Permits {
         }
     }
 
-    /// To be asked before the database is asked who is blocked, and handed to [`learn`](Self::learn) with the answer.
+    /// To be asked before the database is asked who is in trouble, and handed to [`learn`](Self::learn) with the answer.
     pub(in crate::dispatch) fn generation(&self) -> u64 {
         self.taken().generation
     }
@@ -97,14 +100,19 @@ impl Permits {
             return false;
         }
         let before = std::mem::replace(&mut taken.blocked, blocked);
-        let Taken { by_subscription, blocked, .. } = &mut *taken;
+        let Taken { by_subscription, blocked, windows: known, .. } = &mut *taken;
         for uid in before.difference(blocked) {
             by_subscription.entry(*uid).or_default().recover(now, self.per_subscription);
         }
-        for (uid, kept) in windows {
-            // Where we have sent ourselves we know better.
-            by_subscription.entry(uid).or_insert_with(|| Vitals::beginning_with(kept, now));
+        for (uid, kept) in &windows {
+            // Each is a beginning once, and none for whom we know better.
+            if kept.is_newer_than(known.get(uid)) && !blocked.contains(uid) {
+                by_subscription.entry(*uid).or_insert_with(|| Vitals::beginning_with(kept, now));
+            }
         }
+        // What we have found ourselves may not have been written when the database was asked.
+        known.retain(|uid, kept| now < kept.until && kept.is_newer_than(windows.get(uid)));
+        known.extend(windows.into_iter().filter(|(uid, _)| !known.contains_key(uid)).collect::<Vec<_>>());
         // What another node found dead is not to be tried by everything that waits here.
         for uid in &*blocked {
             if let Some(vitals) = by_subscription.get_mut(uid) {

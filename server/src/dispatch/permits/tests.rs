@@ -379,35 +379,60 @@ fn what_other_nodes_found_is_learnt_and_what_they_mended_begins_with_one() {
     assert_eq!(window(&permits, &target, NOW), Some(1));
 }
 
-#[test]
-fn a_window_that_others_have_found_is_what_it_begins_with_and_what_it_finds_itself_counts_more() {
-    let permits = permits(100, 100, 10);
-    let (unknown, known) = (target(), target());
-    let kept = KeptWindow { size: Some(3), until: NOW + Duration::from_mins(10) };
-    let windows =
-        || Trouble { windows: [&unknown, &known].map(|one| (one.uid, kept)).into(), ..Trouble::default() };
-    let held = permits.take(&known, 0, NOW);
-    assert!(permits.learn(windows(), permits.generation(), NOW));
-    assert_eq!(window(&permits, &unknown, NOW), Some(3), "the claim is told");
-    assert_eq!(take_all(&permits, &unknown).len(), 3);
-    assert_eq!(window(&permits, &known, NOW), None);
-    drop(held);
+/// Kept for one subscription, for so many minutes.
+fn kept(target: &Target, size: u32, minutes: u64) -> Trouble {
+    let kept = KeptWindow { size, until: NOW + Duration::from_mins(minutes) };
+    Trouble { windows: [(target.uid, kept)].into(), ..Trouble::default() }
+}
 
-    let busy = || {
-        permits.record(
-            &unknown,
-            &attempt(NOW + TICK, TOO_MUCH),
-            &BreakerPolicy::default(),
-            NOW + TICK,
-            Jitter::NONE,
-        )
-    };
-    let held = permits.take(&unknown, 0, NOW);
-    assert_eq!(busy().window.map(|kept| kept.size), Some(Some(1)));
-    assert_eq!(busy().window, None, "that is kept");
-    assert!(permits.learn(windows(), permits.generation(), NOW));
-    assert_eq!(window(&permits, &unknown, NOW), Some(1));
+#[test]
+fn what_others_have_kept_of_a_window_is_what_it_begins_with_once() {
+    let permits = permits(100, 100, 10);
+    let target = target();
+    assert!(permits.learn(kept(&target, 3, 10), permits.generation(), NOW));
+    assert_eq!(window(&permits, &target, NOW), Some(3), "the claim is told");
+    let held = take_all(&permits, &target);
+    assert_eq!(held.len(), 3);
     drop(held);
+    for _ in 0..7 {
+        let held = take_all(&permits, &target);
+        attempts(&permits, &target, &OK, 1, NOW);
+        drop(held);
+    }
+    assert_eq!(window(&permits, &target, NOW), None, "it bears all that it may get");
+    permits.learn(kept(&target, 3, 10), permits.generation(), NOW);
+    assert_eq!(window(&permits, &target, NOW), None, "that is known");
+    permits.learn(kept(&target, 2, 11), permits.generation(), NOW);
+    assert_eq!(window(&permits, &target, NOW), Some(2));
+}
+
+#[test]
+fn what_it_finds_itself_counts_more_and_is_kept_once() {
+    let permits = permits(100, 100, 10);
+    let target = target();
+    let held = permits.take(&target, 0, NOW);
+    permits.learn(kept(&target, 3, 5), permits.generation(), NOW);
+    assert_eq!(window(&permits, &target, NOW), None, "it sends already");
+    let cut =
+        |at| permits.record(&target, &attempt(at, TOO_MUCH), &BreakerPolicy::default(), at, Jitter::NONE);
+    assert_eq!(cut(NOW + TICK).window, None, "5 is more than is kept");
+    assert_eq!(cut(NOW + TICK * 2).window, None, "2 is about what is kept");
+    let found = cut(NOW + TICK * 3).window.unwrap();
+    assert_eq!(found.size, 1);
+    drop(held);
+    // The database was asked before that was written.
+    permits.learn(kept(&target, 3, 5), permits.generation(), NOW + TICK * 3);
+    assert_eq!(window(&permits, &target, NOW), Some(1));
+    assert_eq!(permits.taken().windows[&target.uid], found);
+}
+
+#[test]
+fn of_who_is_blocked_no_window_is_learnt() {
+    let permits = permits(100, 100, 10);
+    let target = target();
+    let both = Trouble { blocked: [target.uid].into(), ..kept(&target, 3, 10) };
+    permits.learn(both, permits.generation(), NOW);
+    assert!(permits.taken().by_subscription.is_empty());
 }
 
 #[test]

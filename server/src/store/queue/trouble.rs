@@ -8,20 +8,24 @@ use crate::{
     store::{Error, Store},
 };
 
-/// Those that are blocked, and those whose windows are good. Each is found by an index of its own.
+/// Those that are blocked, and what is kept of windows: the latest, as not everything that was ever in trouble is everybody's concern. Each is
+/// found by an index of its own.
 const IN_TROUBLE: &str = "
     SELECT uid, NULL AS concurrency_window, NULL AS window_until FROM subscriptions
     WHERE blocked_until IS NOT NULL AND deleted_at IS NULL AND disabled_at IS NULL
     UNION ALL
-    SELECT uid, concurrency_window, concurrency_window_until FROM subscriptions
-    WHERE concurrency_window_until > $1 AND deleted_at IS NULL AND disabled_at IS NULL";
+    SELECT * FROM (
+        SELECT uid, concurrency_window, concurrency_window_until FROM subscriptions
+        WHERE concurrency_window_until > $1 AND deleted_at IS NULL AND disabled_at IS NULL
+        ORDER BY concurrency_window_until DESC LIMIT 1000
+    ) AS kept";
 
 /// A row of that.
 #[derive(Debug, FromQueryResult)]
 struct InTrouble {
     uid: Uuid,
-    concurrency_window: Option<i32>,
     /// None: it is blocked.
+    concurrency_window: Option<i32>,
     window_until: Option<i64>,
 }
 
@@ -37,14 +41,11 @@ impl Store {
         let mut trouble = Trouble::default();
         for row in InTrouble::find_by_statement(find).all(connection).await? {
             let uid = SubscriptionUid::from_uuid(row.uid);
-            match row.window_until {
-                None => {
-                    trouble.blocked.insert(uid);
-                }
-                Some(until) => {
-                    let size = row.concurrency_window.and_then(|size| u32::try_from(size).ok());
-                    trouble.windows.insert(uid, KeptWindow { size, until: Timestamp::from_micros(until) });
-                }
+            if let Some((size, until)) = row.concurrency_window.zip(row.window_until) {
+                let (size, until) = (u32::try_from(size).unwrap_or(1), Timestamp::from_micros(until));
+                trouble.windows.insert(uid, KeptWindow { size, until });
+            } else {
+                trouble.blocked.insert(uid);
             }
         }
         Ok(trouble)

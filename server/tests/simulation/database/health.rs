@@ -25,9 +25,7 @@ impl Database {
         for settled in batch {
             let number = self.subscription_of(settled.target.uid);
             let row = &mut self.subscriptions[number];
-            if let Some(window) = settled.window {
-                row.window = window.size.is_some().then_some(window);
-            }
+            row.window = settled.window.or(row.window);
             if settled.health.as_ref().is_some_and(|change| row.turn(change, settled.at)) {
                 turned.insert(row.uid);
             }

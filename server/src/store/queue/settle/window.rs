@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, sea_query::Expr};
 
-use crate::{
-    dispatch::Settled,
-    domain::{kept_window::KeptWindow, timestamp::Timestamp},
-    store::entity::subscriptions,
-};
+use crate::{dispatch::Settled, domain::kept_window::KeptWindow, store::entity::subscriptions};
 
 /// Keeps the last of each subscription's, whose rows are locked.
 pub(super) async fn keep(transaction: &DatabaseTransaction, batch: &[Settled]) -> Result<(), DbErr> {
@@ -16,16 +12,18 @@ pub(super) async fn keep(transaction: &DatabaseTransaction, batch: &[Settled]) -
     for settled in batch {
         let Some(window) = settled.window else { continue };
         let last = last.entry(settled.target.uid.uuid()).or_insert((settled, window));
-        if last.1.until <= window.until {
+        if window.is_newer_than(Some(&last.1)) {
             *last = (settled, window);
         }
     }
     for (uid, (settled, window)) in last {
-        let size = window.size.map(|size| i32::try_from(size).unwrap_or(i32::MAX));
-        let until = window.size.map(|_| window.until).map(Timestamp::as_micros);
+        let size = i32::try_from(window.size).unwrap_or(i32::MAX);
         subscriptions::Entity::update_many()
-            .col_expr(subscriptions::Column::ConcurrencyWindow, Expr::value(size))
-            .col_expr(subscriptions::Column::ConcurrencyWindowUntil, Expr::value(until))
+            .col_expr(subscriptions::Column::ConcurrencyWindow, Expr::value(Some(size)))
+            .col_expr(
+                subscriptions::Column::ConcurrencyWindowUntil,
+                Expr::value(Some(window.until.as_micros())),
+            )
             .filter(subscriptions::Column::Uid.eq(uid))
             // What another target could bear says nothing of this one.
             .filter(subscriptions::Column::TargetUrl.eq(settled.target.url.as_str()))
