@@ -14,8 +14,8 @@
 //!   sent, so that bursts go out from memory; what waits there in vain is given back long before its lease runs out.
 //! - **Health belongs to the subscription.** What attempts come to moves its window and its breaker ([`vitals`]). That the breaker
 //!   opens or closes is written together with the settlement that led to it, into the subscription's row, which every claim
-//!   reads. What this node knows of it ([`Dispatcher::refresh`]) only keeps publishes from being sent at once. So is what a
-//!   window was cut to, with which a node begins that has not sent there yet.
+//!   reads. What this node knows of it ([`Dispatcher::refresh`]) only keeps publishes from being sent at once. What a window
+//!   was cut to is written in the same way: a node that has not sent there yet begins with that.
 //! - **A lease is only a due date in the future.** A claimed delivery is due again when its lease runs out. If this node dies,
 //!   any node claims it then. Settling names the attempt's number; if that is no longer the latest, somebody else
 //!   owns the delivery and our settlement is dropped.

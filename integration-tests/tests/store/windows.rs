@@ -47,16 +47,21 @@ on_both_databases! {
         assert_eq!((shown.etag(), shown.updated_at, shown.health), (sub.etag(), sub.updated_at, sub.health));
     }
 
-    async fn the_last_one_counts(kind: Kind) {
+    async fn the_smallest_counts_as_long_as_it_is_good(kind: Kind) {
         let node = Node::new(kind).await;
         let sub = node.subscribe("sub").await;
         let claims = [node.claimed(&sub).await, node.claimed(&sub).await];
-        let settled = claims.each_ref().map(|claim| acknowledged(claim, NOW));
-        let [mut first, mut second] = settled;
-        first.window = Some(KeptWindow { size: 2, until: UNTIL });
-        second.window = Some(KeptWindow { size: 4, until: UNTIL + SECOND });
+        let [mut first, mut second] = claims.each_ref().map(|claim| acknowledged(claim, NOW));
+        first.window = Some(KeptWindow { size: 4, until: UNTIL });
+        second.window = Some(KeptWindow { size: 2, until: UNTIL });
         node.settle([second, first]).await;
-        assert_eq!(kept(&node, NOW).await, one(&sub, 4, UNTIL + SECOND));
+        assert_eq!(kept(&node, NOW).await, one(&sub, 2, UNTIL));
+        keep(&node, &node.claimed(&sub).await, 3, UNTIL + SECOND).await;
+        assert_eq!(kept(&node, NOW).await, one(&sub, 2, UNTIL));
+        let mut late = acknowledged(&node.claimed(&sub).await, UNTIL);
+        late.window = Some(KeptWindow { size: 3, until: UNTIL + SECOND });
+        node.settle([late]).await;
+        assert_eq!(kept(&node, NOW).await, one(&sub, 3, UNTIL + SECOND));
     }
 
     async fn it_is_gone_with_its_target_or_when_a_person_says_that_all_is_well(kind: Kind) {

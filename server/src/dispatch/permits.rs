@@ -15,12 +15,12 @@ use tokio::{
     time::Instant,
 };
 
+use self::windows::Windows;
 use super::{vitals::Vitals, wakeup::Wakeup};
 use crate::{
     domain::{
         claim::{NoRoom, Target},
         id::{SubscriptionUid, TenantId},
-        kept_window::KeptWindow,
         subscription::Pace,
         timestamp::Timestamp,
     },
@@ -33,6 +33,7 @@ mod permit;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod windows;
 
 pub(super) use health::Changes;
 pub use permit::Permit;
@@ -81,7 +82,7 @@ struct Taken {
     /// Subscriptions that the database says are blocked, as it was last asked.
     blocked: HashSet<SubscriptionUid>,
     /// What is kept of windows in their subscriptions' rows, or is about to be.
-    windows: HashMap<SubscriptionUid, KeptWindow>,
+    windows: Windows,
     /// Tenants whose publishes do not wait for room, and until when.
     hopeless: HashMap<TenantId, Instant>,
     /// Rate-limited subscriptions that have used up their rate, and when to look again.
@@ -181,7 +182,7 @@ impl Permits {
     /// What is under way at this time.
     pub(super) fn under_way(&self, now: Timestamp) -> UnderWay {
         let mut taken = self.taken();
-        let Taken { by_subscription, by_tenant, slow, blocked, .. } = &mut *taken;
+        let Taken { by_subscription, by_tenant, slow, blocked, windows, .. } = &mut *taken;
         let most_of_tenant = self.most_of_tenant();
         let mut under_way = UnderWay {
             held: Vec::new(),
@@ -189,7 +190,7 @@ impl Permits {
             tenants: by_tenant.iter().map(|(id, tenant)| (id.clone(), tenant.places)).collect(),
             saturated: by_tenant.values().any(|tenant| tenant.places >= most_of_tenant),
         };
-        for (uid, vitals) in by_subscription {
+        for (uid, vitals) in &mut *by_subscription {
             vitals.calm_down(now);
             let mut most = vitals.may_hold(self.limit(vitals.pace), self.queued_for(vitals.pace));
             if vitals.slow && *slow >= self.most_slow() {
@@ -205,6 +206,9 @@ impl Permits {
                 under_way.limits.push((*uid, most));
             }
         }
+        let unknown = windows.beginnings().filter(|(uid, _)| !by_subscription.contains_key(uid));
+        let beginnings = unknown.map(|(uid, size)| (uid, self.per_subscription.min(size as usize)));
+        under_way.limits.extend(beginnings.take(MAX_LIMITS.saturating_sub(under_way.limits.len())));
         under_way
     }
 
@@ -258,7 +262,9 @@ impl Taken {
     }
 
     fn enter(&mut self, target: &Target, places: usize, per_tenant: usize) {
-        let vitals = self.by_subscription.entry(target.uid).or_default();
+        let Self { by_subscription, windows, .. } = self;
+        let begin = || windows.beginning(target.uid).map(Vitals::beginning_with).unwrap_or_default();
+        let vitals = by_subscription.entry(target.uid).or_insert_with(begin);
         vitals.held += 1;
         vitals.places += places;
         vitals.pace = target.pace;

@@ -7,7 +7,6 @@ use crate::domain::{
     attempt::{Attempt, Outcome},
     breaker::{BreakerPolicy, HealthChange, Tally},
     concurrency::{Load, Window},
-    kept_window::KeptWindow,
     retry::Jitter,
     subscription::Pace,
     timestamp::Timestamp,
@@ -49,9 +48,9 @@ pub(super) struct Vitals {
 }
 
 impl Vitals {
-    /// What others have found out, for a start.
-    pub(super) fn beginning_with(kept: &KeptWindow, now: Timestamp) -> Self {
-        Self { window: kept.window(), last_outcome_at: now, ..Self::default() }
+    /// Begins with so many attempts at once, as was found out before.
+    pub(super) fn beginning_with(size: u32) -> Self {
+        Self { window: Window::of(size), ..Self::default() }
     }
 
     /// How many deliveries this node may hold: as many as can be sent at once, and where all is well `queued` more.
@@ -106,6 +105,11 @@ impl Vitals {
             self.line.dissolve();
         }
         (change, is_cut.then(|| self.window.size(limit)))
+    }
+
+    /// Whether as many attempts may be under way as the limit allows.
+    pub(super) fn bears_all(&self) -> bool {
+        self.window.is_open()
     }
 
     /// Whether an attempt has succeeded lately: then one that fails is no sign of an outage, and not worth the writing.

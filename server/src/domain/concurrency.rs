@@ -343,6 +343,19 @@ mod tests {
     }
 
     #[test]
+    fn who_begins_with_what_others_found_doubles_with_each_round() {
+        let mut window = Window::of(2);
+        for round in 1..=5_u32 {
+            let size = window.size(LIMIT);
+            assert_eq!(size, 2_u32.pow(round));
+            let at = Timestamp::from_micros(i64::from(round));
+            for _ in 0..size {
+                window.record(FAST, at, at, size, LIMIT);
+            }
+        }
+    }
+
+    #[test]
     fn a_window_that_is_not_used_does_not_grow() {
         let mut window = Window::default();
         window.restart(LIMIT);

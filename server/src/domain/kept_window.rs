@@ -1,4 +1,4 @@
-//! What is kept of a [`Window`] in its subscription's row: how many attempts at once a node begins with that knows nothing of the receiver
+//! What is kept of a [`Window`](super::concurrency::Window) in its subscription's row: how many attempts at once a node begins with that knows nothing of the receiver
 //! itself, as it was started just now, or others have sent so far.
 //!
 //! Kept is the smallest that a window was cut to, for a while; not how it grows. So a receiver whose window goes up and down all the time
@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{concurrency::Window, timestamp::Timestamp};
+use super::timestamp::Timestamp;
 
 /// For how long it is good. What a receiver could not bear long ago says little of what it can bear now.
 const GOOD_FOR: Duration = Duration::from_mins(10);
@@ -28,24 +28,12 @@ impl KeptWindow {
         let is_news = kept.is_none_or(|kept| size.saturating_mul(2) <= kept.size);
         is_news.then(|| Self { size, until: now + GOOD_FOR })
     }
-
-    /// Whether it was kept later than the one that was known.
-    #[must_use]
-    pub fn is_newer_than(&self, known: Option<&Self>) -> bool {
-        known.is_none_or(|known| known.until < self.until)
-    }
-
-    /// The window that a node begins with.
-    #[must_use]
-    pub fn window(&self) -> Window {
-        Window::of(self.size)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::concurrency::Load;
+    use crate::domain::concurrency::{Load, Window};
 
     const NOW: Timestamp = Timestamp::from_micros(1_000_000);
     const LIMIT: u32 = 128;
@@ -92,18 +80,5 @@ mod tests {
         assert_eq!(KeptWindow::after_cut(Some(kept), 2, NOW), Some(KeptWindow { size: 2, ..kept }));
         let later = KeptWindow { size: 64, until: kept.until + GOOD_FOR };
         assert_eq!(KeptWindow::after_cut(Some(kept), 64, kept.until), Some(later));
-    }
-
-    #[test]
-    fn who_begins_with_it_doubles_with_each_round() {
-        let mut window = KeptWindow { size: 2, until: NOW }.window();
-        for round in 1..=5_u32 {
-            let size = window.size(LIMIT);
-            assert_eq!(size, 2_u32.pow(round));
-            let at = NOW + Duration::from_secs(round.into());
-            for _ in 0..size {
-                window.record(GOOD, at, at, size, LIMIT);
-            }
-        }
     }
 }

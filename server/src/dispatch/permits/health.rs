@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{Permits, Taken};
 use crate::{
-    dispatch::{Trouble, vitals::Vitals},
+    dispatch::Trouble,
     domain::{
         attempt::Attempt,
         breaker::{BreakerPolicy, HealthChange},
@@ -21,7 +21,7 @@ use crate::{
 pub(in crate::dispatch) struct Changes {
     /// The breaker opens.
     pub(in crate::dispatch) health: Option<HealthChange>,
-    /// The window is another one.
+    /// The window was cut, by more than is kept already.
     pub(in crate::dispatch) window: Option<KeptWindow>,
 }
 
@@ -49,10 +49,10 @@ impl Permits {
             (true, false) => *slow -= vitals.places,
             _ => {}
         }
-        let kept = windows.get(&target.uid).copied();
-        let window = cut_to.and_then(|size| KeptWindow::after_cut(kept, size, now));
-        windows.extend(window.map(|window| (target.uid, window)));
-        Changes { health, window }
+        if vitals.bears_all() {
+            windows.over(target.uid);
+        }
+        Changes { health, window: cut_to.and_then(|size| windows.cut(target.uid, size, now)) }
     }
 
     /// Whether an attempt of this node has succeeded lately, as far as it remembers.
@@ -100,25 +100,17 @@ impl Permits {
             return false;
         }
         let before = std::mem::replace(&mut taken.blocked, blocked);
-        let Taken { by_subscription, blocked, windows: known, .. } = &mut *taken;
+        let Taken { by_subscription, blocked, .. } = &mut *taken;
         for uid in before.difference(blocked) {
             by_subscription.entry(*uid).or_default().recover(now, self.per_subscription);
         }
-        for (uid, kept) in &windows {
-            // Each is a beginning once, and none for whom we know better.
-            if kept.is_newer_than(known.get(uid)) && !blocked.contains(uid) {
-                by_subscription.entry(*uid).or_insert_with(|| Vitals::beginning_with(kept, now));
-            }
-        }
-        // What we have found ourselves may not have been written when the database was asked.
-        known.retain(|uid, kept| now < kept.until && kept.is_newer_than(windows.get(uid)));
-        known.extend(windows.into_iter().filter(|(uid, _)| !known.contains_key(uid)).collect::<Vec<_>>());
         // What another node found dead is not to be tried by everything that waits here.
         for uid in &*blocked {
             if let Some(vitals) = by_subscription.get_mut(uid) {
                 vitals.line.dissolve();
             }
         }
+        taken.windows.learn(windows, now);
         true
     }
 

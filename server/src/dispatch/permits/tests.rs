@@ -385,33 +385,57 @@ fn kept(target: &Target, size: u32, minutes: u64) -> Trouble {
     Trouble { windows: [(target.uid, kept)].into(), ..Trouble::default() }
 }
 
-#[test]
-fn what_others_have_kept_of_a_window_is_what_it_begins_with_once() {
-    let permits = permits(100, 100, 10);
-    let target = target();
-    assert!(permits.learn(kept(&target, 3, 10), permits.generation(), NOW));
-    assert_eq!(window(&permits, &target, NOW), Some(3), "the claim is told");
-    let held = take_all(&permits, &target);
-    assert_eq!(held.len(), 3);
-    drop(held);
-    for _ in 0..7 {
-        let held = take_all(&permits, &target);
-        attempts(&permits, &target, &OK, 1, NOW);
+/// Has one attempt after another succeed, with all that may be under way.
+fn succeed(permits: &Arc<Permits>, target: &Arc<Target>, count: usize) {
+    for _ in 0..count {
+        let held = take_all(permits, target);
+        attempts(permits, target, &OK, 1, NOW);
         drop(held);
     }
-    assert_eq!(window(&permits, &target, NOW), None, "it bears all that it may get");
-    permits.learn(kept(&target, 3, 10), permits.generation(), NOW);
-    assert_eq!(window(&permits, &target, NOW), None, "that is known");
-    permits.learn(kept(&target, 2, 11), permits.generation(), NOW);
-    assert_eq!(window(&permits, &target, NOW), Some(2));
+}
+
+fn learn(permits: &Permits, trouble: Trouble, now: Timestamp) {
+    assert!(permits.learn(trouble, permits.generation(), now));
 }
 
 #[test]
-fn what_it_finds_itself_counts_more_and_is_kept_once() {
+fn what_was_kept_of_a_window_is_what_it_begins_with_until_it_bears_more() {
+    let permits = permits(100, 100, 10);
+    let target = target();
+    learn(&permits, kept(&target, 6, 9), NOW);
+    learn(&permits, kept(&target, 3, 10), NOW);
+    assert_eq!(window(&permits, &target, NOW), Some(3), "the claim is told the latest");
+    assert_eq!(take_all(&permits, &target).len(), 3);
+    succeed(&permits, &target, 6);
+    assert_eq!(window(&permits, &target, NOW), Some(9));
+    learn(&permits, kept(&target, 2, 11), NOW);
+    assert_eq!(window(&permits, &target, NOW), Some(9), "it knows better");
+    succeed(&permits, &target, 1);
+    learn(&permits, kept(&target, 2, 11), NOW);
+    assert_eq!(window(&permits, &target, NOW), None, "it bears all that it may get");
+    learn(&permits, kept(&target, 2, 12), NOW);
+    assert_eq!(window(&permits, &target, NOW), Some(2), "others have found out that it does not");
+    learn(&permits, Trouble::default(), NOW);
+    assert_eq!(window(&permits, &target, NOW), None, "somebody says that all is well");
+}
+
+#[test]
+fn a_note_outlives_what_a_node_has_forgotten() {
+    let permits = permits(100, 100, 10);
+    let target = target();
+    attempts(&permits, &target, &ERROR, 1, NOW);
+    let later = NOW + Duration::from_mins(10);
+    learn(&permits, kept(&target, 3, 15), later);
+    assert_eq!(window(&permits, &target, later), Some(3));
+    assert_eq!(take_all(&permits, &target).len(), 3);
+}
+
+#[test]
+fn what_it_finds_itself_is_kept_once_and_soon_believed_to_be_in_the_row() {
     let permits = permits(100, 100, 10);
     let target = target();
     let held = permits.take(&target, 0, NOW);
-    permits.learn(kept(&target, 3, 5), permits.generation(), NOW);
+    learn(&permits, kept(&target, 3, 5), NOW);
     assert_eq!(window(&permits, &target, NOW), None, "it sends already");
     let cut =
         |at| permits.record(&target, &attempt(at, TOO_MUCH), &BreakerPolicy::default(), at, Jitter::NONE);
@@ -420,19 +444,22 @@ fn what_it_finds_itself_counts_more_and_is_kept_once() {
     let found = cut(NOW + TICK * 3).window.unwrap();
     assert_eq!(found.size, 1);
     drop(held);
+    let beginning = || permits.taken().windows.beginning(target.uid);
     // The database was asked before that was written.
-    permits.learn(kept(&target, 3, 5), permits.generation(), NOW + TICK * 3);
-    assert_eq!(window(&permits, &target, NOW), Some(1));
-    assert_eq!(permits.taken().windows[&target.uid], found);
+    learn(&permits, kept(&target, 3, 5), NOW + TICK * 3);
+    assert_eq!(beginning(), Some(1));
+    learn(&permits, kept(&target, 3, 5), NOW + Duration::from_mins(1));
+    assert_eq!(beginning(), Some(3), "it was never written");
 }
 
 #[test]
-fn of_who_is_blocked_no_window_is_learnt() {
+fn who_is_blocked_begins_with_one_and_not_with_what_was_kept_before() {
     let permits = permits(100, 100, 10);
     let target = target();
-    let both = Trouble { blocked: [target.uid].into(), ..kept(&target, 3, 10) };
-    permits.learn(both, permits.generation(), NOW);
-    assert!(permits.taken().by_subscription.is_empty());
+    learn(&permits, Trouble { blocked: [target.uid].into(), ..kept(&target, 3, 10) }, NOW);
+    assert_eq!(refused(&permits, &target), Some(NoRoom::Held));
+    learn(&permits, Trouble::default(), NOW);
+    assert_eq!(take_all(&permits, &target).len(), 1);
 }
 
 #[test]

@@ -25,7 +25,12 @@ impl Database {
         for settled in batch {
             let number = self.subscription_of(settled.target.uid);
             let row = &mut self.subscriptions[number];
-            row.window = settled.window.or(row.window);
+            let kept = row.window.filter(|kept| settled.at < kept.until);
+            if let Some(window) = settled.window
+                && kept.is_none_or(|kept| window.size < kept.size)
+            {
+                row.window = Some(window);
+            }
             if settled.health.as_ref().is_some_and(|change| row.turn(change, settled.at)) {
                 turned.insert(row.uid);
             }
@@ -86,6 +91,7 @@ impl Subscription {
 
     /// The receiver is well again, or a person says so.
     pub(super) fn unblock(&mut self, now: Timestamp) {
+        self.window = None;
         if self.blocked_until.is_some() {
             (self.blocked_until, self.block_pauses, self.recovered_at) = (None, 0, Some(now));
         }

@@ -87,6 +87,9 @@ async fn write(
             .col_expr(Column::BlockPauses, Expr::value(0))
             .col_expr(Column::FailingSince, Expr::value(None::<i64>))
             .col_expr(Column::RecoveredAt, micros(&settled.at))
+            // It begins with one, wherever that is.
+            .col_expr(Column::ConcurrencyWindow, Expr::value(None::<i32>))
+            .col_expr(Column::ConcurrencyWindowUntil, Expr::value(None::<i64>))
             .filter(Column::BlockedUntil.eq(held_until.as_micros())),
     };
     Ok(update.exec(transaction).await?.rows_affected > 0)
