@@ -1,5 +1,5 @@
-//! What is kept of a [`Window`](super::concurrency::Window) in its subscription's row: how many attempts at once a node begins with that knows nothing of the receiver
-//! itself, as it was started just now, or others have sent so far.
+//! What is kept of a [`Window`](super::concurrency::Window) in its subscription's row: how many attempts at once a node begins
+//! with that knows nothing of the receiver itself, as it was started just now, or others have sent so far.
 //!
 //! Kept is the smallest that a window was cut to, for a while; not how it grows. So a receiver whose window goes up and down all the time
 //! costs a few writes in that while. Who begins with less than the receiver can bear has found out after some rounds.
