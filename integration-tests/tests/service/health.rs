@@ -136,7 +136,7 @@ on_both_databases! {
         app.stop().await;
 
         let app = next.start().await;
-        assert_eq!(app.client.subscriptions().get(&name).await.unwrap(), before, "it is no health that is shown");
+        assert_eq!(app.client.subscriptions().get(&name).await.unwrap(), before, "the API does not show it");
         app.tick().await;
         let gate = receiver.gate();
         for _ in 0..20 {

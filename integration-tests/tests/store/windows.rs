@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use postrider_integration_tests::on_both_databases;
 use postrider_server::{
-    dispatch::Queue,
+    dispatch::{Queue, Settled},
     domain::{
         claim::Claim, id::SubscriptionUid, kept_window::KeptWindow, subscription::Subscription,
         target_url::TargetUrl, timestamp::Timestamp,
@@ -68,7 +68,7 @@ on_both_databases! {
         let node = Node::new(kind).await;
         let sub = node.subscribe("sub").await;
         let (tenant, id) = (&sub.tenant, &sub.id);
-        let late = node.claimed(&sub).await;
+        let [late, later] = [node.claimed(&sub).await, node.claimed(&sub).await];
         for way in ["resume", "enable", "target"] {
             keep(&node, &node.claimed(&sub).await, 4, UNTIL).await;
             assert_eq!(kept(&node, NOW).await.len(), 1, "{way}");
@@ -86,6 +86,12 @@ on_both_databases! {
         }
         keep(&node, &late, 4, UNTIL).await;
         assert!(kept(&node, NOW).await.is_empty(), "that was another target");
+        let settled = [(&later, 2), (&node.claimed(&sub).await, 4)].map(|(claim, size)| {
+            let window = Some(KeptWindow { size, until: UNTIL });
+            Settled { window, ..acknowledged(claim, NOW) }
+        });
+        node.settle(settled).await;
+        assert_eq!(kept(&node, NOW).await, one(&sub, 4, UNTIL), "the other's is not what counts in a batch either");
     }
 
     async fn nothing_is_asked_of_who_gets_nothing(kind: Kind) {

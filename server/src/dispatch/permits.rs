@@ -206,7 +206,8 @@ impl Permits {
                 under_way.limits.push((*uid, most));
             }
         }
-        let unknown = windows.beginnings().filter(|(uid, _)| !by_subscription.contains_key(uid));
+        let is_unknown = |uid: &SubscriptionUid| !by_subscription.contains_key(uid) && !blocked.contains(uid);
+        let unknown = windows.beginnings().filter(|(uid, _)| is_unknown(uid));
         let beginnings = unknown.map(|(uid, size)| (uid, self.per_subscription.min(size as usize)));
         under_way.limits.extend(beginnings.take(MAX_LIMITS.saturating_sub(under_way.limits.len())));
         under_way

@@ -19,7 +19,7 @@ use crate::{
 /// What an attempt changes about its subscription's row.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::dispatch) struct Changes {
-    /// The breaker opens.
+    /// What follows for its breaker.
     pub(in crate::dispatch) health: Option<HealthChange>,
     /// The window was cut, by more than is kept already.
     pub(in crate::dispatch) window: Option<KeptWindow>,

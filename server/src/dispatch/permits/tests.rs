@@ -458,6 +458,7 @@ fn who_is_blocked_begins_with_one_and_not_with_what_was_kept_before() {
     let target = target();
     learn(&permits, Trouble { blocked: [target.uid].into(), ..kept(&target, 3, 10) }, NOW);
     assert_eq!(refused(&permits, &target), Some(NoRoom::Held));
+    assert_eq!(window(&permits, &target, NOW), None, "its row says so to the claim");
     learn(&permits, Trouble::default(), NOW);
     assert_eq!(take_all(&permits, &target).len(), 1);
 }
