@@ -33,6 +33,7 @@ mod m20261121_000060_compress_with_lz4;
 mod m20261121_000070_queue_pending_deliveries;
 mod m20261121_000080_add_lane_busy_until;
 mod m20261121_000090_date_concurrency_windows;
+mod m20261121_000100_sort_texts_by_bytes;
 
 /// The list of migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000070_queue_pending_deliveries::Migration),
             Box::new(m20261121_000080_add_lane_busy_until::Migration),
             Box::new(m20261121_000090_date_concurrency_windows::Migration),
+            Box::new(m20261121_000100_sort_texts_by_bytes::Migration),
         ]
     }
 }

@@ -92,6 +92,27 @@ on_both_databases! {
         assert_eq!(row.try_get::<i64>("", "compressed").unwrap(), if can { 3 } else { 0 });
     }
 
+    async fn indexes_sort_texts_by_their_bytes_whatever_the_locale(kind: Kind) {
+        let node = Node::new(kind).await;
+        if kind == Kind::Sqlite {
+            // It knows no other order, if none is asked for.
+            return;
+        }
+        let connection = node.database.connect().await;
+        let sql = r#"SELECT indexrelid::regclass::text AS "index", '"C"'::regcollation = ALL (
+                       array_remove(indcollation::oid[], 0::oid)
+                   ) AS "by_bytes"
+                   FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+                   WHERE relnamespace = current_schema()::regnamespace AND relname <> 'seaql_migrations'"#;
+        let statement = Statement::from_string(connection.get_database_backend(), sql);
+        let indexes = connection.query_all_raw(statement).await.unwrap();
+        assert!(indexes.len() > 30, "{}", indexes.len());
+        for index in indexes {
+            let name: String = index.try_get("", "index").unwrap();
+            assert!(index.try_get::<bool>("", "by_bytes").unwrap(), "{name}");
+        }
+    }
+
     async fn migrating_again_changes_nothing(kind: Kind) {
         let node = Node::new(kind).await;
         node.subscribe("sub").await;

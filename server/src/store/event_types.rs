@@ -205,7 +205,7 @@ async fn raise_version(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
     if transaction.get_database_backend() != DbBackend::Sqlite {
         // In the order of the bytes of their ids, like whoever raises the versions of some: otherwise each may wait for the other.
         let all = tenants::Entity::find().select_only().column(tenants::Column::Id);
-        let locked = all.order_by_asc(Expr::cust(r#"id COLLATE "C""#)).lock_exclusive();
+        let locked = all.order_by_asc(tenants::Column::Id).lock_exclusive();
         let _: Vec<String> = locked.into_tuple().all(transaction).await?;
     }
     tenants::Entity::update_many()

@@ -143,10 +143,10 @@ pub(super) async fn lock(transaction: &DatabaseTransaction, lanes: &BTreeSet<Lan
     }
     let lanes: Vec<_> = lanes.iter().collect();
     for chunk in lanes.chunks(ROWS_PER_STATEMENT) {
-        // Locks are taken in the order of the rows, which is ours as well: the bytes of the key, whatever the database's collation.
+        // Locks are taken in the order of the rows, which is ours as well.
         let sql = format!(
-            r#"SELECT last_position FROM ordering_lanes WHERE (subscription_uid, ordering_key) IN ({})
-               ORDER BY subscription_uid, ordering_key COLLATE "C" FOR UPDATE"#,
+            "SELECT last_position FROM ordering_lanes WHERE (subscription_uid, ordering_key) IN ({})
+             ORDER BY subscription_uid, ordering_key FOR UPDATE",
             table_of(chunk.len())
         );
         query(transaction, sql, names(chunk.iter().copied())).await?;
