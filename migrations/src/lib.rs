@@ -34,6 +34,7 @@ mod m20261121_000070_queue_pending_deliveries;
 mod m20261121_000080_add_lane_busy_until;
 mod m20261121_000090_date_concurrency_windows;
 mod m20261121_000100_sort_texts_by_bytes;
+mod m20261121_000110_keep_fan_outs_in_order;
 
 /// The list of migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +68,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000080_add_lane_busy_until::Migration),
             Box::new(m20261121_000090_date_concurrency_windows::Migration),
             Box::new(m20261121_000100_sort_texts_by_bytes::Migration),
+            Box::new(m20261121_000110_keep_fan_outs_in_order::Migration),
         ]
     }
 }

@@ -30,8 +30,8 @@
 //! its line. An event that very many subscriptions want is committed with its first deliveries and the names of the other
 //! subscriptions; these get theirs part by part ([`fan_out`]).
 //!
-//! Not so an event with an ordering key: all its deliveries enter their lanes in its own transaction, whatever their number. A later
-//! event with the key would pass those that were not in their lanes yet.
+//! A later event with the ordering key of such a one would pass those of its deliveries that have not come into being. So it is owed to all
+//! its subscriptions until that fan-out is through, and then [fanned out](fan_out) itself, however few they are.
 
 use std::sync::Arc;
 
@@ -75,9 +75,9 @@ use pending::Pending;
 use rulebook::{Checked, Rulebook};
 pub use writer::Writer;
 
-/// The most deliveries of an event without an ordering key that are committed together with it, and the most of each part
-/// that follows: few enough for everybody else's publishes to go in between.
-const AT_ONCE: usize = 500;
+/// The most deliveries of an event that are committed together with it, and the most of each part that follows: few enough for
+/// everybody else's publishes to go in between.
+pub(crate) const AT_ONCE: usize = 500;
 
 /// Which subscriptions an event goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

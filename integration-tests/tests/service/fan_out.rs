@@ -1,6 +1,9 @@
 //! One event for more subscriptions than a publish serves at once: the rest follows, on whichever server.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use postrider_integration_tests::{Receiver, TestApp, an_event, on_both_databases};
 use postrider_sdk::{Client, Subscription, model::DeliveryState};
@@ -13,7 +16,8 @@ async fn subscribe_many(client: &Client, receiver: &Receiver) {
     let subscriptions = client.subscriptions();
     let create = async |numbers: std::ops::Range<usize>| {
         for number in numbers {
-            let wanted = Subscription::to(receiver.url()).event_types(["**"]).id(format!("sub-{number}"));
+            let target = format!("{}?sub={number}", receiver.url());
+            let wanted = Subscription::to(target).event_types(["**"]).id(format!("sub-{number}"));
             subscriptions.create(wanted).await.unwrap();
         }
     };
@@ -46,6 +50,41 @@ on_both_databases! {
         assert!(deliveries.iter().all(|delivery| delivery.state == DeliveryState::Succeeded));
         let reached: HashSet<_> = deliveries.iter().map(|delivery| delivery.subscription.clone()).collect();
         assert_eq!((deliveries.len(), reached.len()), (620, 620));
+        app.stop().await;
+    }
+
+    async fn events_with_one_ordering_key_reach_everybody_in_their_order(kind: Kind) {
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        subscribe_many(&app.client, &receiver).await;
+        let publish = async || app.client.publish(an_event().ordering_key("k")).await.unwrap();
+        let first = publish().await;
+        app.run_until_idle().await;
+        assert_eq!(receiver.requests().len(), 500);
+        // The last 120 have not got the first event yet.
+        let second = publish().await;
+        assert_eq!(second.delivery_count, 620);
+        app.run_until_idle().await;
+        assert_eq!(receiver.requests().len(), 500, "nobody gets the second event");
+
+        let mut made = Vec::new();
+        while let Some(deliveries) = app.fan_out().await {
+            made.push(deliveries);
+            app.run_until_idle().await;
+        }
+        assert_eq!(made, [120, 500, 120]);
+        let third = publish().await;
+        while app.fan_out().await.is_some() {}
+        app.run_until_idle().await;
+        let mut received: HashMap<String, Vec<String>> = HashMap::new();
+        for request in receiver.requests() {
+            received.entry(request.path.clone()).or_default().push(request.webhook_id().to_owned());
+        }
+        assert_eq!(received.len(), MANY);
+        let in_order = [first, second, third].map(|published| published.event_id().to_owned());
+        for (subscription, events) in received {
+            assert_eq!(events, in_order, "{subscription}");
+        }
         app.stop().await;
     }
 

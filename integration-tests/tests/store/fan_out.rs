@@ -1,5 +1,7 @@
 //! What an event is owed, part by part: it becomes deliveries once, whoever makes them and whatever happens meanwhile.
 
+use std::collections::HashSet;
+
 use postrider_integration_tests::{default_tenant, on_both_databases};
 use postrider_server::{
     domain::{
@@ -21,34 +23,52 @@ use crate::{
     node::Node,
 };
 
-async fn take(node: &Node, now: Timestamp) -> Option<Part> {
-    node.store.take_part(None, now, now + LEASE).await.unwrap()
+/// Takes the part that is due.
+pub(crate) async fn take(node: &Node, now: Timestamp) -> Option<Part> {
+    let mut parts = take_all(node, now).await;
+    assert!(parts.len() < 2, "{parts:?}");
+    parts.pop()
 }
 
-/// Makes the deliveries of a part; nobody claims them.
+/// Takes the part that is due, and those that come with it.
+pub(crate) async fn take_all(node: &Node, now: Timestamp) -> Vec<Part> {
+    node.store.take_parts(None, now, now + LEASE).await.unwrap()
+}
+
 async fn finish(node: &Node, part: &Part, now: Timestamp) -> Finish {
+    finish_all(node, std::slice::from_ref(part), now).await
+}
+
+/// Makes the deliveries of parts; nobody claims them.
+pub(crate) async fn finish_all(node: &Node, parts: &[Part], now: Timestamp) -> Finish {
     let subscription = |recipient: &Recipient| match recipient {
         Recipient::Open(target) => target.uid,
         Recipient::Closed(uid) => *uid,
     };
-    let delivery = |(nth, recipient)| NewDelivery {
+    let delivery = |(nth, recipient): (usize, &Recipient), part: &Part| NewDelivery {
         id: DeliveryId::nth(part.event.created_at, nth),
         subscription: subscription(recipient),
         beginning: Beginning::Unclaimed,
     };
-    let first = (part.number as usize + 1) * 1_000;
-    let deliveries = (first..).zip(&part.recipients).map(delivery).collect();
-    let event = part.event.clone();
-    let entry = Entry { event, fingerprint: None, deliveries, later: Vec::new() };
-    let deliveries = PartDeliveries { entry, due_at: now, leased_until: now + LEASE };
-    node.store.finish_part(part, &deliveries).await.unwrap()
+    let entry = |part: &Part| {
+        let first = (part.number as usize + 1) * 1_000;
+        let deliveries = (first..).zip(&part.recipients).map(|of| delivery(of, part)).collect();
+        Entry { event: part.event.clone(), fingerprint: None, deliveries, later: Vec::new() }
+    };
+    let entries = parts.iter().map(entry).collect();
+    let deliveries = PartDeliveries { entries, due_at: now, leased_until: now + LEASE };
+    node.store.finish_parts(parts, &deliveries).await.unwrap()
+}
+
+fn done() -> Finish {
+    Finish::Done { parked: HashSet::new() }
 }
 
 /// Makes the deliveries of all parts that are due; returns how many parts there were.
 async fn fan_out(node: &Node, now: Timestamp) -> usize {
     let mut parts = 0;
     while let Some(part) = take(node, now).await {
-        assert_eq!(finish(node, &part, now).await, Finish::Done);
+        assert_eq!(finish(node, &part, now).await, done());
         parts += 1;
     }
     parts
@@ -80,7 +100,7 @@ on_both_databases! {
         assert_eq!((part.event.id, part.number), (event.id, 0));
         assert_eq!(part.event.content.payload, event.content.payload);
         assert!(matches!(&part.recipients[..], [Recipient::Open(target)] if target.uid == two.uid));
-        assert_eq!(finish(&node, &part, NOW + SECOND).await, Finish::Done);
+        assert_eq!(finish(&node, &part, NOW + SECOND).await, done());
         let made = delivery_to(&node, &two).await;
         assert_eq!((made.state, made.attempt_count), (DeliveryState::Pending, 0));
         assert_eq!((made.created_at, made.due_at), (NOW, NOW + SECOND), "as old as its event, and due now");
@@ -125,7 +145,7 @@ on_both_databases! {
         assert!(take(&alive, (NOW + LEASE).before(TICK)).await.is_none());
         let part = take(&alive, NOW + LEASE).await.unwrap();
         assert_eq!((part.event.id, part.number), (event.id, lost.number));
-        assert_eq!(finish(&alive, &part, NOW + LEASE).await, Finish::Done);
+        assert_eq!(finish(&alive, &part, NOW + LEASE).await, done());
         // It was not dead after all.
         assert_eq!(finish(&dead, &lost, NOW + LEASE).await, Finish::DoneBefore);
         assert_eq!(alive.deliveries_of(&event).await.len(), 2);
@@ -170,7 +190,7 @@ on_both_databases! {
         let other = node.publish([a_draft().of(&b).at(NOW + SECOND).later_to([&of_b])]).await.remove(0);
         let now = NOW + SECOND;
         let next = async |after: Option<&TenantId>| {
-            let part = node.store.take_part(after, now, now + LEASE).await.unwrap();
+            let part = node.store.take_parts(after, now, now + LEASE).await.unwrap().pop();
             part.map(|part| (part.event.id, part.number))
         };
         assert_eq!(next(None).await, Some((first.id, 0)));

@@ -18,6 +18,7 @@ mod errors;
 mod events;
 mod failing;
 mod fan_out;
+mod fan_out_order;
 mod handshakes;
 mod hints;
 mod idempotency;

@@ -90,7 +90,7 @@ on_both_databases! {
             node.publish([marked("good").at(NOW + SECOND).later_to([&one])]).await;
             node.execute(harm).await;
             let now = NOW + SECOND * 2;
-            let part = node.store.take_part(None, now, now + LEASE).await.unwrap().unwrap();
+            let part = node.store.take_parts(None, now, now + LEASE).await.unwrap().remove(0);
             assert_eq!(part.event.content.payload.data, "good", "{harm}");
             assert_eq!(node.count("fan_outs").await, 1, "that one");
             assert_eq!(claim(&node, now, 10).await.unreadable, 2);

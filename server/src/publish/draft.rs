@@ -118,13 +118,11 @@ impl<'a, O: Outlet> Drafting<'a, O> {
         table: &Arc<MatchTable>,
     ) -> (HandOver<O::Permit>, Vec<SubscriptionUid>) {
         let (mut hand_over, mut later) = (HandOver::default(), Vec::new());
-        let content = &pending.event.content;
-        let in_order = content.handling.ordering_key.is_some();
-        for interest in table.select(&content.event_type, pending.route) {
+        for interest in table.select(&pending.event.content.event_type, pending.route) {
             if pending.screened.as_ref().is_some_and(|screened| screened.keeps_from(table, interest)) {
                 continue;
             }
-            if hand_over.deliveries.len() < AT_ONCE || in_order {
+            if hand_over.deliveries.len() < AT_ONCE {
                 let room = self.reserve(pending, interest);
                 if matches!(room, Err(NoRoom::Soon)) {
                     self.crowded.get_or_insert_with(|| Arc::clone(&interest.target));

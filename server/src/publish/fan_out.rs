@@ -10,6 +10,9 @@
 //!   the part over. Whoever comes too late finds no part to delete, and inserts nothing.
 //! - **A subscription is looked at again** when its delivery is made. One that was paused meanwhile waits, and what was made for one that
 //!   was deleted or disabled is cancelled with that reason, like everything that waits for such a one.
+//! - **Events with one ordering key become deliveries one after another.** Whoever publishes one while parts of others stand there puts it
+//!   behind them, in parts of its own, even if it goes to few. One by one these could come in faster than they go, so who takes the last
+//!   part of an event takes some of those behind it as well.
 //!
 //! The node that has published is told at once; others look now and then for what it may have left.
 
@@ -44,18 +47,20 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Where parts are kept.
 pub trait FanOuts: Send + Sync + 'static {
-    /// Takes over the first part that is due of the first tenant that has any and comes `after` the given one.
-    fn take_part(
+    /// Takes over the first part that is due of the first tenant that has any and comes `after` the given one. If it is the last one of an
+    /// event with an ordering key, some that wait for it come behind it, in their order. Nothing if no part is due.
+    fn take_parts(
         &self,
         after: Option<&TenantId>,
         now: Timestamp,
         leased_until: Timestamp,
-    ) -> impl Future<Output = Result<Option<Part>, JournalError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Part>, JournalError>> + Send;
 
-    /// Turns a part into deliveries, in one transaction. Does nothing if that was done already, and says so.
-    fn finish_part(
+    /// Turns parts that were taken together into deliveries, in one transaction. Does nothing if one of them is no longer there, and says
+    /// so.
+    fn finish_parts(
         &self,
-        part: &Part,
+        parts: &[Part],
         deliveries: &PartDeliveries,
     ) -> impl Future<Output = Result<Finish, JournalError>> + Send;
 }
@@ -80,23 +85,26 @@ pub enum Recipient {
     Closed(SubscriptionUid),
 }
 
-/// The deliveries of one part.
+/// The deliveries of parts.
 #[derive(Debug)]
 pub struct PartDeliveries {
-    /// The event, with one delivery for each recipient.
-    pub entry: Entry,
+    /// For each part its event, with one delivery for each recipient.
+    pub entries: Vec<Entry>,
     /// When a delivery is due that is neither claimed nor put off.
     pub due_at: Timestamp,
     /// When a delivery is due again that is claimed.
     pub leased_until: Timestamp,
 }
 
-/// What became of a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What became of parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
-    /// Its deliveries are there.
-    Done,
-    /// They were there before.
+    /// Their deliveries are there.
+    Done {
+        /// Those that wait for earlier ones with their ordering key.
+        parked: HashSet<DeliveryId>,
+    },
+    /// Those of one of them were there before.
     DoneBefore,
 }
 
@@ -128,40 +136,45 @@ impl<J: FanOuts, O: Outlet> FanOut<J, O> {
         Self { journal, outlet, clock, told, last: Mutex::default() }
     }
 
-    /// Makes the deliveries of the next part; returns how many, or `None` if no part is due.
+    /// Makes the deliveries of the next part, and of those that come with it; returns how many, or `None` if no part is due.
     pub async fn tick(&self) -> Result<Option<usize>, JournalError> {
         let mut last = self.last.lock().await;
-        let Some(part) = self.take(last.as_ref()).await? else {
-            *last = None;
-            return Ok(None);
-        };
-        *last = Some(part.event.tenant.clone());
+        let parts = self.take(last.as_ref()).await?;
+        *last = parts.first().map(|part| part.event.tenant.clone());
+        let Some(first) = parts.first() else { return Ok(None) };
         self.outlet.room().await;
         let due = Due::from(self.clock.now(), &self.outlet);
-        let HandOver { deliveries, reserved } = self.hand_over(&part, due);
-        let entry =
-            Entry { event: Arc::clone(&part.event), fingerprint: None, deliveries, later: Vec::new() };
-        let step = PartDeliveries { entry, due_at: due.at, leased_until: due.leased_until };
-        match self.journal.finish_part(&part, &step).await? {
-            Finish::Done => {
-                hand_over::start(&self.outlet, &step.entry, reserved, &HashSet::new(), due);
-                Ok(Some(step.entry.deliveries.len()))
+        let (mut entries, mut reserved) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
+        for part in &parts {
+            let made = self.hand_over(part, due);
+            let (event, deliveries) = (Arc::clone(&part.event), made.deliveries);
+            entries.push(Entry { event, fingerprint: None, deliveries, later: Vec::new() });
+            reserved.push(made.reserved);
+        }
+        let step = PartDeliveries { entries, due_at: due.at, leased_until: due.leased_until };
+        match self.journal.finish_parts(&parts, &step).await? {
+            Finish::Done { parked } => {
+                for (entry, reserved) in step.entries.iter().zip(reserved) {
+                    hand_over::start(&self.outlet, entry, reserved, &parked, due);
+                }
+                Ok(Some(step.entries.iter().map(|entry| entry.deliveries.len()).sum()))
             }
             Finish::DoneBefore => {
-                let event = &part.event;
-                tracing::warn!(event.id = %event.id, part = part.number, "a part of a fan-out was taken over by another node");
+                let event = &first.event;
+                tracing::warn!(event.id = %event.id, part = first.number, "a part of a fan-out was taken over by another node");
                 Ok(Some(0))
             }
         }
     }
 
-    /// Takes the next tenant's part, after the last tenant's the first one's.
-    async fn take(&self, last: Option<&TenantId>) -> Result<Option<Part>, JournalError> {
+    /// Takes the next tenant's parts, after the last tenant's the first one's.
+    async fn take(&self, last: Option<&TenantId>) -> Result<Vec<Part>, JournalError> {
         let now = self.clock.now();
-        match self.journal.take_part(last, now, now + LEASE).await? {
-            None if last.is_some() => self.journal.take_part(None, now, now + LEASE).await,
-            part => Ok(part),
+        let parts = self.journal.take_parts(last, now, now + LEASE).await?;
+        if parts.is_empty() && last.is_some() {
+            return self.journal.take_parts(None, now, now + LEASE).await;
         }
+        Ok(parts)
     }
 
     /// The deliveries of a part. Their ids are of the time of their event, like those that were committed with it.

@@ -128,7 +128,10 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
             }
             let draft = self.draft(&pending, &tables);
             match self.journal.commit(&draft.batch).await {
-                Ok(Commit::Done { fates, parked }) => {
+                Ok(Commit::Done { fates, parked, owes }) => {
+                    if owes {
+                        self.fan_outs.notify_one();
+                    }
                     let events = pending.split_off(fates.len());
                     let crowded = draft.crowded.clone();
                     self.answer(pending, draft, fates, &parked);
@@ -228,9 +231,6 @@ impl<J: Journal, O: Outlet> Writer<J, O> {
         for (pending, ((entry, reserved), fate)) in pending.into_iter().zip(settled) {
             let answer = fate.of_known().unwrap_or_else(|| {
                 hand_over::start(&self.outlet, entry, reserved, parked, due);
-                if !entry.later.is_empty() {
-                    self.fan_outs.notify_one();
-                }
                 Ok(published(entry))
             });
             // Nobody may be waiting any more; the event is stored all the same.

@@ -1,32 +1,59 @@
 //! The parts of fan-outs: deliveries that events are owed, some hundred to a row. What becomes of them is told in
 //! [`publish::fan_out`](crate::publish::fan_out).
 
-use std::{collections::HashMap, fmt::Display, sync::Arc};
+use std::{
+    fmt::Display,
+    sync::{Arc, LazyLock},
+};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Statement, prelude::Uuid};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Statement, Value, prelude::Uuid};
 
-use super::{Error, STEP_TIMEOUT, Store, publish::insert::NewDeliveries, sendable, sending, within};
+use super::{Error, STEP_TIMEOUT, Store, lanes, publish::insert::NewDeliveries, sendable, sending, within};
 use crate::{
     domain::{
-        event::Event,
         id::{DeliveryId, EventId, SubscriptionUid, TenantId},
         timestamp::Timestamp,
     },
     publish::{
-        JournalError,
+        AT_ONCE, JournalError,
         fan_out::{FanOuts, Finish, OverduePart, Part, PartDeliveries, Recipient},
     },
 };
 
+/// That no part of an event that has to come before it is still there.
+const IS_NEXT: &str = "(part.position IS NULL OR NOT EXISTS (
+        SELECT 1 FROM fan_outs AS earlier
+        WHERE earlier.tenant_id = part.tenant_id AND earlier.ordering_key = part.ordering_key
+            AND earlier.position < part.position
+    ))";
+
 /// Takes one row over. Its due date is looked at again when the row is locked: another node may have been quicker.
-const TAKE: &str = "
-    WITH next AS MATERIALIZED (
-        SELECT event_id, number FROM fan_outs WHERE tenant_id > $3 AND due_at <= $1
-        ORDER BY tenant_id, due_at, event_id, number LIMIT 1
+static TAKE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH next AS MATERIALIZED (
+             SELECT event_id, number FROM fan_outs AS part WHERE tenant_id > $3 AND due_at <= $1 AND {IS_NEXT}
+             ORDER BY tenant_id, due_at, event_id, number LIMIT 1
+         )
+         UPDATE fan_outs SET due_at = $2
+         WHERE (event_id, number) IN (SELECT event_id, number FROM next) AND due_at <= $1
+         RETURNING event_id, number, tenant_id, subscriptions, ordering_key, position"
     )
-    UPDATE fan_outs SET due_at = $2
-    WHERE (event_id, number) IN (SELECT event_id, number FROM next) AND due_at <= $1
-    RETURNING event_id, number, tenant_id, subscriptions";
+});
+
+/// What comes next with its ordering key, behind a row that is the last one of its event. Nobody else can take these as long as that is there.
+static BEHIND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT event_id, number, tenant_id, subscriptions, ordering_key, position FROM fan_outs
+         WHERE tenant_id = $1 AND ordering_key = $2 AND position > $3 AND 1 = (
+             SELECT COUNT(*) FROM fan_outs WHERE tenant_id = $1 AND ordering_key = $2 AND position <= $3
+         )
+         ORDER BY position, event_id, number LIMIT {MAX_BEHIND}"
+    )
+});
+
+/// The most parts that come behind another, and the most data that their events have beside that one's.
+const MAX_BEHIND: usize = 100;
+const MAX_BYTES: usize = 4 << 20;
 
 /// A row: the deliveries of one part.
 struct Owed {
@@ -35,16 +62,21 @@ struct Owed {
     tenant: String,
     /// To whom.
     to: Vec<Uuid>,
+    /// Its ordering key, and where it stands with that.
+    place: Option<(String, i64)>,
 }
 
 impl Owed {
     fn read(row: &QueryResult) -> Result<Self, Error> {
         let uids: Vec<u8> = row.try_get("", "subscriptions")?;
+        let key: Option<String> = row.try_get("", "ordering_key")?;
+        let position: Option<i64> = row.try_get("", "position")?;
         Ok(Self {
             event: row.try_get("", "event_id")?,
             number: row.try_get("", "number")?,
             tenant: row.try_get("", "tenant_id")?,
             to: uids.chunks_exact(16).filter_map(|uid| Uuid::from_slice(uid).ok()).collect(),
+            place: key.zip(position),
         })
     }
 }
@@ -53,14 +85,19 @@ fn corrupt(cause: &dyn Display) -> Error {
     Error::Corrupt { table: "fan_outs", cause: cause.to_string() }
 }
 
-/// Removes a row, which is the right to make its deliveries; says whether it was there.
-async fn delete(transaction: &DatabaseTransaction, event: Uuid, number: i32) -> Result<bool, DbErr> {
-    let delete = Statement::from_sql_and_values(
-        transaction.get_database_backend(),
-        "DELETE FROM fan_outs WHERE event_id = $1 AND number = $2",
-        [event.into(), number.into()],
+/// Removes rows, which is the right to make their deliveries; says whether they were all there.
+async fn delete(
+    transaction: &DatabaseTransaction,
+    rows: impl ExactSizeIterator<Item = (Uuid, i32)>,
+) -> Result<bool, DbErr> {
+    let sql = format!(
+        "DELETE FROM fan_outs WHERE (event_id, number) IN (SELECT column1, column2 FROM ({}) AS v)",
+        lanes::rows_of(2, rows.len())
     );
-    Ok(transaction.execute_raw(delete).await?.rows_affected() == 1)
+    let wanted = rows.len() as u64;
+    let values: Vec<Value> = rows.flat_map(|(event, number)| [event.into(), number.into()]).collect();
+    let delete = Statement::from_sql_and_values(transaction.get_database_backend(), sql, values);
+    Ok(transaction.execute_raw(delete).await?.rows_affected() == wanted)
 }
 
 /// How fan-outs stand.
@@ -73,60 +110,95 @@ pub struct FanOutBacklog {
 }
 
 impl FanOuts for Store {
-    async fn take_part(
+    async fn take_parts(
         &self,
         after: Option<&TenantId>,
         now: Timestamp,
         leased_until: Timestamp,
-    ) -> Result<Option<Part>, JournalError> {
-        Ok(within(STEP_TIMEOUT, self.take_due_part(after, now, leased_until)).await?)
+    ) -> Result<Vec<Part>, JournalError> {
+        Ok(within(STEP_TIMEOUT, self.take_due_parts(after, now, leased_until)).await?)
     }
 
-    async fn finish_part(&self, part: &Part, deliveries: &PartDeliveries) -> Result<Finish, JournalError> {
-        Ok(within(STEP_TIMEOUT, self.insert_part(part, deliveries)).await?)
+    async fn finish_parts(
+        &self,
+        parts: &[Part],
+        deliveries: &PartDeliveries,
+    ) -> Result<Finish, JournalError> {
+        Ok(within(STEP_TIMEOUT, self.insert_parts(parts, deliveries)).await?)
     }
 }
 
 impl Store {
-    async fn take_due_part(
+    async fn take_due_parts(
         &self,
         after: Option<&TenantId>,
         now: Timestamp,
         leased_until: Timestamp,
-    ) -> Result<Option<Part>, Error> {
+    ) -> Result<Vec<Part>, Error> {
         let values = [
             now.as_micros().into(),
             leased_until.as_micros().into(),
             after.map_or("", TenantId::as_str).into(),
         ];
-        let take = Statement::from_sql_and_values(self.connections.backend(), TAKE, values);
+        let take = Statement::from_sql_and_values(self.connections.backend(), TAKE.as_str(), values);
         loop {
             let Some(row) = self.connections.writer.query_one_raw(take.clone()).await? else {
-                return Ok(None);
+                return Ok(Vec::new());
             };
-            let owed = Owed::read(&row)?;
-            let event = sending::events(&self.connections.matcher, [owed.event].into_iter()).await?;
-            match event.get(&owed.event) {
-                Some(Ok(event)) => return self.part(event, &owed).await.map(Some),
-                // Retention spares what is still to be fanned out, so this is a defect, and will be the same at the next look.
-                Some(Err(cause)) => self.make_plain(&owed, cause, now).await?,
-                None => self.make_plain(&owed, &"the event is missing", now).await?,
+            let first = Owed::read(&row)?;
+            let behind = self.behind(&first).await?;
+            let parts = self.parts(std::iter::once(first).chain(behind).collect(), now).await?;
+            if !parts.is_empty() {
+                return Ok(parts);
             }
         }
     }
 
-    /// What is owed, with all that its deliveries need.
-    async fn part(&self, event: &Arc<Event>, owed: &Owed) -> Result<Part, Error> {
-        let open = sendable::condition();
+    /// What can become deliveries together with a part that was taken.
+    async fn behind(&self, first: &Owed) -> Result<Vec<Owed>, Error> {
+        let Some((key, position)) = &first.place else { return Ok(Vec::new()) };
         let matcher = &self.connections.matcher;
-        let targets = sending::targets(matcher, &self.keyring, owed.to.iter().copied(), open).await?;
+        let values = [first.tenant.as_str().into(), key.as_str().into(), (*position).into()];
+        let look = Statement::from_sql_and_values(self.connections.backend(), BEHIND.as_str(), values);
+        let rows = matcher.query_all_raw(look).await?;
+        let mut behind = rows.iter().map(Owed::read).collect::<Result<Vec<_>, _>>()?;
+        let sizes = sending::sizes(matcher, behind.iter().map(|owed| owed.event)).await?;
+        let (mut deliveries, mut bytes) = (first.to.len(), 0);
+        let mut fits = |owed: &Owed| {
+            deliveries += owed.to.len();
+            bytes += sizes.get(&owed.event).copied().unwrap_or(0);
+            deliveries <= AT_ONCE && bytes <= MAX_BYTES
+        };
+        let fitting = behind.iter().take_while(|owed| fits(owed)).count();
+        behind.truncate(fitting);
+        Ok(behind)
+    }
+
+    /// What is owed, with all that its deliveries need, but what nobody can read: that becomes deliveries here.
+    async fn parts(&self, owed: Vec<Owed>, now: Timestamp) -> Result<Vec<Part>, Error> {
+        let matcher = &self.connections.matcher;
+        let events = sending::events(matcher, owed.iter().map(|owed| owed.event)).await?;
+        let uids = owed.iter().flat_map(|owed| owed.to.iter().copied());
+        let targets = sending::targets(matcher, &self.keyring, uids, sendable::condition()).await?;
         let recipient = |uid: &Uuid| match targets.get(uid) {
             Some(Ok(target)) => Recipient::Open(target.clone()),
             // Whoever claims what is for one that cannot be read ends it.
             Some(Err(_)) | None => Recipient::Closed(SubscriptionUid::from_uuid(*uid)),
         };
-        let number = u32::try_from(owed.number).map_err(|cause| corrupt(&cause))?;
-        Ok(Part { event: Arc::clone(event), number, recipients: owed.to.iter().map(recipient).collect() })
+        let mut parts = Vec::with_capacity(owed.len());
+        for owed in &owed {
+            match events.get(&owed.event) {
+                Some(Ok(event)) => {
+                    let number = u32::try_from(owed.number).map_err(|cause| corrupt(&cause))?;
+                    let recipients = owed.to.iter().map(recipient).collect();
+                    parts.push(Part { event: Arc::clone(event), number, recipients });
+                }
+                // Retention spares what is still to be fanned out, so this is a defect, and will be the same at the next look.
+                Some(Err(cause)) => self.make_plain(owed, cause, now).await?,
+                None => self.make_plain(owed, &"the event is missing", now).await?,
+            }
+        }
+        Ok(parts)
     }
 
     /// Makes the deliveries of an event that nobody can read, without looking at it: whoever claims them finds that out once more, and ends
@@ -144,7 +216,7 @@ impl Store {
             "an event that is to be fanned out cannot be read"
         );
         let transaction = self.connections.begin().await?;
-        if delete(&transaction, owed.event, owed.number).await? {
+        if delete(&transaction, std::iter::once((owed.event, owed.number))).await? {
             let ids = (0..).map(|nth| DeliveryId::nth(now, nth));
             NewDeliveries::plain(owed.event, &owed.tenant, ids.zip(&owed.to), now)
                 .insert(&transaction)
@@ -153,26 +225,30 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    async fn insert_part(&self, part: &Part, deliveries: &PartDeliveries) -> Result<Finish, Error> {
+    async fn insert_parts(&self, parts: &[Part], deliveries: &PartDeliveries) -> Result<Finish, Error> {
         let transaction = self.connections.begin().await?;
-        let number = i32::try_from(part.number).unwrap_or(i32::MAX);
-        if !delete(&transaction, part.event.id.uuid(), number).await? {
+        let number = |part: &Part| i32::try_from(part.number).unwrap_or(i32::MAX);
+        if !delete(&transaction, parts.iter().map(|part| (part.event.id.uuid(), number(part)))).await? {
             transaction.rollback().await?;
             return Ok(Finish::DoneBefore);
         }
-        let PartDeliveries { entry, due_at, leased_until } = deliveries;
-        NewDeliveries::of(&[entry], &HashMap::new(), *due_at, *leased_until).insert(&transaction).await?;
+        let PartDeliveries { entries, due_at, leased_until } = deliveries;
+        let entries: Vec<_> = entries.iter().collect();
+        let places = lanes::enter(&transaction, lanes::of(&entries), *due_at).await?;
+        NewDeliveries::of(&entries, &places, *due_at, *leased_until).insert(&transaction).await?;
         transaction.commit().await?;
-        Ok(Finish::Done)
+        Ok(Finish::Done { parked: lanes::parked(&places).collect() })
     }
 
     /// How fan-outs stand.
     pub async fn fan_out_backlog(&self, now: Timestamp) -> Result<FanOutBacklog, Error> {
-        let sql = "SELECT (SELECT COUNT(*) FROM fan_outs) AS parts, head.event_id, head.number, head.due_at
+        let sql = format!(
+            "SELECT (SELECT COUNT(*) FROM fan_outs) AS parts, head.event_id, head.number, head.due_at
              FROM (SELECT 1 AS one) AS one LEFT JOIN (
-                 SELECT event_id, number, due_at FROM fan_outs WHERE due_at <= $1
+                 SELECT event_id, number, due_at FROM fan_outs AS part WHERE due_at <= $1 AND {IS_NEXT}
                  ORDER BY due_at, event_id, number LIMIT 1
-             ) AS head ON TRUE";
+             ) AS head ON TRUE"
+        );
         let look = Statement::from_sql_and_values(self.connections.backend(), sql, [now.as_micros().into()]);
         let Some(row) = self.connections.keeper.query_one_raw(look).await? else {
             return Ok(FanOutBacklog { parts: 0, overdue: None });

@@ -21,10 +21,13 @@ use sea_orm::{
 };
 
 use super::{Error, ROWS_PER_STATEMENT, Store};
-use crate::domain::{
-    handling::OrderingKey,
-    id::{DeliveryId, SubscriptionUid},
-    timestamp::Timestamp,
+use crate::{
+    domain::{
+        handling::OrderingKey,
+        id::{DeliveryId, SubscriptionUid},
+        timestamp::Timestamp,
+    },
+    publish::{Entry, NewDelivery},
 };
 
 /// Finds the first of what is pending in the lane `(subscription_uid, ordering_key)` of the table `lane`.
@@ -56,6 +59,23 @@ impl Lane {
     pub(super) fn of_row(subscription_uid: Uuid, key: Option<String>, position: Option<i64>) -> Option<Self> {
         position.and(key).map(|ordering_key| Self { subscription_uid, ordering_key })
     }
+}
+
+/// The deliveries of events that stand in a lane, in the order of the events.
+pub(super) fn of(entries: &[&Entry]) -> Vec<(DeliveryId, Lane)> {
+    let mut in_lanes = Vec::new();
+    for entry in entries {
+        if let Some(key) = &entry.event.content.handling.ordering_key {
+            let lane = |delivery: &NewDelivery| (delivery.id, Lane::new(delivery.subscription, key));
+            in_lanes.extend(entry.deliveries.iter().map(lane));
+        }
+    }
+    in_lanes
+}
+
+/// Those that have to wait.
+pub(super) fn parked(places: &HashMap<DeliveryId, Place>) -> impl Iterator<Item = DeliveryId> {
+    places.iter().filter(|(_, place)| place.waits_until.is_some()).map(|(id, _)| *id)
 }
 
 /// Gives new deliveries, in the order of their publishing, the last places of their lanes. Locks the lanes.

@@ -11,20 +11,18 @@ use sea_orm::{
     QuerySelect, prelude::Uuid, sea_query::Query,
 };
 
-use self::insert::NewDeliveries;
+use self::{insert::NewDeliveries, owing::Owing};
 use super::{
     Error, ROWS_PER_STATEMENT, STEP_TIMEOUT, Store,
     database::PUBLISH_CONNECTIONS,
     entity::{events, subscription_secrets, subscriptions},
-    event_types,
-    lanes::{self, Lane},
-    rows, sendable, tenants, within,
+    event_types, lanes, rows, sendable, tenants, within,
 };
 use crate::{
     domain::{
         catalogue::CataloguedType,
         event::{Fingerprint, NewEvent, RequestId},
-        id::{DeliveryId, EventId, SubscriptionUid, TenantId},
+        id::{EventId, SubscriptionUid, TenantId},
         secret::SecretSet,
         timestamp::Timestamp,
     },
@@ -33,6 +31,7 @@ use crate::{
 
 mod at_once;
 pub(super) mod insert;
+mod owing;
 
 impl Journal for Store {
     async fn interests(&self, tenant: &TenantId) -> Result<Interests, JournalError> {
@@ -132,17 +131,18 @@ impl Store {
             |entry: &&Entry| stored.as_ref().is_none_or(|stored| stored.contains(&entry.event.id));
         let entries: Vec<_> = batch.entries.iter().filter(is_stored).collect();
         let Batch { due_at, leased_until, .. } = *batch;
-        let places = lanes::enter(&transaction, lanes_of(&entries), due_at).await?;
+        let Owing { at_once, parts, postponed } = Owing::of(&transaction, &entries).await?;
+        let places = lanes::enter(&transaction, lanes::of(&at_once), due_at).await?;
         insert::PAYLOADS.insert(&transaction, insert::payloads(&entries)).await?;
-        NewDeliveries::of(&entries, &places, due_at, leased_until).insert(&transaction).await?;
-        insert::FAN_OUTS.insert(&transaction, insert::fan_outs(&entries, due_at)).await?;
+        NewDeliveries::of(&at_once, &places, due_at, leased_until).insert(&transaction).await?;
+        insert::FAN_OUTS.insert(&transaction, insert::fan_outs(&parts, due_at)).await?;
         let fates = match stored {
             None => vec![Fate::Stored; batch.entries.len()],
             Some(stored) => fates(&transaction, &batch.entries, &stored).await?,
         };
         transaction.commit().await?;
-        let parked = places.into_iter().filter(|(_, place)| place.waits_until.is_some()).map(|(id, _)| id);
-        Ok(Commit::Done { fates, parked: parked.collect() })
+        let parked = lanes::parked(&places).chain(postponed).collect();
+        Ok(Commit::Done { fates, parked, owes: !parts.is_empty() })
     }
 }
 
@@ -199,21 +199,6 @@ async fn insert_events(
         stored.extend(ids.all(transaction).await?.into_iter().map(EventId::from_uuid));
     }
     Ok(Some(stored))
-}
-
-/// The deliveries that stand in a lane.
-fn lanes_of(entries: &[&Entry]) -> Vec<(DeliveryId, Lane)> {
-    let of_entry = |entry: &&Entry| {
-        let key = entry.event.content.handling.ordering_key.as_ref()?;
-        Some(
-            entry
-                .deliveries
-                .iter()
-                .map(|delivery| (delivery.id, Lane::new(delivery.subscription, key)))
-                .collect(),
-        )
-    };
-    entries.iter().filter_map(of_entry).collect::<Vec<Vec<_>>>().concat()
 }
 
 /// Tells repeated publishes from reused request ids, by the events that were there first.

@@ -100,7 +100,8 @@ pub(super) async fn commit(connections: &Connections, batch: &Batch) -> Result<O
     };
     Ok(stale.map(|stale| {
         if stale.is_empty() {
-            Commit::Done { fates: vec![Fate::Stored; batch.entries.len()], parked: HashSet::new() }
+            let fates = vec![Fate::Stored; batch.entries.len()];
+            Commit::Done { fates, parked: HashSet::new(), owes: false }
         } else {
             Commit::Stale(stale)
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::{DatabaseTransaction, DbErr, prelude::Uuid};
 
+use super::owing::Owed;
 use crate::{
     domain::{
         event::RequestId,
@@ -49,7 +50,7 @@ pub(super) static NEW_EVENTS: Inserted<18> = Inserted::new("events", EVENT, "");
 pub(super) static PAYLOADS: Inserted<2> =
     Inserted::new("payloads", [Column::uuid("event_id"), Column::bytes("data")], "");
 
-pub(super) static FAN_OUTS: Inserted<5> = Inserted::new(
+pub(super) static FAN_OUTS: Inserted<7> = Inserted::new(
     "fan_outs",
     [
         Column::uuid("event_id"),
@@ -57,6 +58,8 @@ pub(super) static FAN_OUTS: Inserted<5> = Inserted::new(
         Column::text("tenant_id"),
         Column::big_int("due_at"),
         Column::bytes("subscriptions"),
+        Column::text("ordering_key").or_null(),
+        Column::big_int("position").or_null(),
     ],
     "",
 );
@@ -227,20 +230,20 @@ pub(super) fn payloads<'a>(entries: &[&'a Entry]) -> Vec<[Cell<'a>; 2]> {
     entries.iter().map(row).collect()
 }
 
-/// What the events are still owed, due `at`.
-pub(super) fn fan_outs<'a>(entries: &[&'a Entry], at: Timestamp) -> Vec<[Cell<'a>; 5]> {
-    let mut rows = Vec::new();
-    for entry in entries {
-        for (number, part) in (0_i32..).zip(&entry.later) {
-            let uids: Vec<u8> = part.iter().flat_map(|uid| uid.uuid().into_bytes()).collect();
-            rows.push([
-                entry.event.id.uuid().into(),
-                number.into(),
-                entry.event.tenant.as_str().into(),
-                at.as_micros().into(),
-                uids.into(),
-            ]);
-        }
-    }
-    rows
+/// What is still owed, due `at`.
+pub(super) fn fan_outs<'a>(parts: &[Owed<'a>], at: Timestamp) -> Vec<[Cell<'a>; 7]> {
+    let row = |part: &Owed<'a>| {
+        let event = &part.entry.event;
+        let uids: Vec<u8> = part.to.iter().copied().flat_map(Uuid::into_bytes).collect();
+        [
+            event.id.uuid().into(),
+            part.number.into(),
+            event.tenant.as_str().into(),
+            at.as_micros().into(),
+            uids.into(),
+            event.content.handling.ordering_key.as_ref().map(OrderingKey::as_str).into(),
+            part.position.into(),
+        ]
+    };
+    parts.iter().map(row).collect()
 }

@@ -42,7 +42,8 @@ impl Database {
         }
         let mut parked = HashSet::new();
         let fates = batch.entries.iter().map(|entry| self.store(batch, entry, node, &mut parked)).collect();
-        Commit::Done { fates, parked }
+        // Its tenants have few subscriptions.
+        Commit::Done { fates, parked, owes: false }
     }
 
     fn store(&mut self, batch: &Batch, entry: &Entry, node: usize, parked: &mut HashSet<DeliveryId>) -> Fate {

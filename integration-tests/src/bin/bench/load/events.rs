@@ -15,6 +15,7 @@ pub(super) struct Events {
     parent: String,
     spread: u64,
     request_ids: String,
+    ordering_key: String,
     templates: Vec<Template>,
 }
 
@@ -35,6 +36,7 @@ impl Events {
             parent: format!("tenants/{}", task.tenant),
             spread: task.spread,
             request_ids: task.request_ids.clone(),
+            ordering_key: task.ordering_key.clone(),
             templates,
         })
     }
@@ -61,7 +63,8 @@ impl Events {
         } else {
             format!("{}-{number:016}", self.request_ids)
         };
-        let event = Event { r#type, data: into_data(data), ..Event::default() };
+        let ordering_key = self.ordering_key.clone();
+        let event = Event { r#type, data: into_data(data), ordering_key, ..Event::default() };
         PublishItem { event: Some(event), request_id, ..PublishItem::default() }
     }
 

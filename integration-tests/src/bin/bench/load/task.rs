@@ -29,6 +29,8 @@ pub(crate) struct Task {
     pub(crate) first: u64,
     /// What request ids begin with; there are none if empty.
     pub(crate) request_ids: String,
+    /// The ordering key of all events; they have none if empty.
+    pub(crate) ordering_key: String,
 }
 
 /// In which calls events are published.

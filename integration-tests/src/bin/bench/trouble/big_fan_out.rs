@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Events for all of them, one after another.
     #[arg(long, default_value = "1")]
     events: u64,
+    /// Whether they have an ordering key, all the same one.
+    #[arg(long)]
+    ordered: bool,
     /// Events in a second of the other tenant.
     #[arg(long, default_value = "200")]
     rate: f64,
@@ -75,7 +78,11 @@ async fn measure(how: &Options, stage: &Stage, report: &mut Report) -> Result<()
 async fn fan_out(how: &Options, stage: &Stage) -> Result<(Outcome, GroupReport), Failure> {
     pause(BEFORE).await;
     let shape = Shape::Unary { concurrency: 1 };
-    let outcome = stage.publish(&stage.task(BIG, EVENT_TYPE, shape, Until::count(how.events))).await?;
+    let mut task = stage.task(BIG, EVENT_TYPE, shape, Until::count(how.events));
+    if how.ordered {
+        BIG.clone_into(&mut task.ordering_key);
+    }
+    let outcome = stage.publish(&task).await?;
     let arrived = stage.receiver.expect(BIG, outcome.deliveries, PATIENCE).await?;
     Ok((outcome, arrived))
 }
