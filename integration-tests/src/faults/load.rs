@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::StreamExt;
 use postrider_sdk::{Client, Event, Subscription, model::Priority};
 use postrider_server::{
     clock::{Clock, SystemClock},
@@ -33,6 +34,13 @@ const DEAD_TYPES: &str = "load.refund.*";
 /// What is published, and how often in twenty.
 const TYPES: [(&str, usize); 3] =
     [("load.order.created", 11), ("load.user.updated", 8), ("load.refund.made", 1)];
+/// Who has more subscriptions than a publish serves at once, so that its events are fanned out: in order, all of them.
+const WIDE: &str = "umbrella";
+/// How many there are, of which the first few want small events as well. Those come right behind big ones.
+const WIDE_SUBSCRIPTIONS: (usize, usize) = (520, 5);
+const WIDE_TYPES: (&str, &str) = ("load.wide.big", "load.wide.small");
+/// How long it takes from one big event to the next.
+const BETWEEN_WIDE: Duration = Duration::from_secs(4);
 /// How many producers there are.
 const PRODUCERS: u32 = 16;
 /// How long producers may take to get their last events acknowledged.
@@ -108,15 +116,8 @@ impl Load {
         watch: Stopwatch,
     ) -> Result<Self, Error> {
         let clients = nodes.clients()?;
-        for tenant in TENANTS {
-            for (id, pattern) in SUBSCRIPTIONS {
-                let wanted =
-                    Subscription::to(receiver.url(&format!("{tenant}/{id}"))).event_types([pattern]).id(id);
-                let created = clients[0].tenant(tenant).subscriptions().create(wanted).await;
-                created.map_err(|error| Error(format!("a subscription could not be made: {error}")))?;
-            }
-        }
-        let tenants = TENANTS.map(ToOwned::to_owned).to_vec();
+        subscribe(&clients[0], receiver).await?;
+        let tenants = TENANTS.iter().chain([&WIDE]).map(|tenant| (*tenant).to_owned()).collect();
         let ledger = Arc::new(Mutex::new(Ledger { tenants, ..Ledger::default() }));
         let (producers, stop) = (TaskTracker::new(), CancellationToken::new());
         let places = Arc::new(AtomicU64::new(0));
@@ -133,6 +134,7 @@ impl Load {
         for number in 0..PRODUCERS {
             producers.spawn(producer(number).run());
         }
+        producers.spawn(producer(PRODUCERS + 1).reach_many());
         if nodes.count() > 1 {
             let url = receiver.url("");
             producers.spawn(producer(PRODUCERS).read_its_writes(url));
@@ -156,6 +158,30 @@ impl Load {
         }
         Ok(std::mem::take(&mut self.ledger.lock().unwrap()))
     }
+}
+
+/// Makes the subscriptions that there are from the beginning.
+async fn subscribe(client: &Client, receiver: &Receiver) -> Result<(), Error> {
+    let few = TENANTS
+        .iter()
+        .flat_map(|tenant| SUBSCRIPTIONS.map(|(id, pattern)| (*tenant, id.to_owned(), pattern)));
+    let wide = |nth| (WIDE, wide(nth), if nth < WIDE_SUBSCRIPTIONS.1 { "load.wide.*" } else { WIDE_TYPES.0 });
+    let all = few.chain((0..WIDE_SUBSCRIPTIONS.0).map(wide));
+    let create = |(tenant, id, pattern): (&'static str, String, &'static str)| async move {
+        let url = receiver.url(&format!("{tenant}/{id}"));
+        let wanted = Subscription::to(url).event_types([pattern]).id(id);
+        client.tenant(tenant).subscriptions().create(wanted).await
+    };
+    let mut creating = futures_util::stream::iter(all.map(create)).buffer_unordered(8);
+    while let Some(created) = creating.next().await {
+        created.map_err(|error| Error(format!("a subscription could not be made: {error}")))?;
+    }
+    Ok(())
+}
+
+/// The id of a subscription of the tenant that has very many.
+fn wide(nth: usize) -> String {
+    format!("wide-{nth}")
 }
 
 impl Producer {
@@ -186,6 +212,28 @@ impl Producer {
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Publishes events that very many subscriptions want, and at once some that a few of those want, which must not pass them.
+    async fn reach_many(mut self) {
+        for number in 0.. {
+            for (event_type, wanted_by) in [
+                (WIDE_TYPES.0, WIDE_SUBSCRIPTIONS.0),
+                (WIDE_TYPES.1, WIDE_SUBSCRIPTIONS.1),
+                (WIDE_TYPES.1, WIDE_SUBSCRIPTIONS.1),
+            ] {
+                if self.stop.is_cancelled() {
+                    return;
+                }
+                let request_id = format!("{event_type}-{number}-{}", self.places.load(Ordering::Relaxed));
+                let wanted_by = (0..wanted_by).map(|nth| format!("{WIDE}/{}", wide(nth))).collect();
+                self.publish(WIDE, event_type, request_id, wanted_by, None).await;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(BETWEEN_WIDE) => {}
             }
         }
     }
@@ -226,7 +274,8 @@ impl Producer {
         let read_your_writes = node.is_some();
         // Events of one key are published one after another by one producer. What waits for the receiver that is always dead has
         // none, or all of it would wait for the first.
-        let is_ordered = !read_your_writes && !wants(DEAD_TYPES, event_type) && self.chance.below(3) == 0;
+        let may_be_ordered = !read_your_writes && !wants(DEAD_TYPES, event_type);
+        let is_ordered = tenant == WIDE || may_be_ordered && self.chance.below(3) == 0;
         let ordering_key = is_ordered.then(|| format!("producer-{}", self.number));
         let place = self.places.fetch_add(1, Ordering::Relaxed);
         let wishes = if read_your_writes { Wishes::default() } else { Wishes::of(&mut self.chance) };
