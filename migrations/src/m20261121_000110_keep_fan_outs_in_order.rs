@@ -34,6 +34,8 @@ impl MigrationTrait for Migration {
             .col("tenant_id")
             .col("ordering_key")
             .col("position")
+            .col("event_id")
+            .col("number")
             .and_where(Expr::col("ordering_key").is_not_null())
             .to_owned();
         manager.create_index(in_order).await

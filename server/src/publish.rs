@@ -31,7 +31,8 @@
 //! subscriptions; these get theirs part by part ([`fan_out`]).
 //!
 //! A later event with the ordering key of such a one would pass those of its deliveries that have not come into being. So it is owed to all
-//! its subscriptions until that fan-out is through, and then [fanned out](fan_out) itself, however few they are.
+//! its subscriptions, however few they are, and [fanned out](fan_out) behind that one; and so is the next, as long as any part is left that
+//! has the key.
 
 use std::sync::Arc;
 
@@ -97,7 +98,7 @@ pub struct Published {
     pub created_at: Timestamp,
     /// How many deliveries it has.
     pub delivery_count: u32,
-    /// The first of them; unknown for a duplicate.
+    /// The first of them; unknown for a duplicate, and with an ordering key, as they may all be made later.
     pub first_delivery: Option<DeliveryId>,
     /// Whether an earlier publish with the same request id had stored it.
     pub duplicate: bool,

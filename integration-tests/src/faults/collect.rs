@@ -14,7 +14,7 @@ use postrider_sdk::{
 use super::{
     Error,
     evidence::{Attempts, Delivery},
-    load::Ledger,
+    load::{Ledger, WIDE},
     nodes::Nodes,
 };
 
@@ -41,6 +41,18 @@ async fn blocked(client: &Client, tenant: &str) -> Result<HashSet<String>, Error
     Ok(subscriptions.filter(waits).map(|subscription| subscription.name).collect())
 }
 
+/// How many deliveries a tenant has.
+async fn made(client: &Client, tenant: &str) -> Result<usize, Error> {
+    let listed = client.tenant(tenant).deliveries().list().page_size(1_000).items().collect().await;
+    listed.map(|deliveries: Vec<_>| deliveries.len()).map_err(|error| failed(&error))
+}
+
+/// How many it must have in the end.
+fn wanted(ledger: &Ledger, tenant: &str) -> usize {
+    let is_theirs = |subscription: &&String| subscription.split('/').next() == Some(tenant);
+    ledger.events.iter().map(|event| event.wanted_by.iter().filter(is_theirs).count()).sum()
+}
+
 /// Waits until nothing is pending but what is kept from being sent by a breaker, or as long as it may take. Returns how long it took, if
 /// it did.
 pub(super) async fn settled(
@@ -60,6 +72,8 @@ pub(super) async fn settled(
                 if page.items.is_empty() { HashSet::new() } else { blocked(&client, tenant).await? };
             pending |= page.items.iter().any(|delivery| !blocked.contains(&delivery.subscription));
         }
+        // What is still to be fanned out has no delivery yet.
+        pending = pending || made(&client, WIDE).await? < wanted(ledger, WIDE);
         if !pending {
             return Ok(Some(begun.elapsed()));
         }

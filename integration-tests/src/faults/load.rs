@@ -35,7 +35,7 @@ const DEAD_TYPES: &str = "load.refund.*";
 const TYPES: [(&str, usize); 3] =
     [("load.order.created", 11), ("load.user.updated", 8), ("load.refund.made", 1)];
 /// Who has more subscriptions than a publish serves at once, so that its events are fanned out: in order, all of them.
-const WIDE: &str = "umbrella";
+pub(super) const WIDE: &str = "umbrella";
 /// How many there are, of which the first few want small events as well. Those come right behind big ones.
 const WIDE_SUBSCRIPTIONS: (usize, usize) = (520, 5);
 const WIDE_TYPES: (&str, &str) = ("load.wide.big", "load.wide.small");
@@ -165,8 +165,8 @@ async fn subscribe(client: &Client, receiver: &Receiver) -> Result<(), Error> {
     let few = TENANTS
         .iter()
         .flat_map(|tenant| SUBSCRIPTIONS.map(|(id, pattern)| (*tenant, id.to_owned(), pattern)));
-    let wide = |nth| (WIDE, wide(nth), if nth < WIDE_SUBSCRIPTIONS.1 { "load.wide.*" } else { WIDE_TYPES.0 });
-    let all = few.chain((0..WIDE_SUBSCRIPTIONS.0).map(wide));
+    let many = |nth| (WIDE, wide(nth), if nth < WIDE_SUBSCRIPTIONS.1 { "load.wide.*" } else { WIDE_TYPES.0 });
+    let all = few.chain((0..WIDE_SUBSCRIPTIONS.0).map(many));
     let create = |(tenant, id, pattern): (&'static str, String, &'static str)| async move {
         let url = receiver.url(&format!("{tenant}/{id}"));
         let wanted = Subscription::to(url).event_types([pattern]).id(id);

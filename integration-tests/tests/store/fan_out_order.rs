@@ -4,8 +4,8 @@ use postrider_integration_tests::on_both_databases;
 use postrider_server::{
     domain::{claim::Claim, event::Event, subscription::Subscription},
     publish::{
-        Commit, Journal,
-        fan_out::{Finish, OverduePart, Part},
+        Commit, Fate, Journal,
+        fan_out::{FanOuts, Finish, OverduePart, Part},
     },
     store::FanOutBacklog,
 };
@@ -170,15 +170,65 @@ on_both_databases! {
     async fn an_event_that_cannot_be_read_keeps_none_behind_it(kind: Kind) {
         let node = Node::new(kind).await;
         let one = node.subscribe("one").await;
-        node.publish([keyed("a").later_to([&one])]).await;
+        node.publish([keyed("bad").later_to([&one])]).await;
+        node.publish([keyed("a").to([&one])]).await;
         node.publish([keyed("bad").to([&one])]).await;
         node.publish([keyed("c").to([&one])]).await;
         node.execute("DELETE FROM payloads WHERE length(data) = 3").await;
         let parts = take_all(&node, NOW).await;
         assert_eq!(of(&parts), [part("a", 0), part("c", 0)]);
+        // By the first that can be read, not by the one that was before it.
+        assert!(take_all(&node.another().await, NOW).await.is_empty());
         finish_all(&node, &parts, NOW).await;
         assert_eq!(sent_to(&node, &one).await, ["a", "c"]);
-        assert_eq!(node.count("pending_deliveries").await, 0, "the damaged one has ended");
+        assert_eq!(node.count("pending_deliveries").await, 0, "the damaged ones have ended");
+    }
+
+    async fn what_was_given_back_is_due_again_at_once(kind: Kind) {
+        let node = Node::new(kind).await;
+        let other = node.another().await;
+        let one = node.subscribe("one").await;
+        node.publish([keyed("a").later_to([&one])]).await;
+        node.publish([keyed("b").to([&one])]).await;
+        let parts = take_all(&node, NOW).await;
+        node.store.give_back(&parts[0], NOW + LEASE, NOW + SECOND).await.unwrap();
+        let parts = take_all(&other, NOW + SECOND).await;
+        assert_eq!(of(&parts), [part("a", 0), part("b", 0)]);
+        // Not by who had it before.
+        node.store.give_back(&parts[0], NOW + LEASE, NOW + SECOND).await.unwrap();
+        assert!(take_all(&node, NOW + SECOND).await.is_empty());
+        finish_all(&other, &parts, NOW + SECOND).await;
+        node.store.give_back(&parts[0], NOW + SECOND + LEASE, NOW + SECOND).await.unwrap();
+        assert_eq!(node.count("fan_outs").await, 0);
+    }
+
+    async fn a_repeated_publish_puts_nothing_behind(kind: Kind) {
+        let node = Node::new(kind).await;
+        let one = node.subscribe("one").await;
+        node.publish([keyed("a").later_to([&one])]).await;
+        let later = || keyed("b").request_id("b").to([&one]);
+        node.publish([later()]).await;
+        let again = node.batch([later()]).await;
+        let Commit::Done { fates, parked, owes } = node.store.commit(&again).await.unwrap() else { panic!("stale") };
+        assert!(matches!(fates[..], [Fate::Repeated { delivery_count: 1, .. }]), "{fates:?}");
+        assert_eq!((parked.len(), owes, node.count("fan_outs").await), (0, false, 2));
+    }
+
+    async fn a_subscription_that_is_closed_meanwhile_keeps_its_order_too(kind: Kind) {
+        let node = Node::new(kind).await;
+        let (paused, deleted) = (node.subscribe("paused").await, node.subscribe("deleted").await);
+        node.publish([keyed("a").later_to([&paused, &deleted])]).await;
+        node.publish([keyed("b").to([&paused, &deleted])]).await;
+        node.pause(&paused).await;
+        node.delete(&deleted).await;
+        let parts = take_all(&node, NOW).await;
+        finish_all(&node, &parts, NOW).await;
+        while node.store.sweep(NOW).await.unwrap() > 0 {}
+        assert!(sent_to(&node, &paused).await.is_empty());
+        assert_eq!(node.count("ordering_lanes").await, 1, "of the paused one");
+        node.resume(&paused).await;
+        assert_eq!(sent_to(&node, &paused).await, ["a", "b"]);
+        assert_eq!(node.count("ordering_lanes").await, 0);
     }
 
     async fn what_waits_for_its_turn_is_not_overdue(kind: Kind) {

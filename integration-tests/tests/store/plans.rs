@@ -5,6 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sea_orm::ConnectionTrait;
 use serde_json::Value;
+use tokio::sync::MutexGuard;
 use tracing::{Event, Subscriber, field::Visit};
 use tracing_subscriber::{
     Layer, filter,
@@ -17,7 +18,7 @@ use crate::node::Node;
 /// Whose notices the database's driver reports.
 const NOTICES: &str = "sqlx::postgres::notice";
 
-/// All that were told since they were last taken, by whichever test. There is one that asks for them.
+/// All that were told since they were last taken, by whichever test has the turn.
 static TOLD: OnceLock<Mutex<Vec<Plan>>> = OnceLock::new();
 
 /// How one statement was run.
@@ -37,8 +38,11 @@ pub(crate) struct Step {
     pub(crate) rows: f64,
 }
 
-/// Makes PostgreSQL tell the plan of every statement on connections of this database that are opened from now on.
-pub(crate) async fn tell(node: &Node) {
+/// Makes PostgreSQL tell the plan of every statement on connections of this database that are opened from now on. One test at a time is told,
+/// until it drops the guard.
+pub(crate) async fn tell(node: &Node) -> MutexGuard<'static, ()> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let turn = TURN.lock().await;
     TOLD.get_or_init(|| {
         let notices =
             Notices.with_filter(filter::Targets::new().with_target(NOTICES, filter::LevelFilter::INFO));
@@ -55,6 +59,7 @@ pub(crate) async fn tell(node: &Node) {
     ] {
         set(node, name, value).await;
     }
+    turn
 }
 
 /// Sets a parameter for connections of this database that are opened from now on.

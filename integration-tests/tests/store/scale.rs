@@ -6,12 +6,13 @@ use postrider_integration_tests::Kind;
 use postrider_server::{
     dispatch::{Ask, Queue},
     domain::{subscription::Subscription, trace_context::TraceContext},
+    publish::fan_out::FanOuts,
     store::Retention,
 };
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::{
-    fixtures::{NOW, a_draft, acknowledged, ask, name},
+    fixtures::{LEASE, NOW, a_draft, acknowledged, ask, name},
     node::Node,
     plans::{self, Plan},
 };
@@ -172,7 +173,7 @@ async fn a_million_deliveries_make_nothing_slower() {
         pile_up(&node, waiting, WAITING, "0, NULL, NULL, NULL").await;
     }
     pile_up(&node, &quiet, HISTORY, "1, 1, 0, 1").await;
-    plans::tell(&node).await;
+    let _told = plans::tell(&node).await;
     node.execute(&format!(
         "UPDATE subscriptions SET blocked_until = {}, blocked_reason = 'it is dead', failing_since = 0 WHERE id = '{}'",
         i64::MAX,
@@ -199,6 +200,47 @@ async fn a_million_deliveries_make_nothing_slower() {
     the_hot_path(&node, &quiet).await;
     housekeeping(&node).await;
     many_backlogs(&node, &quiet).await;
+}
+
+/// An event with the key of a long line of parts goes behind them, and the first of them is taken with those that come along.
+async fn the_ends_of_a_line(node: &Node, subscription: &Subscription) {
+    // By new connections, which know what is to be told.
+    work(node).await;
+    plans::take();
+    let keyed = || (0..10).map(|nth| a_draft().keyed(&format!("key {}", nth % 5)).to([subscription]));
+    node.publish(keyed()).await;
+    let leased_until = NOW + LEASE;
+    let parts = node.store.take_parts(None, NOW, leased_until).await.unwrap();
+    assert_eq!(parts.len(), 101);
+    node.store.give_back(&parts[0], leased_until, NOW).await.unwrap();
+    let plans = plans::take();
+    let steps = plans.iter().flat_map(|plan| plan.steps.iter().map(move |step| (step, &plan.statement)));
+    let mut looked_at = 0.0;
+    for (step, statement) in steps.filter(|(step, _)| step.table == "fan_outs") {
+        assert!(!step.way.starts_with("Seq Scan"), "{step:?} of {statement}");
+        looked_at += step.rows;
+    }
+    // What came along was looked at once; the rest are the ends of lines.
+    assert!((101.0..150.0).contains(&looked_at), "{looked_at} rows: {plans:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_line_of_parts_makes_its_ends_no_slower() {
+    let node = Node::new(Kind::Postgres).await;
+    let subscription = node.subscribe("sub").await;
+    node.publish([a_draft().keyed("key 0").later_to([&subscription])]).await;
+    node.execute(
+        "INSERT INTO fan_outs (event_id, number, tenant_id, due_at, subscriptions, ordering_key, position)
+         SELECT event_id, nth, tenant_id, due_at, subscriptions, ordering_key, nth
+         FROM fan_outs, generate_series(2, 20000) AS nth",
+    )
+    .await;
+    let _told = plans::tell(&node).await;
+    the_ends_of_a_line(&node, &subscription).await;
+    node.execute("ANALYZE").await;
+    the_ends_of_a_line(&node, &subscription).await;
+    plans::set(&node, "plan_cache_mode", "force_generic_plan").await;
+    the_ends_of_a_line(&node, &subscription).await;
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(10);
 /// How often to look for parts that nobody has told of.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// And how often when there were some just now, or this node was told of some: what waited for another node's may be due since.
+const AFTER_NEWS: Duration = Duration::from_secs(1);
 /// How long to wait after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -63,6 +65,14 @@ pub trait FanOuts: Send + Sync + 'static {
         parts: &[Part],
         deliveries: &PartDeliveries,
     ) -> impl Future<Output = Result<Finish, JournalError>> + Send;
+
+    /// Makes the first of parts that were taken until `leased_until` due again, if it is still there and nobody else has taken it since.
+    fn give_back(
+        &self,
+        part: &Part,
+        leased_until: Timestamp,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send;
 }
 
 /// Some of the subscriptions that an event is owed to.
@@ -139,56 +149,82 @@ impl<J: FanOuts, O: Outlet> FanOut<J, O> {
     /// Makes the deliveries of the next part, and of those that come with it; returns how many, or `None` if no part is due.
     pub async fn tick(&self) -> Result<Option<usize>, JournalError> {
         let mut last = self.last.lock().await;
-        let parts = self.take(last.as_ref()).await?;
+        let now = self.clock.now();
+        let leased_until = now + LEASE;
+        let parts = self.take(last.as_ref(), now, leased_until).await?;
         *last = parts.first().map(|part| part.event.tenant.clone());
         let Some(first) = parts.first() else { return Ok(None) };
+        let made = self.finish(&parts).await;
+        if !matches!(made, Ok(Some(_)))
+            && let Err(cause) = self.journal.give_back(first, leased_until, self.clock.now()).await
+        {
+            tracing::warn!(
+                cause = &cause as &dyn std::error::Error,
+                "a part of a fan-out waits until its lease runs out"
+            );
+        }
+        made.map(|made| Some(made.unwrap_or(0)))
+    }
+
+    /// Takes the next tenant's parts, after the last tenant's the first one's.
+    async fn take(
+        &self,
+        last: Option<&TenantId>,
+        now: Timestamp,
+        leased_until: Timestamp,
+    ) -> Result<Vec<Part>, JournalError> {
+        let parts = self.journal.take_parts(last, now, leased_until).await?;
+        if parts.is_empty() && last.is_some() {
+            return self.journal.take_parts(None, now, leased_until).await;
+        }
+        Ok(parts)
+    }
+
+    /// Makes the deliveries of parts that were taken; returns how many, or `None` if somebody was quicker.
+    async fn finish(&self, parts: &[Part]) -> Result<Option<usize>, JournalError> {
         self.outlet.room().await;
         let due = Due::from(self.clock.now(), &self.outlet);
         let (mut entries, mut reserved) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
-        for part in &parts {
-            let made = self.hand_over(part, due);
+        let mut in_lanes = HashSet::new();
+        for part in parts {
+            let made = self.hand_over(part, due, &mut in_lanes);
             let (event, deliveries) = (Arc::clone(&part.event), made.deliveries);
             entries.push(Entry { event, fingerprint: None, deliveries, later: Vec::new() });
             reserved.push(made.reserved);
         }
         let step = PartDeliveries { entries, due_at: due.at, leased_until: due.leased_until };
-        match self.journal.finish_parts(&parts, &step).await? {
-            Finish::Done { parked } => {
-                for (entry, reserved) in step.entries.iter().zip(reserved) {
-                    hand_over::start(&self.outlet, entry, reserved, &parked, due);
-                }
-                Ok(Some(step.entries.iter().map(|entry| entry.deliveries.len()).sum()))
-            }
-            Finish::DoneBefore => {
-                let event = &first.event;
-                tracing::warn!(event.id = %event.id, part = first.number, "a part of a fan-out was taken over by another node");
-                Ok(Some(0))
-            }
+        let Finish::Done { parked } = self.journal.finish_parts(parts, &step).await? else {
+            let Part { event, number, .. } = &parts[0];
+            tracing::warn!(event.id = %event.id, part = number, "a part of a fan-out was taken over by another node");
+            return Ok(None);
+        };
+        for (entry, reserved) in step.entries.iter().zip(reserved) {
+            hand_over::start(&self.outlet, entry, reserved, &parked, due);
         }
+        Ok(Some(step.entries.iter().map(|entry| entry.deliveries.len()).sum()))
     }
 
-    /// Takes the next tenant's parts, after the last tenant's the first one's.
-    async fn take(&self, last: Option<&TenantId>) -> Result<Vec<Part>, JournalError> {
-        let now = self.clock.now();
-        let parts = self.journal.take_parts(last, now, now + LEASE).await?;
-        if parts.is_empty() && last.is_some() {
-            return self.journal.take_parts(None, now, now + LEASE).await;
-        }
-        Ok(parts)
-    }
-
-    /// The deliveries of a part. Their ids are of the time of their event, like those that were committed with it.
-    fn hand_over(&self, part: &Part, due: Due) -> HandOver<O::Permit> {
+    /// The deliveries of a part. Their ids are of the time of their event, like those that were committed with it. Of those to one
+    /// subscription with an ordering key at most the first can go out at once: `in_lanes` has those that are in lanes already.
+    fn hand_over(
+        &self,
+        part: &Part,
+        due: Due,
+        in_lanes: &mut HashSet<SubscriptionUid>,
+    ) -> HandOver<O::Permit> {
         let event = &part.event;
-        let put_off = event.content.handling.put_off(due.at).is_some();
+        let is_put_off = event.content.handling.put_off(due.at).is_some();
+        let is_in_order = event.content.handling.ordering_key.is_some();
         let mut made = HandOver::default();
         let first = (part.number as usize + 1) * AT_ONCE;
         for (nth, recipient) in (first..).zip(&part.recipients) {
             let id = DeliveryId::nth(event.created_at, nth);
             match recipient {
                 Recipient::Open(target) => {
+                    let has_to_wait = is_in_order && !in_lanes.insert(target.uid) || is_put_off;
                     let bytes = event.content.payload.data.len();
-                    let room = if put_off { Err(NoRoom::Taken) } else { self.outlet.reserve(target, bytes) };
+                    let room =
+                        if has_to_wait { Err(NoRoom::Taken) } else { self.outlet.reserve(target, bytes) };
                     made.add(id, target, room);
                 }
                 Recipient::Closed(subscription) => {
@@ -202,20 +238,23 @@ impl<J: FanOuts, O: Outlet> FanOut<J, O> {
 
     /// Makes deliveries until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
+        let mut until_look = INTERVAL;
         while !stop.is_cancelled() {
             let begun = Instant::now();
             let pause = match self.tick().await {
                 Ok(Some(deliveries)) => {
                     tracing::debug!(deliveries, "made a part of a fan-out");
+                    until_look = AFTER_NEWS;
                     begun.elapsed()
                 }
                 Ok(None) => {
+                    let took = begun.elapsed();
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        () = self.told.notified() => {}
-                        () = tokio::time::sleep(INTERVAL) => {}
+                        () = self.told.notified() => until_look = AFTER_NEWS,
+                        () = tokio::time::sleep(until_look) => until_look = INTERVAL,
                     }
-                    Duration::ZERO
+                    took
                 }
                 Err(cause) => {
                     tracing::error!(cause = &cause as &dyn std::error::Error, "a fan-out could not go on");

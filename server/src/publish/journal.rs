@@ -145,7 +145,7 @@ pub enum Commit {
         /// An answer for each entry, in order.
         fates: Vec<Fate>,
         /// Deliveries that wait for earlier ones with their ordering key, or for the attempt of one; they are not claimed, even if they
-        /// were to be. Of an event that has to wait for the fan-out of one before, these are all, and they come into being with it.
+        /// were to be. Of an event that has to wait for the fan-out of one before, these are all, and its fan-out makes others for them.
         parked: HashSet<DeliveryId>,
         /// Whether something is left to fan out.
         owes: bool,

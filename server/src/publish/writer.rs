@@ -251,11 +251,13 @@ fn table_for<'a>(pending: &'a Pending, at_hand: Option<&'a Arc<MatchTable>>) -> 
 }
 
 fn published(entry: &Entry) -> Published {
+    let is_in_order = entry.event.content.handling.ordering_key.is_some();
+    let first = if is_in_order { None } else { entry.deliveries.first() };
     Published {
         event: entry.event.id,
         created_at: entry.event.created_at,
         delivery_count: u32::try_from(entry.delivery_count()).unwrap_or(u32::MAX),
-        first_delivery: entry.deliveries.first().map(|delivery| delivery.id),
+        first_delivery: first.map(|delivery| delivery.id),
         duplicate: false,
     }
 }

@@ -40,7 +40,7 @@ static TAKE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What comes next with its ordering key, behind a row that is the last one of its event. Nobody else can take these as long as that is there.
+/// What comes next with its ordering key, behind a row that is the last one of its event. Nobody else takes these while that row is there.
 static BEHIND: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT event_id, number, tenant_id, subscriptions, ordering_key, position FROM fan_outs
@@ -90,14 +90,22 @@ async fn delete(
     transaction: &DatabaseTransaction,
     rows: impl ExactSizeIterator<Item = (Uuid, i32)>,
 ) -> Result<bool, DbErr> {
+    let wanted = rows.len();
+    let values: Vec<Value> = rows.flat_map(|(event, number)| [event.into(), number.into()]).collect();
+    if values.is_empty() {
+        return Ok(true);
+    }
     let sql = format!(
         "DELETE FROM fan_outs WHERE (event_id, number) IN (SELECT column1, column2 FROM ({}) AS v)",
-        lanes::rows_of(2, rows.len())
+        lanes::rows_of(2, wanted)
     );
-    let wanted = rows.len() as u64;
-    let values: Vec<Value> = rows.flat_map(|(event, number)| [event.into(), number.into()]).collect();
     let delete = Statement::from_sql_and_values(transaction.get_database_backend(), sql, values);
-    Ok(transaction.execute_raw(delete).await?.rows_affected() == wanted)
+    Ok(transaction.execute_raw(delete).await?.rows_affected() == wanted as u64)
+}
+
+/// What a part is known by here.
+fn key_of(part: &Part) -> (Uuid, i32) {
+    (part.event.id.uuid(), i32::try_from(part.number).unwrap_or(i32::MAX))
 }
 
 /// How fan-outs stand.
@@ -126,6 +134,21 @@ impl FanOuts for Store {
     ) -> Result<Finish, JournalError> {
         Ok(within(STEP_TIMEOUT, self.insert_parts(parts, deliveries)).await?)
     }
+
+    async fn give_back(
+        &self,
+        part: &Part,
+        leased_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
+        let (event, number) = key_of(part);
+        let values = [event.into(), number.into(), leased_until.as_micros().into(), now.as_micros().into()];
+        let give_back = "UPDATE fan_outs SET due_at = $4 WHERE event_id = $1 AND number = $2 AND due_at = $3";
+        let give_back = Statement::from_sql_and_values(self.connections.backend(), give_back, values);
+        let given = async { Ok(self.connections.writer.execute_raw(give_back).await?) };
+        within(STEP_TIMEOUT, given).await?;
+        Ok(())
+    }
 }
 
 impl Store {
@@ -145,10 +168,9 @@ impl Store {
             let Some(row) = self.connections.writer.query_one_raw(take.clone()).await? else {
                 return Ok(Vec::new());
             };
-            let first = Owed::read(&row)?;
-            let behind = self.behind(&first).await?;
-            let parts = self.parts(std::iter::once(first).chain(behind).collect(), now).await?;
-            if !parts.is_empty() {
+            let mut owed = vec![Owed::read(&row)?];
+            owed.extend(self.behind(&owed[0]).await?);
+            if let Some(parts) = self.parts(&owed, now).await? {
                 return Ok(parts);
             }
         }
@@ -161,6 +183,9 @@ impl Store {
         let values = [first.tenant.as_str().into(), key.as_str().into(), (*position).into()];
         let look = Statement::from_sql_and_values(self.connections.backend(), BEHIND.as_str(), values);
         let rows = matcher.query_all_raw(look).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut behind = rows.iter().map(Owed::read).collect::<Result<Vec<_>, _>>()?;
         let sizes = sending::sizes(matcher, behind.iter().map(|owed| owed.event)).await?;
         let (mut deliveries, mut bytes) = (first.to.len(), 0);
@@ -174,8 +199,9 @@ impl Store {
         Ok(behind)
     }
 
-    /// What is owed, with all that its deliveries need, but what nobody can read: that becomes deliveries here.
-    async fn parts(&self, owed: Vec<Owed>, now: Timestamp) -> Result<Vec<Part>, Error> {
+    /// What is owed, with all that its deliveries need. What nobody can read becomes deliveries here; nothing is left to do if that is the
+    /// first one, by which the others are held.
+    async fn parts(&self, owed: &[Owed], now: Timestamp) -> Result<Option<Vec<Part>>, Error> {
         let matcher = &self.connections.matcher;
         let events = sending::events(matcher, owed.iter().map(|owed| owed.event)).await?;
         let uids = owed.iter().flat_map(|owed| owed.to.iter().copied());
@@ -186,19 +212,28 @@ impl Store {
             Some(Err(_)) | None => Recipient::Closed(SubscriptionUid::from_uuid(*uid)),
         };
         let mut parts = Vec::with_capacity(owed.len());
-        for owed in &owed {
-            match events.get(&owed.event) {
-                Some(Ok(event)) => {
+        for (nth, owed) in owed.iter().enumerate() {
+            // Retention spares what is still to be fanned out, so what cannot be read is a defect, and will be the same at the next look.
+            let event = match events.get(&owed.event) {
+                Some(Ok(event)) => Ok(event),
+                Some(Err(cause)) => Err(cause as &(dyn Display + Sync)),
+                None => Err(&"the event is missing" as _),
+            };
+            match event {
+                Ok(event) => {
                     let number = u32::try_from(owed.number).map_err(|cause| corrupt(&cause))?;
                     let recipients = owed.to.iter().map(recipient).collect();
                     parts.push(Part { event: Arc::clone(event), number, recipients });
                 }
-                // Retention spares what is still to be fanned out, so this is a defect, and will be the same at the next look.
-                Some(Err(cause)) => self.make_plain(owed, cause, now).await?,
-                None => self.make_plain(owed, &"the event is missing", now).await?,
+                Err(cause) => {
+                    self.make_plain(owed, cause, now).await?;
+                    if nth == 0 {
+                        return Ok(None);
+                    }
+                }
             }
         }
-        Ok(parts)
+        Ok(Some(parts))
     }
 
     /// Makes the deliveries of an event that nobody can read, without looking at it: whoever claims them finds that out once more, and ends
@@ -227,10 +262,12 @@ impl Store {
 
     async fn insert_parts(&self, parts: &[Part], deliveries: &PartDeliveries) -> Result<Finish, Error> {
         let transaction = self.connections.begin().await?;
-        let number = |part: &Part| i32::try_from(part.number).unwrap_or(i32::MAX);
-        if !delete(&transaction, parts.iter().map(|part| (part.event.id.uuid(), number(part)))).await? {
-            transaction.rollback().await?;
-            return Ok(Finish::DoneBefore);
+        // The first one by itself: whoever has the others, too, waits for it there, and nobody in a circle.
+        for rows in [&parts[..1], &parts[1..]] {
+            if !delete(&transaction, rows.iter().map(key_of)).await? {
+                transaction.rollback().await?;
+                return Ok(Finish::DoneBefore);
+            }
         }
         let PartDeliveries { entries, due_at, leased_until } = deliveries;
         let entries: Vec<_> = entries.iter().collect();

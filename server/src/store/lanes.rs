@@ -8,8 +8,8 @@
 //! - **An attempt holds its lane, also when its delivery has ended**: an operator may cancel it, or its subscription be disabled, while its
 //!   request is on the way. The lane is busy until that attempt [is over](attempts_over), at the latest when its lease is, and nobody goes
 //!   before.
-//! - **Positions, not clocks.** They are counted up under the lock, so the order of a lane is that in which publishes were
-//!   committed, whichever nodes took them in.
+//! - **Positions, not clocks.** They are counted up under the lock, so the order of a lane is that in which deliveries were committed,
+//!   whichever nodes took their events in. An event that is [owed](super::publish) some of them passes none that was published before.
 //!
 //! What has no ordering key comes by none of this. Nor does a delivery that was ended and is redelivered: it has lost its
 //! place, and goes out beside its lane.

@@ -49,6 +49,9 @@ pub(crate) struct Common {
     /// Publish without request ids.
     #[arg(long, global = true)]
     pub(crate) no_request_ids: bool,
+    /// Over how many ordering keys events go in turn; none have one if 0.
+    #[arg(long, global = true, default_value = "0")]
+    pub(crate) ordering_keys: u64,
     /// How long to measure the bare HTTP client; 0 to leave it out.
     #[arg(long, global = true, default_value = "3", value_parser = seconds)]
     pub(crate) ceiling: Duration,

@@ -180,7 +180,7 @@ impl Stage {
             data: Data::Bytes(self.options.bytes),
             first: self.next.fetch_add(NUMBERS, Relaxed),
             request_ids: if self.options.no_request_ids { String::new() } else { self.run.clone() },
-            ordering_key: String::new(),
+            ordering_keys: self.options.ordering_keys,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::{DatabaseTransaction, DbErr, prelude::Uuid};
 
-use super::owing::Owed;
+use super::owing::NewPart;
 use crate::{
     domain::{
         event::RequestId,
@@ -231,8 +231,8 @@ pub(super) fn payloads<'a>(entries: &[&'a Entry]) -> Vec<[Cell<'a>; 2]> {
 }
 
 /// What is still owed, due `at`.
-pub(super) fn fan_outs<'a>(parts: &[Owed<'a>], at: Timestamp) -> Vec<[Cell<'a>; 7]> {
-    let row = |part: &Owed<'a>| {
+pub(super) fn fan_outs<'a>(parts: &[NewPart<'a>], at: Timestamp) -> Vec<[Cell<'a>; 7]> {
+    let row = |part: &NewPart<'a>| {
         let event = &part.entry.event;
         let uids: Vec<u8> = part.to.iter().copied().flat_map(Uuid::into_bytes).collect();
         [

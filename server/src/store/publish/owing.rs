@@ -1,8 +1,8 @@
 //! What events of a batch become deliveries with it, and which are owed theirs: to subscriptions beyond the first, or because they must
 //! not pass an event with their ordering key that is being fanned out.
 //!
-//! Among the parts of a key, events have positions in the order in which they were committed. Two that are committed at once may have the same
-//! one: neither was answered before the other came.
+//! Among the parts of its key, an event has a greater position than all that were committed before it looked. Of two that are committed at once,
+//! neither of which was answered before the other came, either may be first.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Deliveries of one event that are still to be made.
-pub(super) struct Owed<'a> {
+pub(super) struct NewPart<'a> {
     pub(super) entry: &'a Entry,
     /// Which part of the event's fan-out.
     pub(super) number: i32,
@@ -30,7 +30,7 @@ pub(super) struct Owed<'a> {
 pub(super) struct Owing<'a> {
     /// Events whose first deliveries come into being with them.
     pub(super) at_once: Vec<&'a Entry>,
-    pub(super) parts: Vec<Owed<'a>>,
+    pub(super) parts: Vec<NewPart<'a>>,
     /// The deliveries that were to come into being with their events, and do not.
     pub(super) postponed: HashSet<DeliveryId>,
 }
@@ -65,7 +65,7 @@ impl<'a> Owing<'a> {
                 last.insert(key, position);
                 position
             });
-            owing.parts.extend((0..).zip(parts).map(|(number, to)| Owed { entry, number, position, to }));
+            owing.parts.extend((0..).zip(parts).map(|(number, to)| NewPart { entry, number, position, to }));
         }
         Ok(owing)
     }
@@ -85,18 +85,21 @@ async fn last_positions(
     let keys: Vec<_> = keys.into_iter().collect();
     let mut last = HashMap::new();
     for chunk in keys.chunks(ROWS_PER_STATEMENT) {
+        // Key by key: either database would read all parts of the tenant, or of the key, to find the last one of several.
         let sql = format!(
-            "SELECT tenant_id, ordering_key, MAX(position) AS position FROM fan_outs
-             WHERE (tenant_id, ordering_key) IN (SELECT column1, column2 FROM ({}) AS v)
-             GROUP BY tenant_id, ordering_key",
+            "SELECT column1 AS tenant_id, column2 AS ordering_key, (
+                 SELECT MAX(position) FROM fan_outs WHERE tenant_id = column1 AND ordering_key = column2
+             ) AS position
+             FROM ({}) AS v",
             rows_of(2, chunk.len())
         );
-        let values = chunk.iter().flat_map(|(tenant, key)| [tenant.into(), key.into()]);
-        let values: Vec<Value> = values.collect();
+        let values: Vec<Value> = chunk.iter().flat_map(|(tenant, key)| [tenant.into(), key.into()]).collect();
         let look = Statement::from_sql_and_values(transaction.get_database_backend(), sql, values);
         for row in transaction.query_all_raw(look).await? {
-            let key = (row.try_get("", "tenant_id")?, row.try_get("", "ordering_key")?);
-            last.insert(key, row.try_get("", "position")?);
+            if let Some(position) = row.try_get::<Option<i64>>("", "position")? {
+                let key = (row.try_get("", "tenant_id")?, row.try_get("", "ordering_key")?);
+                last.insert(key, position);
+            }
         }
     }
     Ok(last)

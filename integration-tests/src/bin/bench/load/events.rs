@@ -15,7 +15,7 @@ pub(super) struct Events {
     parent: String,
     spread: u64,
     request_ids: String,
-    ordering_key: String,
+    ordering_keys: u64,
     templates: Vec<Template>,
 }
 
@@ -36,7 +36,7 @@ impl Events {
             parent: format!("tenants/{}", task.tenant),
             spread: task.spread,
             request_ids: task.request_ids.clone(),
-            ordering_key: task.ordering_key.clone(),
+            ordering_keys: task.ordering_keys,
             templates,
         })
     }
@@ -63,7 +63,10 @@ impl Events {
         } else {
             format!("{}-{number:016}", self.request_ids)
         };
-        let ordering_key = self.ordering_key.clone();
+        let ordering_key = match self.ordering_keys {
+            0 => String::new(),
+            keys => format!("k{}", number % keys),
+        };
         let event = Event { r#type, data: into_data(data), ordering_key, ..Event::default() };
         PublishItem { event: Some(event), request_id, ..PublishItem::default() }
     }

@@ -29,8 +29,8 @@ pub(crate) struct Task {
     pub(crate) first: u64,
     /// What request ids begin with; there are none if empty.
     pub(crate) request_ids: String,
-    /// The ordering key of all events; they have none if empty.
-    pub(crate) ordering_key: String,
+    /// Over how many ordering keys the events go in turn; they have none if 0.
+    pub(crate) ordering_keys: u64,
 }
 
 /// In which calls events are published.

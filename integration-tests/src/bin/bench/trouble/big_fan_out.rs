@@ -80,7 +80,7 @@ async fn fan_out(how: &Options, stage: &Stage) -> Result<(Outcome, GroupReport),
     let shape = Shape::Unary { concurrency: 1 };
     let mut task = stage.task(BIG, EVENT_TYPE, shape, Until::count(how.events));
     if how.ordered {
-        BIG.clone_into(&mut task.ordering_key);
+        task.ordering_keys = 1;
     }
     let outcome = stage.publish(&task).await?;
     let arrived = stage.receiver.expect(BIG, outcome.deliveries, PATIENCE).await?;
