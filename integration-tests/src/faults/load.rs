@@ -36,8 +36,9 @@ const TYPES: [(&str, usize); 3] =
     [("load.order.created", 11), ("load.user.updated", 8), ("load.refund.made", 1)];
 /// Who has more subscriptions than a publish serves at once, so that its events are fanned out: in order, all of them.
 pub(super) const WIDE: &str = "umbrella";
-/// How many there are, of which the first few want small events as well. Those come right behind big ones.
-const WIDE_SUBSCRIPTIONS: (usize, usize) = (520, 5);
+/// How many there are. The last few, which get theirs later, want small events as well, which come right behind big ones.
+const WIDE_SUBSCRIPTIONS: usize = 520;
+const OF_SMALL: std::ops::Range<usize> = 515..WIDE_SUBSCRIPTIONS;
 const WIDE_TYPES: (&str, &str) = ("load.wide.big", "load.wide.small");
 /// How long it takes from one big event to the next.
 const BETWEEN_WIDE: Duration = Duration::from_secs(4);
@@ -165,8 +166,8 @@ async fn subscribe(client: &Client, receiver: &Receiver) -> Result<(), Error> {
     let few = TENANTS
         .iter()
         .flat_map(|tenant| SUBSCRIPTIONS.map(|(id, pattern)| (*tenant, id.to_owned(), pattern)));
-    let many = |nth| (WIDE, wide(nth), if nth < WIDE_SUBSCRIPTIONS.1 { "load.wide.*" } else { WIDE_TYPES.0 });
-    let all = few.chain((0..WIDE_SUBSCRIPTIONS.0).map(many));
+    let many = |nth| (WIDE, wide(nth), if OF_SMALL.contains(&nth) { "load.wide.*" } else { WIDE_TYPES.0 });
+    let all = few.chain((0..WIDE_SUBSCRIPTIONS).map(many));
     let create = |(tenant, id, pattern): (&'static str, String, &'static str)| async move {
         let url = receiver.url(&format!("{tenant}/{id}"));
         let wanted = Subscription::to(url).event_types([pattern]).id(id);
@@ -219,16 +220,14 @@ impl Producer {
     /// Publishes events that very many subscriptions want, and at once some that a few of those want, which must not pass them.
     async fn reach_many(mut self) {
         for number in 0.. {
-            for (event_type, wanted_by) in [
-                (WIDE_TYPES.0, WIDE_SUBSCRIPTIONS.0),
-                (WIDE_TYPES.1, WIDE_SUBSCRIPTIONS.1),
-                (WIDE_TYPES.1, WIDE_SUBSCRIPTIONS.1),
-            ] {
+            for (event_type, wanted_by) in
+                [(WIDE_TYPES.0, 0..WIDE_SUBSCRIPTIONS), (WIDE_TYPES.1, OF_SMALL), (WIDE_TYPES.1, OF_SMALL)]
+            {
                 if self.stop.is_cancelled() {
                     return;
                 }
                 let request_id = format!("{event_type}-{number}-{}", self.places.load(Ordering::Relaxed));
-                let wanted_by = (0..wanted_by).map(|nth| format!("{WIDE}/{}", wide(nth))).collect();
+                let wanted_by = wanted_by.map(|nth| format!("{WIDE}/{}", wide(nth))).collect();
                 self.publish(WIDE, event_type, request_id, wanted_by, None).await;
             }
             tokio::select! {
