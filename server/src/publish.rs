@@ -30,9 +30,9 @@
 //! its line. An event that very many subscriptions want is committed with its first deliveries and the names of the other
 //! subscriptions; these get theirs part by part ([`fan_out`]).
 //!
-//! A later event with the ordering key of such a one would pass those of its deliveries that have not come into being. So it is owed to all
-//! its subscriptions, however few they are, and [fanned out](fan_out) behind that one; and so is the next, as long as any part is left that
-//! has the key.
+//! A later event with the same ordering key must not pass it. As long as any part with the key is left, such an event is committed without
+//! deliveries, in parts of its own behind the others, however few subscriptions want it. A producer that publishes with that key faster than
+//! parts become deliveries stays behind them.
 
 use std::sync::Arc;
 

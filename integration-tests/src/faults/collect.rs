@@ -43,8 +43,12 @@ async fn blocked(client: &Client, tenant: &str) -> Result<HashSet<String>, Error
 
 /// How many deliveries a tenant has.
 async fn made(client: &Client, tenant: &str) -> Result<usize, Error> {
-    let listed = client.tenant(tenant).deliveries().list().page_size(1_000).items().collect().await;
-    listed.map(|deliveries: Vec<_>| deliveries.len()).map_err(|error| failed(&error))
+    let mut listed = client.tenant(tenant).deliveries().list().page_size(1_000).items();
+    let mut made = 0;
+    while listed.next().await.map_err(|error| failed(&error))?.is_some() {
+        made += 1;
+    }
+    Ok(made)
 }
 
 /// How many it must have in the end.
@@ -60,10 +64,11 @@ pub(super) async fn settled(
     ledger: &Ledger,
     patience: Duration,
 ) -> Result<Option<Duration>, Error> {
-    let client = patient(nodes)?;
+    let (client, wanted) = (patient(nodes)?, wanted(ledger, WIDE));
     let begun = Instant::now();
     while begun.elapsed() < patience {
-        let mut pending = false;
+        // What is still to be fanned out has no delivery yet, and what has become one in the meantime is seen below.
+        let mut pending = made(&client, WIDE).await? < wanted;
         for tenant in &ledger.tenants {
             let deliveries = client.tenant(tenant).deliveries();
             let page = deliveries.list().state(DeliveryState::Pending).page_size(1_000).page().await;
@@ -72,8 +77,6 @@ pub(super) async fn settled(
                 if page.items.is_empty() { HashSet::new() } else { blocked(&client, tenant).await? };
             pending |= page.items.iter().any(|delivery| !blocked.contains(&delivery.subscription));
         }
-        // What is still to be fanned out has no delivery yet.
-        pending = pending || made(&client, WIDE).await? < wanted(ledger, WIDE);
         if !pending {
             return Ok(Some(begun.elapsed()));
         }

@@ -36,7 +36,8 @@ const TYPES: [(&str, usize); 3] =
     [("load.order.created", 11), ("load.user.updated", 8), ("load.refund.made", 1)];
 /// Who has more subscriptions than a publish serves at once, so that its events are fanned out: in order, all of them.
 pub(super) const WIDE: &str = "umbrella";
-/// How many there are. The last few, which get theirs later, want small events as well, which come right behind big ones.
+/// How many there are. The last few want small events as well, which come right behind big ones: they are made last, and so they get the big
+/// ones in the last part.
 const WIDE_SUBSCRIPTIONS: usize = 520;
 const OF_SMALL: std::ops::Range<usize> = 515..WIDE_SUBSCRIPTIONS;
 const WIDE_TYPES: (&str, &str) = ("load.wide.big", "load.wide.small");
@@ -135,11 +136,11 @@ impl Load {
         for number in 0..PRODUCERS {
             producers.spawn(producer(number).run());
         }
-        producers.spawn(producer(PRODUCERS + 1).reach_many());
         if nodes.count() > 1 {
             let url = receiver.url("");
             producers.spawn(producer(PRODUCERS).read_its_writes(url));
         }
+        producers.spawn(producer(PRODUCERS + 1).reach_many());
         let operator = Operator {
             clients: clients.clone(),
             ledger: Arc::clone(&ledger),
@@ -220,13 +221,13 @@ impl Producer {
     /// Publishes events that very many subscriptions want, and at once some that a few of those want, which must not pass them.
     async fn reach_many(mut self) {
         for number in 0.. {
-            for (event_type, wanted_by) in
-                [(WIDE_TYPES.0, 0..WIDE_SUBSCRIPTIONS), (WIDE_TYPES.1, OF_SMALL), (WIDE_TYPES.1, OF_SMALL)]
-            {
+            let events =
+                [(WIDE_TYPES.0, 0..WIDE_SUBSCRIPTIONS), (WIDE_TYPES.1, OF_SMALL), (WIDE_TYPES.1, OF_SMALL)];
+            for (nth, (event_type, wanted_by)) in events.into_iter().enumerate() {
                 if self.stop.is_cancelled() {
                     return;
                 }
-                let request_id = format!("{event_type}-{number}-{}", self.places.load(Ordering::Relaxed));
+                let request_id = format!("wide-{number}-{nth}");
                 let wanted_by = wanted_by.map(|nth| format!("{WIDE}/{}", wide(nth))).collect();
                 self.publish(WIDE, event_type, request_id, wanted_by, None).await;
             }

@@ -191,15 +191,44 @@ on_both_databases! {
         node.publish([keyed("a").later_to([&one])]).await;
         node.publish([keyed("b").to([&one])]).await;
         let parts = take_all(&node, NOW).await;
-        node.store.give_back(&parts[0], NOW + LEASE, NOW + SECOND).await.unwrap();
+        node.store.give_back(&parts[0], NOW + LEASE).await.unwrap();
         let parts = take_all(&other, NOW + SECOND).await;
         assert_eq!(of(&parts), [part("a", 0), part("b", 0)]);
         // Not by who had it before.
-        node.store.give_back(&parts[0], NOW + LEASE, NOW + SECOND).await.unwrap();
+        node.store.give_back(&parts[0], NOW + LEASE).await.unwrap();
         assert!(take_all(&node, NOW + SECOND).await.is_empty());
         finish_all(&other, &parts, NOW + SECOND).await;
-        node.store.give_back(&parts[0], NOW + SECOND + LEASE, NOW + SECOND).await.unwrap();
+        node.store.give_back(&parts[0], NOW + SECOND + LEASE).await.unwrap();
         assert_eq!(node.count("fan_outs").await, 0);
+    }
+
+    async fn of_two_that_were_committed_at_once_neither_comes_along_with_the_other(kind: Kind) {
+        let node = Node::new(kind).await;
+        let other = node.another().await;
+        let one = node.subscribe("one").await;
+        for event in ["a", "b", "c"] {
+            node.publish([keyed(event).later_to([&one])]).await;
+        }
+        node.execute("UPDATE fan_outs SET position = 1 WHERE position = 2").await;
+        let (ours, theirs) = (take_all(&node, NOW).await, take_all(&other, NOW).await);
+        let mut both = [of(&ours), of(&theirs)];
+        both.sort();
+        assert_eq!(both, [[part("a", 0)], [part("b", 0)]]);
+        finish_all(&node, &ours, NOW).await;
+        assert!(take_all(&node, NOW).await.is_empty(), "the last one waits for both");
+        finish_all(&other, &theirs, NOW).await;
+        assert_eq!(of(&take_all(&node, NOW).await), [part("c", 0)]);
+    }
+
+    async fn parts_that_were_taken_together_are_finished_together_or_not_at_all(kind: Kind) {
+        let node = Node::new(kind).await;
+        let one = node.subscribe("one").await;
+        node.publish([keyed("a").later_to([&one])]).await;
+        node.publish([keyed("b").to([&one])]).await;
+        let parts = take_all(&node, NOW).await;
+        node.execute("DELETE FROM fan_outs WHERE position = 2").await;
+        assert_eq!(finish_all(&node, &parts, NOW).await, Finish::DoneBefore);
+        assert_eq!((node.count("fan_outs").await, node.count("deliveries").await), (1, 0));
     }
 
     async fn a_repeated_publish_puts_nothing_behind(kind: Kind) {

@@ -212,7 +212,7 @@ async fn the_ends_of_a_line(node: &Node, subscription: &Subscription) {
     let leased_until = NOW + LEASE;
     let parts = node.store.take_parts(None, NOW, leased_until).await.unwrap();
     assert_eq!(parts.len(), 101);
-    node.store.give_back(&parts[0], leased_until, NOW).await.unwrap();
+    node.store.give_back(&parts[0], leased_until).await.unwrap();
     let plans = plans::take();
     let steps = plans.iter().flat_map(|plan| plan.steps.iter().map(move |step| (step, &plan.statement)));
     let mut looked_at = 0.0;

@@ -12,7 +12,7 @@
 //!   was deleted or disabled is cancelled with that reason, like everything that waits for such a one.
 //! - **Events with one ordering key become deliveries one after another.** Whoever publishes one while parts of others stand there puts it
 //!   behind them, in parts of its own, even if it goes to few. One by one these could come in faster than they go, so who takes the last
-//!   part of an event takes some of those behind it as well.
+//!   part of an event takes some of those behind it as well, as many as a transaction should.
 //!
 //! The node that has published is told at once; others look now and then for what it may have left.
 
@@ -38,12 +38,15 @@ use crate::{
     },
 };
 
+#[cfg(test)]
+mod tests;
+
 /// For how long a part belongs to who has taken it. It takes some milliseconds.
 const LEASE: Duration = Duration::from_secs(10);
 /// How often to look for parts that nobody has told of.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// And how often when there were some just now, or this node was told of some: what waited for another node's may be due since.
-const AFTER_NEWS: Duration = Duration::from_secs(1);
+/// How soon to look once more when there were some just now, or this node was told of some: what waited for another node's may be due since.
+const SOON: Duration = Duration::from_secs(1);
 /// How long to wait after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -66,12 +69,12 @@ pub trait FanOuts: Send + Sync + 'static {
         deliveries: &PartDeliveries,
     ) -> impl Future<Output = Result<Finish, JournalError>> + Send;
 
-    /// Makes the first of parts that were taken until `leased_until` due again, if it is still there and nobody else has taken it since.
+    /// Makes the first of parts that were taken until `leased_until` due again, as long as its event has been there; if it is still there, and
+    /// nobody else has taken it since.
     fn give_back(
         &self,
         part: &Part,
         leased_until: Timestamp,
-        now: Timestamp,
     ) -> impl Future<Output = Result<(), JournalError>> + Send;
 }
 
@@ -154,16 +157,29 @@ impl<J: FanOuts, O: Outlet> FanOut<J, O> {
         let parts = self.take(last.as_ref(), now, leased_until).await?;
         *last = parts.first().map(|part| part.event.tenant.clone());
         let Some(first) = parts.first() else { return Ok(None) };
-        let made = self.finish(&parts).await;
-        if !matches!(made, Ok(Some(_)))
-            && let Err(cause) = self.journal.give_back(first, leased_until, self.clock.now()).await
-        {
+        match self.finish(&parts).await {
+            Ok(Some(deliveries)) => Ok(Some(deliveries)),
+            Ok(None) => {
+                self.give_back(first, leased_until).await;
+                Ok(Some(0))
+            }
+            Err(cause) => {
+                // What the database refuses would be in the way of all that its tenant has, look after look.
+                if matches!(cause, JournalError::Unavailable(_)) {
+                    self.give_back(first, leased_until).await;
+                }
+                Err(cause)
+            }
+        }
+    }
+
+    async fn give_back(&self, first: &Part, leased_until: Timestamp) {
+        if let Err(cause) = self.journal.give_back(first, leased_until).await {
             tracing::warn!(
                 cause = &cause as &dyn std::error::Error,
                 "a part of a fan-out waits until its lease runs out"
             );
         }
-        made.map(|made| Some(made.unwrap_or(0)))
     }
 
     /// Takes the next tenant's parts, after the last tenant's the first one's.
@@ -194,8 +210,8 @@ impl<J: FanOuts, O: Outlet> FanOut<J, O> {
         }
         let step = PartDeliveries { entries, due_at: due.at, leased_until: due.leased_until };
         let Finish::Done { parked } = self.journal.finish_parts(parts, &step).await? else {
-            let Part { event, number, .. } = &parts[0];
-            tracing::warn!(event.id = %event.id, part = number, "a part of a fan-out was taken over by another node");
+            let event = &parts[0].event;
+            tracing::warn!(event.id = %event.id, parts = parts.len(), "a part of a fan-out was taken over by another node");
             return Ok(None);
         };
         for (entry, reserved) in step.entries.iter().zip(reserved) {
@@ -221,7 +237,7 @@ impl<J: FanOuts, O: Outlet> FanOut<J, O> {
             let id = DeliveryId::nth(event.created_at, nth);
             match recipient {
                 Recipient::Open(target) => {
-                    let has_to_wait = is_in_order && !in_lanes.insert(target.uid) || is_put_off;
+                    let has_to_wait = is_put_off || (is_in_order && !in_lanes.insert(target.uid));
                     let bytes = event.content.payload.data.len();
                     let room =
                         if has_to_wait { Err(NoRoom::Taken) } else { self.outlet.reserve(target, bytes) };
@@ -244,14 +260,14 @@ impl<J: FanOuts, O: Outlet> FanOut<J, O> {
             let pause = match self.tick().await {
                 Ok(Some(deliveries)) => {
                     tracing::debug!(deliveries, "made a part of a fan-out");
-                    until_look = AFTER_NEWS;
+                    until_look = SOON;
                     begun.elapsed()
                 }
                 Ok(None) => {
                     let took = begun.elapsed();
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        () = self.told.notified() => until_look = AFTER_NEWS,
+                        () = self.told.notified() => until_look = SOON,
                         () = tokio::time::sleep(until_look) => until_look = INTERVAL,
                     }
                     took

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// That no part of an event that has to come before it is still there.
+/// That no part of an event is there any more that has to come before the row `part`.
 const IS_NEXT: &str = "(part.position IS NULL OR NOT EXISTS (
         SELECT 1 FROM fan_outs AS earlier
         WHERE earlier.tenant_id = part.tenant_id AND earlier.ordering_key = part.ordering_key
@@ -51,8 +51,9 @@ static BEHIND: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The most parts that come behind another, and the most data that their events have beside that one's.
+/// The most parts that come along behind another. All together have [`AT_ONCE`] deliveries at most.
 const MAX_BEHIND: usize = 100;
+/// The most data that their events have.
 const MAX_BYTES: usize = 4 << 20;
 
 /// A row: the deliveries of one part.
@@ -104,7 +105,7 @@ async fn delete(
 }
 
 /// What a part is known by here.
-fn key_of(part: &Part) -> (Uuid, i32) {
+fn id_of(part: &Part) -> (Uuid, i32) {
     (part.event.id.uuid(), i32::try_from(part.number).unwrap_or(i32::MAX))
 }
 
@@ -135,14 +136,10 @@ impl FanOuts for Store {
         Ok(within(STEP_TIMEOUT, self.insert_parts(parts, deliveries)).await?)
     }
 
-    async fn give_back(
-        &self,
-        part: &Part,
-        leased_until: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), JournalError> {
-        let (event, number) = key_of(part);
-        let values = [event.into(), number.into(), leased_until.as_micros().into(), now.as_micros().into()];
+    async fn give_back(&self, part: &Part, leased_until: Timestamp) -> Result<(), JournalError> {
+        let (event, number) = id_of(part);
+        let due_at = part.event.created_at.as_micros();
+        let values = [event.into(), number.into(), leased_until.as_micros().into(), due_at.into()];
         let give_back = "UPDATE fan_outs SET due_at = $4 WHERE event_id = $1 AND number = $2 AND due_at = $3";
         let give_back = Statement::from_sql_and_values(self.connections.backend(), give_back, values);
         let given = async { Ok(self.connections.writer.execute_raw(give_back).await?) };
@@ -164,6 +161,7 @@ impl Store {
             after.map_or("", TenantId::as_str).into(),
         ];
         let take = Statement::from_sql_and_values(self.connections.backend(), TAKE.as_str(), values);
+        // Until there is none, or one that can be read: what cannot is no longer there afterwards.
         loop {
             let Some(row) = self.connections.writer.query_one_raw(take.clone()).await? else {
                 return Ok(Vec::new());
@@ -264,7 +262,7 @@ impl Store {
         let transaction = self.connections.begin().await?;
         // The first one by itself: whoever has the others, too, waits for it there, and nobody in a circle.
         for rows in [&parts[..1], &parts[1..]] {
-            if !delete(&transaction, rows.iter().map(key_of)).await? {
+            if !delete(&transaction, rows.iter().map(id_of)).await? {
                 transaction.rollback().await?;
                 return Ok(Finish::DoneBefore);
             }

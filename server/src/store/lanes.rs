@@ -9,7 +9,7 @@
 //!   request is on the way. The lane is busy until that attempt [is over](attempts_over), at the latest when its lease is, and nobody goes
 //!   before.
 //! - **Positions, not clocks.** They are counted up under the lock, so the order of a lane is that in which deliveries were committed,
-//!   whichever nodes took their events in. An event that is [owed](super::publish) some of them passes none that was published before.
+//!   whichever nodes took their events in. An event that is owed some of them gets behind all that were published before it.
 //!
 //! What has no ordering key comes by none of this. Nor does a delivery that was ended and is redelivered: it has lost its
 //! place, and goes out beside its lane.
