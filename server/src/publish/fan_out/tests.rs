@@ -2,25 +2,15 @@
 
 use std::sync::Mutex as Shared;
 
-use bytes::Bytes;
-
 use super::*;
 use crate::{
     clock::ManualClock,
     domain::{
         claim::Claim,
-        event::{Attributes, EventContent, Payload},
-        event_type::EventType,
-        handling::{Handling, OrderingKey},
-        id::SubscriptionId,
-        secret::SecretSet,
-        settings::Settings,
-        subscription::Pace,
-        target_url::TargetUrl,
+        fixtures::{self, NOW},
+        handling::OrderingKey,
     },
 };
-
-const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 
 /// How a step ends.
 #[derive(Clone, Copy)]
@@ -104,41 +94,13 @@ fn subscription(nth: usize) -> SubscriptionUid {
 }
 
 fn open(uid: SubscriptionUid) -> Recipient {
-    Recipient::Open(Arc::new(Target {
-        uid,
-        tenant: TenantId::parse("tenant").unwrap(),
-        id: SubscriptionId::from(uid),
-        url: TargetUrl::parse("https://example.com/hook").unwrap(),
-        secrets: SecretSet::newest_first(Vec::new()),
-        pace: Pace::default(),
-        suspected: false,
-        recovered_at: None,
-        revision: 1,
-        settings: Some(Settings::plain()),
-    }))
+    Recipient::Open(Arc::new(Target { uid, ..fixtures::target() }))
 }
 
 /// A part of an event with an ordering key.
-fn part(nth: usize, to: &[SubscriptionUid]) -> Part {
-    let payload = Payload { data: Bytes::new(), content_type: "text/plain".to_owned() };
-    let key = OrderingKey::parse("k".to_owned()).unwrap();
-    let event = Event {
-        id: EventId::nth(NOW, nth),
-        tenant: TenantId::parse("tenant").unwrap(),
-        request_id: None,
-        content: EventContent {
-            event_type: EventType::parse("order.created").unwrap(),
-            source: String::new(),
-            subject: String::new(),
-            time: None,
-            payload,
-            attributes: Attributes::default(),
-            handling: Handling { ordering_key: Some(key), ..Handling::default() },
-        },
-        trace: None,
-        created_at: NOW,
-    };
-    let number = u32::try_from(nth).unwrap();
+fn part(number: u32, to: &[SubscriptionUid]) -> Part {
+    let mut event = fixtures::event(b"{}", "application/json");
+    event.content.handling.ordering_key = Some(OrderingKey::parse("k".to_owned()).unwrap());
     Part { event: Arc::new(event), number, recipients: to.iter().copied().map(open).collect() }
 }
 

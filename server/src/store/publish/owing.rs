@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement, Value, pre
 
 use crate::{
     domain::id::DeliveryId,
-    publish::{AT_ONCE, Entry, NewDelivery},
+    publish::Entry,
     store::{ROWS_PER_STATEMENT, lanes::rows_of},
 };
 
@@ -48,11 +48,11 @@ impl<'a> Owing<'a> {
             let before = key.as_ref().and_then(|key| last.get(key).copied());
             let mut parts: Vec<Vec<Uuid>> = Vec::new();
             if before.is_some() {
-                let deliveries = &entry.deliveries;
-                owing.postponed.extend(deliveries.iter().map(|delivery| delivery.id));
-                let to =
-                    |part: &[NewDelivery]| part.iter().map(|delivery| delivery.subscription.uuid()).collect();
-                parts.extend(deliveries.chunks(AT_ONCE).map(to));
+                owing.postponed.extend(entry.deliveries.iter().map(|delivery| delivery.id));
+                // No more than a part has: the rest is owed anyway.
+                let to: Vec<_> =
+                    entry.deliveries.iter().map(|delivery| delivery.subscription.uuid()).collect();
+                parts.extend((!to.is_empty()).then_some(to));
             } else {
                 owing.at_once.push(entry);
             }
